@@ -29,8 +29,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// TestCompatFormats freezes what TestCompat's system has no use for: images with everything, add-ons, enrolments, rotations, policies of
-// artifacts, predicted logs, releases with everything.
+// TestCompatFormats freezes what TestCompat's system has no use for: images with everything,
+// add-ons, enrolments, rotations, policies of artifacts, predicted logs, releases with everything.
 func TestCompatFormats(t *testing.T) {
 	keys := readKeys(t)
 	when := time.Unix(1_767_225_600, 0).UTC()
@@ -104,6 +104,9 @@ func TestCompatFormats(t *testing.T) {
 		SBOMs:  []release.SBOM{{MediaType: release.MediaTypeSPDX, Name: "a.spdx.json", Content: text("{}")}}})
 	require.NoError(t, err)
 	got["release-with-everything"] = d.Digest.String()
+	stated, err := release.Pack(dir, "2", &release.Release{ID: "acme", Version: "2", UKI: text("uki"), SupportedUntil: "2031-12-31", Fixes: []string{"CVE-2026-1234"}})
+	require.NoError(t, err)
+	got["release-with-support"] = stated.Digest.String()
 	index, err := release.PackIndex(dir, "all", map[string]ocispec.Descriptor{"amd64": d, "arm64": d})
 	require.NoError(t, err)
 	got["release-index"] = index.Digest.String()

@@ -34,14 +34,16 @@ const compatDir = "testdata/compat/v0"
 
 var freeze = flag.Bool("freeze", false, "write "+compatDir+" anew; only before a first release, or with a reader for the old form")
 
-// TestCompat builds a system from fixed keys and inputs and holds every byte that it writes against what was frozen.
+// TestCompat builds a system from fixed keys and inputs and holds every byte that it writes against
+// what was frozen.
 func TestCompat(t *testing.T) {
 	b := &acmeos.Builder{Keys: readKeys(t), Parts: acmeos.StandIns(), Seed: [16]byte{0xac, 0x3e}, Time: time.Unix(1_767_225_600, 0).UTC()}
 	dir := t.TempDir()
 	var sets []*acmeos.Set
 	for _, version := range []string{"1", "2"} {
 		root := filepath.Join(dir, version+".raw")
-		require.NoError(t, os.WriteFile(root, bytes.Repeat([]byte("version "+version+" "), 20<<10), 0o600)) // 200 KiB
+		// 200 KiB
+		require.NoError(t, os.WriteFile(root, bytes.Repeat([]byte("version "+version+" "), 20<<10), 0o600))
 		set, err := b.Build(t.Context(), dir, version, root)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, set.Close()) })

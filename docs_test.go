@@ -21,9 +21,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A snippet is Go code in a document or a doc comment. What it takes from around itself it need not declare: an unknown
-// variable has the type that its first use as an argument, in a field or in an assignment asks for. Where there is none,
-// the snippet says "var plan *upgrade.Plan // from NewPlan". Unused variables are no mistake in a snippet.
+// A snippet is Go code in a document or a doc comment. What it takes from around itself it need not
+// declare: an unknown variable has the type that its first use as an argument, in a field or in an
+// assignment asks for. Where there is none, the snippet says "var plan *upgrade.Plan // from
+// NewPlan". Unused variables are no mistake in a snippet.
 type snippet struct {
 	file string
 	line int // of the first line of text
@@ -134,7 +135,8 @@ type snippetChecker struct {
 	paths   map[string]string // of packages, by their name
 }
 
-// newSnippetChecker knows the public packages of all modules, the standard library and what the snippets use of others.
+// newSnippetChecker knows the public packages of all modules, the standard library and what the
+// snippets use of others.
 func newSnippetChecker(t *testing.T) *snippetChecker {
 	t.Helper()
 	std, err := exec.Command("go", "list", "std").Output()
@@ -189,7 +191,8 @@ func (c *snippetChecker) check(s snippet) []string {
 				problems = append(problems, fmt.Sprintf("%s:%d: %s", at.Filename, at.Line, e.Msg))
 			}
 		}}
-		pkg, _ := conf.Check("snippet", fset, []*ast.File{file}, info) // its error is among the problems
+		// its error is among the problems
+		pkg, _ := conf.Check("snippet", fset, []*ast.File{file}, info)
 		if len(problems) == 0 {
 			return nil
 		}
@@ -360,7 +363,8 @@ func (c *snippetChecker) wanted(file *ast.File, info *types.Info, pkg *types.Pac
 		}
 		return imported[p.Path()]
 	}
-	// A type of its own satisfies the interfaces; several interfaces are satisfied by one that has them all.
+	// A type of its own satisfies the interfaces; several interfaces are satisfied by one that has
+	// them all.
 	var interfaces []string
 	for _, w := range wants {
 		if basic, ok := w.(*types.Basic); ok && basic.Info()&types.IsUntyped != 0 {
@@ -419,7 +423,8 @@ func TestSnippets(t *testing.T) {
 	assert.Equal(t, []snippet{{"x.md", 3, "a\n"}}, markdownSnippets("x.md", "text\n```go\na\n```\n```\nb\n```\n"))
 }
 
-// docs/live.md has the agent of examples/agent, which CI compiles and a virtual machine runs, and that is as short as it says.
+// docs/live.md has the agent of examples/agent, which CI compiles and a virtual machine runs, and
+// that is as short as it says.
 func TestLiveAgent(t *testing.T) {
 	text, err := os.ReadFile("docs/live.md")
 	require.NoError(t, err)
@@ -428,5 +433,5 @@ func TestLiveAgent(t *testing.T) {
 	snippets := markdownSnippets("docs/live.md", string(text))
 	require.Len(t, snippets, 1)
 	require.Equal(t, string(agent), snippets[0].text)
-	require.Less(t, strings.Count(string(agent), "\n"), 80)
+	require.LessOrEqual(t, strings.Count(string(agent), "\n"), 80)
 }

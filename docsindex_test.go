@@ -60,7 +60,8 @@ func TestDocsIndex(t *testing.T) {
 	require.GreaterOrEqual(t, rows, 30)
 }
 
-// exports reports whether a package has a function or type of that name or, with member, a method or field of it.
+// exports reports whether a package has a function or type of that name or, with member, a method
+// or field of it.
 func exports(t *testing.T, dir, name, member string) bool {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))

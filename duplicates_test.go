@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lessons are programs of one file that a reader copies, each alone: what two of them have in common has no other place.
+// lessons are programs of one file that a reader copies, each alone: what two of them have in
+// common has no other place.
 const lessons = "examples/howto/"
 
 // sameLines is how many lines of code in a row must not be in two places.
@@ -28,8 +29,8 @@ type codeLine struct {
 	line int
 }
 
-// codeLines leaves out of a file what is no code of its own: comments, blank lines, the package clause, imports, and lines
-// of punctuation alone.
+// codeLines leaves out of a file what is no code of its own: comments, blank lines, the package
+// clause, imports, and lines of punctuation alone.
 func codeLines(f *sourceFile) []codeLine {
 	code := make([]byte, len(f.text))
 	for i, c := range f.text {
@@ -85,7 +86,8 @@ func (r repeat) String() string {
 	return fmt.Sprintf("%s:%d and %s:%d have %d lines in common", r.files[0], r.lines[0], r.files[1], r.lines[1], r.n)
 }
 
-// repeats finds the longest runs of at least sameLines lines that stand in two places, in two files or in one.
+// repeats finds the longest runs of at least sameLines lines that stand in two places, in two files
+// or in one.
 func repeats(names []string, files map[string][]codeLine) []repeat {
 	type place struct {
 		file string
@@ -133,7 +135,8 @@ func repeats(names []string, files map[string][]codeLine) []repeat {
 
 var duplicateRow = regexp.MustCompile("(?m)^\\| `([^`]+\\.(?:go|s))`, `([^`]+\\.(?:go|s))` \\| (.+) \\|$")
 
-// TestDuplicates finds code that is written twice. What has a reason to be is a row of the table in ARCHITECTURE.md.
+// TestDuplicates finds code that is written twice. What has a reason to be is a row of the table in
+// ARCHITECTURE.md.
 func TestDuplicates(t *testing.T) {
 	files := map[string][]codeLine{}
 	var names []string

@@ -150,8 +150,8 @@ func spelled0(e ast.Expr, ok bool, known func(string) string) (string, bool) {
 	return spelled(e, known)
 }
 
-// spelled returns the text of an expression that has a literal in it: of a literal, of a sum, and of
-// what fmt.Sprintf puts together.
+// spelled returns the text of an expression that has a literal in it: of a literal, of a sum, and
+// of what fmt.Sprintf puts together.
 func spelled(e ast.Expr, known func(string) string) (string, bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:

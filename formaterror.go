@@ -2,10 +2,13 @@ package osmith
 
 import "fmt"
 
-// FormatError says where input does not follow its format. Every parser of this module returns it, wrapped with the name of
-// the package: [errors.As] finds it, whichever package the input went through.
+// FormatError says where input does not follow its format. Every parser of this module returns it,
+// wrapped with the name of the package: [errors.As] finds it, whichever package the input went
+// through.
 type FormatError struct {
-	Offset int64  // in bytes from the start of the input, or of the structure that Field names; negative: not known, as for a member of a JSON document
+	// in bytes from the start of the input, or of the structure that Field names; negative: not
+	// known, as for a member of a JSON document
+	Offset int64
 	Field  string // what was being read: "primary header: NumberOfPartitionEntries"
 	Err    error  // what is wrong with it, without the name of a package
 }
@@ -20,10 +23,12 @@ func (e *FormatError) Error() string {
 // Unwrap returns what is wrong with the field.
 func (e *FormatError) Unwrap() error { return e.Err }
 
-// DigestError says that a blob is not the one that its digest and size name. Every package that reads blobs by digest returns it.
+// DigestError says that a blob is not the one that its digest and size name. Every package that
+// reads blobs by digest returns it.
 type DigestError struct {
-	Want, Got         string // as OCI writes digests, "sha256:" and hexadecimal digits; Got is empty when the size differs
-	WantSize, GotSize int64  // in bytes; when GotSize is the larger one, there may be more
+	// as OCI writes digests, "sha256:" and hexadecimal digits; Got is empty when the size differs
+	Want, Got         string
+	WantSize, GotSize int64 // in bytes; when GotSize is the larger one, there may be more
 }
 
 func (e *DigestError) Error() string {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// GUID is a 128-bit identifier with its bytes in text order: byte 0 holds the first two hexadecimal digits of the usual
-// 8-4-4-4-12 form (RFC 9562, section 4). On disk and in EFI structures the first three groups are little-endian; the
-// packages that read and write those convert.
+// GUID is a 128-bit identifier with its bytes in text order: byte 0 holds the first two hexadecimal
+// digits of the usual 8-4-4-4-12 form (RFC 9562, section 4). On disk and in EFI structures the
+// first three groups are little-endian; the packages that read and write those convert.
 type GUID [16]byte
 
 // groups are the byte ranges between the hyphens of the text form.

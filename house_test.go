@@ -2,15 +2,21 @@ package osmith
 
 import (
 	"bytes"
+	"go/parser"
+	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
 
-// What is checked in is text and test data: no program that was built here by chance, no link out of the tree, and nothing that may be run but scripts.
+// What is checked in is text and test data: no program that was built here by chance, no link out
+// of the tree, and nothing that may be run but scripts.
 func TestCheckedIn(t *testing.T) {
 	if _, err := os.Stat(".git"); err != nil {
 		t.Skip("this is no checkout")
@@ -35,5 +41,56 @@ func TestCheckedIn(t *testing.T) {
 			require.True(t, bytes.HasPrefix(content, []byte("#!")), "%s may be run, and is no script", name)
 		}
 	}
+	require.Greater(t, files, 1000)
+}
+
+// commentWidth is the most columns that a line with a comment may have, a tab being one.
+const commentWidth = 100
+
+// Comments are read in windows beside each other. What cannot be broken is left as it is: output of
+// Examples, code in documents, addresses, words for tools.
+func TestCommentWidth(t *testing.T) {
+	files := 0
+	require.NoError(t, filepath.WalkDir(".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && (entry.Name() == "testdata" || entry.Name() == ".git") {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(name) != ".go" {
+			return nil
+		}
+		src, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(src, []byte("// Code generated ")) {
+			return nil
+		}
+		files++
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, name, src, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		lines := strings.Split(string(src), "\n")
+		for _, group := range file.Comments {
+			for _, comment := range group.List {
+				text := comment.Text
+				if strings.HasPrefix(text, "// Output:") || strings.HasPrefix(text, "// Unordered output:") {
+					break
+				}
+				line := set.Position(comment.Pos()).Line
+				switch {
+				case utf8.RuneCountInString(lines[line-1]) <= commentWidth,
+					!strings.HasPrefix(text, "// "), len(strings.Fields(text)) <= 2:
+				default:
+					t.Errorf("%s:%d: a comment is wider than %d columns", name, line, commentWidth)
+				}
+			}
+		}
+		return nil
+	}))
 	require.Greater(t, files, 1000)
 }

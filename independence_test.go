@@ -17,7 +17,8 @@ import (
 
 const module = "github.com/osmith-dev/osmith"
 
-// cosignModules is what verifying a cosign signature links: sigstore's key handling and the OCI types.
+// cosignModules is what verifying a cosign signature links: sigstore's key handling and the OCI
+// types.
 var cosignModules = []string{
 	"github.com/opencontainers/go-digest",
 	"github.com/opencontainers/image-spec",
@@ -29,13 +30,15 @@ var cosignModules = []string{
 	"golang.org/x/term",
 	"google.golang.org/genproto/googleapis/api",
 	"google.golang.org/protobuf",
-	// sigstore's payload type names images by go-containerregistry's reference type, its key loader reads PKCS#8 by youmark's.
+	// sigstore's payload type names images by go-containerregistry's reference type, its key loader
+	// reads PKCS#8 by youmark's.
 	"github.com/google/go-containerregistry",
 	"github.com/youmark/pkcs8",
 }
 
-// allowed says which packages outside the standard library a public package may link, directly or not: packages of this
-// module (besides internal/*, which all may) and modules of others. ARCHITECTURE.md gives the reasons.
+// allowed says which packages outside the standard library a public package may link, directly or
+// not: packages of this module (besides internal/*, which all may) and modules of others.
+// ARCHITECTURE.md gives the reasons.
 var allowed = map[string]struct{ own, modules []string }{
 	"verity":    {modules: []string{"golang.org/x/sys"}},
 	"verity/dm": {own: []string{"verity"}, modules: []string{"golang.org/x/sys"}},
@@ -45,17 +48,19 @@ var allowed = map[string]struct{ own, modules []string }{
 	"partition":         {modules: []string{"golang.org/x/sys"}},
 	"partition/fat":     {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
 	"partition/layouts": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
-	"partition/luks":    {modules: []string{"golang.org/x/crypto", "golang.org/x/sys"}}, // crypto: Argon2, which asks sys for the processor
-	"uki":               {own: []string{"uki/hwid"}, modules: []string{"golang.org/x/sys"}},
-	"uki/hwid":          {},
-	"uki/decompress":    {own: []string{"uki", "uki/hwid"}, modules: []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "golang.org/x/sys"}},
-	"bootloader":        {modules: []string{"golang.org/x/sys"}},
-	"bootloader/grub":   {},
-	"bootloader/slots":  {},
-	"tpm":               {},
-	"tpm/policy":        {}, // a signer of a .pcrsig links no event log, so not package tpm
+	// crypto: Argon2, which asks sys for the processor
+	"partition/luks":   {modules: []string{"golang.org/x/crypto", "golang.org/x/sys"}},
+	"uki":              {own: []string{"uki/hwid"}, modules: []string{"golang.org/x/sys"}},
+	"uki/hwid":         {},
+	"uki/decompress":   {own: []string{"uki", "uki/hwid"}, modules: []string{"github.com/klauspost/compress", "github.com/ulikunitz/xz", "golang.org/x/sys"}},
+	"bootloader":       {modules: []string{"golang.org/x/sys"}},
+	"bootloader/grub":  {},
+	"bootloader/slots": {},
+	"tpm":              {},
+	"tpm/policy":       {}, // a signer of a .pcrsig links no event log, so not package tpm
 	"tpm/sealing": {own: []string{"tpm", "tpm/policy"}, modules: []string{
-		"github.com/google/go-tpm", "golang.org/x/crypto", "golang.org/x/sys", // crypto: Argon2id of PINs since systemd 262
+		// crypto: Argon2id of PINs since systemd 262
+		"github.com/google/go-tpm", "golang.org/x/crypto", "golang.org/x/sys",
 	}},
 	"signing":              {},
 	"signing/authenticode": {},
@@ -66,14 +71,17 @@ var allowed = map[string]struct{ own, modules []string }{
 			"signing/authenticode", "signing/secureboot", "upgrade/release", "upgrade/extension"},
 		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/erofs/go-erofs", "github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
-	"upgrade/extension": {own: []string{"partition", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{"golang.org/x/sys"}}, // the judge of extensions, for a release and for a plan
-	"upgrade/release": {own: []string{"verity", "verity/dm", "partition", "uki", "uki/hwid", "upgrade/extension"}, modules: []string{ // of which the judge of a set is made
+	// the judge of extensions, for a release and for a plan
+	"upgrade/extension": {own: []string{"partition", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{"golang.org/x/sys"}},
+	// of which the judge of a set is made
+	"upgrade/release": {own: []string{"verity", "verity/dm", "partition", "uki", "uki/hwid", "upgrade/extension"}, modules: []string{
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
 	"upgrade/release/weblayout": {own: []string{"upgrade/release", "upgrade/extension", "partition", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
-	"upgrade/release/channel": {own: []string{"upgrade/release", "upgrade/extension", "partition", "verity", "verity/dm", "uki", "uki/hwid", "bootloader"}, modules: []string{ // bootloader: the order of versions
+	// bootloader: the order of versions
+	"upgrade/release/channel": {own: []string{"upgrade/release", "upgrade/extension", "partition", "verity", "verity/dm", "uki", "uki/hwid", "bootloader"}, modules: []string{
 		"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec", "golang.org/x/sys",
 	}},
 	"upgrade": {
@@ -83,7 +91,8 @@ var allowed = map[string]struct{ own, modules []string }{
 			"github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
 	"upgrade/sysupdate": {
-		own:     []string{"verity", "verity/dm", "partition", "partition/fat", "uki", "uki/hwid", "bootloader", "upgrade/release", "upgrade/extension"}, // the judge and the parts of a set, its slots and its ESP
+		// the judge and the parts of a set, its slots and its ESP
+		own:     []string{"verity", "verity/dm", "partition", "partition/fat", "uki", "uki/hwid", "bootloader", "upgrade/release", "upgrade/extension"},
 		modules: []string{"golang.org/x/sys", "github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
 	"upgrade/upgradetest": {
@@ -97,8 +106,8 @@ var allowed = map[string]struct{ own, modules []string }{
 // composers may import any public package: they are what the packages are for.
 var composers = []string{"examples/", "e2e", "hack/"}
 
-// internal reports whether a package of this module is no one's to import from outside: those of the root are for all, those of a
-// package for it and its sub-packages.
+// internal reports whether a package of this module is no one's to import from outside: those of
+// the root are for all, those of a package for it and its sub-packages.
 func internal(name string) bool {
 	return strings.HasPrefix(name, "internal/") || strings.Contains(name, "/internal/")
 }
@@ -170,8 +179,8 @@ func TestIndependence(t *testing.T) {
 	require.Equal(t, len(allowed), seen, "the table names packages that do not exist")
 }
 
-// TestRequirements pins the modules the root go.mod asks for by itself: each becomes a version floor for everybody who
-// imports any package, so one more is a decision.
+// TestRequirements pins the modules the root go.mod asks for by itself: each becomes a version
+// floor for everybody who imports any package, so one more is a decision.
 func TestRequirements(t *testing.T) {
 	b, err := os.ReadFile("go.mod")
 	require.NoError(t, err)
@@ -195,7 +204,8 @@ func TestRequirements(t *testing.T) {
 		"github.com/sigstore/sigstore",         // cosign: keys
 		"github.com/stretchr/testify",          // tests
 		"github.com/ulikunitz/xz",              // uki/decompress: LZMA2
-		"golang.org/x/crypto",                  // tpm/sealing: Argon2id, as PINs of systemd 262 have it; partition/luks: key slots
-		"golang.org/x/sys",                     // _linux.go files
+		// tpm/sealing: Argon2id, as PINs of systemd 262 have it; partition/luks: key slots
+		"golang.org/x/crypto",
+		"golang.org/x/sys", // _linux.go files
 	}, direct)
 }

@@ -55,7 +55,8 @@ func moduleDirs(t *testing.T) (dirs []string) {
 	return dirs
 }
 
-// TestWorkspace: go.work lists every module that has packages of ours, so that they are developed together.
+// TestWorkspace: go.work lists every module that has packages of ours, so that they are developed
+// together.
 func TestWorkspace(t *testing.T) {
 	b, err := os.ReadFile("go.work")
 	require.NoError(t, err)
@@ -83,8 +84,9 @@ func block(t *testing.T, file, heading string) (lines []string) {
 	return lines
 }
 
-// TestConsumers follows the release procedure of CONTRIBUTING.md in a copy of the checkout, serves what was pushed as a module
-// proxy would, and follows each go get line of the README in a module of somebody else.
+// TestConsumers follows the release procedure of CONTRIBUTING.md in a copy of the checkout, serves
+// what was pushed as a module proxy would, and follows each go get line of the README in a module
+// of somebody else.
 func TestConsumers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs with all that they link")
@@ -92,7 +94,8 @@ func TestConsumers(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("hack/release is a shell script")
 	}
-	work, version := t.TempDir(), fmt.Sprintf("v0.0.%d", time.Now().UnixNano()) // one that no module cache has
+	// one that no module cache has
+	work, version := t.TempDir(), fmt.Sprintf("v0.0.%d", time.Now().UnixNano())
 	checkout, origin, proxy := filepath.Join(work, "checkout"), filepath.Join(work, "origin"), filepath.Join(work, "proxy")
 	copyCheckout(t, checkout)
 	command(t, work, gitEnv(origin, ""), "git", "init", "-q", "--bare")
@@ -168,7 +171,8 @@ func copyCheckout(t *testing.T, to string) {
 			return err
 		case d.IsDir() && (d.Name() == "testdata" || name == "out" || name != "." && strings.HasPrefix(d.Name(), ".")):
 			return filepath.SkipDir
-		case strings.HasPrefix(d.Name(), ".") && name != ".": // .git can be a file, which names the repository of this checkout
+		case strings.HasPrefix(d.Name(), ".") && name != ".":
+			// .git can be a file, which names the repository of this checkout
 			return nil
 		case d.IsDir():
 			return os.MkdirAll(filepath.Join(to, name), 0o755)
@@ -185,8 +189,9 @@ func copyCheckout(t *testing.T, to string) {
 	}))
 }
 
-// publish does what the module proxies do with the tags of a repository: it makes a directory that GOPROXY can name
-// (https://go.dev/ref/mod#goproxy-protocol). It returns the packages of each module, by the module's path.
+// publish does what the module proxies do with the tags of a repository: it makes a directory that
+// GOPROXY can name (https://go.dev/ref/mod#goproxy-protocol). It returns the packages of each
+// module, by the module's path.
 func publish(t *testing.T, origin, proxy, version string) map[string][]string {
 	t.Helper()
 	git := gitEnv(origin, "")

@@ -74,12 +74,14 @@ func sourceFiles(t *testing.T) []*sourceFile {
 	return all
 }
 
-// programFile is the name of an EFI program that depends on the architecture, or what it begins with.
+// programFile is the name of an EFI program that depends on the architecture, or what it begins
+// with.
 var programFile = regexp.MustCompile(`(?i)^([a-z/\\]*[/\\])?(boot|systemd-boot|linux|addon)(x64|ia32|aa64|arm|riscv64|loongarch64)\.efi(\.stub)?$|^\.efi\.stub$`)
 
 var sectionNames = []string{".linux", ".osrel", ".cmdline", ".initrd", ".ucode", ".splash", ".dtb", ".uname", ".sbat", ".pcrpkey", ".pcrsig"}
 
-// TestOnePlace finds a second place for what must have one: types that pass between packages, and facts about systemd.
+// TestOnePlace finds a second place for what must have one: types that pass between packages, and
+// facts about systemd.
 func TestOnePlace(t *testing.T) {
 	places := map[string][]string{} // of a fact, where it is
 	for _, f := range sourceFiles(t) {
@@ -188,7 +190,8 @@ func reads(f *ast.File, lit *ast.BasicLit) bool {
 	return found
 }
 
-// TestNoInternalAliases finds exported names for types of internal packages, of which go doc shows nothing.
+// TestNoInternalAliases finds exported names for types of internal packages, of which go doc shows
+// nothing.
 func TestNoInternalAliases(t *testing.T) {
 	var found []string
 	for _, f := range sourceFiles(t) {
@@ -226,8 +229,8 @@ func TestNoInternalAliases(t *testing.T) {
 	report(t, found)
 }
 
-// TestHandedOut asks of everything exported that its types are exported by a public package, so that go doc shows their
-// methods.
+// TestHandedOut asks of everything exported that its types are exported by a public package, so
+// that go doc shows their methods.
 func TestHandedOut(t *testing.T) {
 	if testing.Short() {
 		t.Skip("asks the go command about every package")
@@ -254,7 +257,8 @@ func TestHandedOut(t *testing.T) {
 	report(t, found)
 }
 
-// hidden names the types of this project that an exported object mentions and that no public package exports.
+// hidden names the types of this project that an exported object mentions and that no public
+// package exports.
 func hidden(obj types.Object) []string {
 	var found []string
 	of := func(what string, typ types.Type) {
@@ -341,7 +345,8 @@ func mentioned(typ types.Type) []*types.TypeName {
 	return nil
 }
 
-// exportData returns an importer for the packages that match and all that they need, and the paths of those that match.
+// exportData returns an importer for the packages that match and all that they need, and the paths
+// of those that match.
 func exportData(t *testing.T, patterns ...string) (types.Importer, []string) {
 	t.Helper()
 	out, err := exec.Command("go", append([]string{"list", "-export", "-deps", "-json=ImportPath,Export,DepOnly"}, patterns...)...).Output()
@@ -378,7 +383,8 @@ func exportData(t *testing.T, patterns ...string) (types.Importer, []string) {
 func TestSettings(t *testing.T) {
 	contributing, err := os.ReadFile("CONTRIBUTING.md")
 	require.NoError(t, err)
-	between := []string{"OSMITH_STEP", "OSMITH_STEPS", "OSMITH_RECIPE"} // from one script to the next
+	// from one script to the next
+	between := []string{"OSMITH_STEP", "OSMITH_STEPS", "OSMITH_RECIPE"}
 	seen := 0
 	err = filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		switch {

@@ -25,8 +25,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// The passages that users make from one package to another. That they compile is the test: none needs a loop, a conversion
-// or a type that is declared twice.
+// The passages that users make from one package to another. That they compile is the test: none
+// needs a loop, a conversion or a type that is declared twice.
 var (
 	_ = imageToPrediction
 	_ = loaderToESP
@@ -41,7 +41,8 @@ var (
 	_ = volumeToPartition
 )
 
-// imageToPrediction takes what the stub measures and hands over, and its version, from a UKI to a prediction.
+// imageToPrediction takes what the stub measures and hands over, and its version, from a UKI to a
+// prediction.
 func imageToPrediction(f *uki.File, at uki.Boot) (*tpm.Log, []byte, error) {
 	sections, err := f.Measurements(crypto.SHA256, crypto.SHA384)
 	if err != nil {
@@ -76,7 +77,8 @@ func loaderToESP(esp io.WriterAt, loader osmith.Source, more ...osmith.ESPFile) 
 	return fat.Build(esp, append(files, more...), fat.BuildOptions{})
 }
 
-// tablesToPrediction takes the partition table of a disk, or that of a planned one, to a prediction.
+// tablesToPrediction takes the partition table of a disk, or that of a planned one, to a
+// prediction.
 func tablesToPrediction(disk osmith.Source, planned *partition.Image, boot, first *tpm.Boot) (err error) {
 	table, err := partition.Read(disk, partition.ReadOptions{})
 	if err != nil {
@@ -89,7 +91,8 @@ func tablesToPrediction(disk osmith.Source, planned *partition.Image, boot, firs
 	return err
 }
 
-// enrollmentToESP puts a boot loader on a new ESP, with keys that it enrols, and keys on one that is there.
+// enrollmentToESP puts a boot loader on a new ESP, with keys that it enrols, and keys on one that
+// is there.
 func enrollmentToESP(esp io.WriterAt, loader osmith.Source, e *secureboot.Enrollment) error {
 	keys, err := e.LoaderKeys("auto")
 	if err != nil {
@@ -102,7 +105,8 @@ func enrollmentToESP(esp io.WriterAt, loader osmith.Source, e *secureboot.Enroll
 	return errors.Join(fat.Build(esp, files, fat.BuildOptions{}), fat.Build(esp, keys, fat.BuildOptions{}))
 }
 
-// variablesToFirmware takes a machine's variables and an image to the firmware's answer, to an upgrade and to a prediction.
+// variablesToFirmware takes a machine's variables and an image to the firmware's answer, to an
+// upgrade and to a prediction.
 func variablesToFirmware(efivars fs.FS, program osmith.Source, pending secureboot.Pending) (*tpm.Log, upgrade.Machine, error) {
 	variables, err := secureboot.ReadVariables(efivars)
 	if err != nil {
@@ -149,7 +153,8 @@ func measurementsToSignatures(im *uki.Image, key crypto.Signer) (policy.Signatur
 	return policy.Sign(key, states, "")
 }
 
-// tokenToPolicies takes the key that signs for a volume's token to the next secret and to an upgrade.
+// tokenToPolicies takes the key that signs for a volume's token to the next secret and to an
+// upgrade.
 func tokenToPolicies(token *sealing.Token) (sealing.Policy, upgrade.Machine) {
 	return sealing.Policy{PublicKey: token.PublicKey}, upgrade.Machine{PCRKeys: []*rsa.PublicKey{token.PublicKey}}
 }
@@ -164,7 +169,8 @@ func bootsToPolicies(all tpm.Alternatives) (sealing.Policy, *policy.Tree, error)
 	return sealing.Policy{PCRs: []int{4, 7}, Alternatives: states}, tree, err
 }
 
-// secretToVolume takes a sealed secret to a key slot of the volume in a partition, and the tokens of a volume to their check.
+// secretToVolume takes a sealed secret to a key slot of the volume in a partition, and the tokens
+// of a volume to their check.
 func secretToVolume(t *partition.Table, disk osmith.Disk, random io.Reader, passphrase, secret []byte, token *sealing.Token) ([]*sealing.Token, error) {
 	v, err := luks.Open(t.Window(disk, 0))
 	if err != nil {

@@ -9,8 +9,9 @@ import (
 	"sync/atomic"
 )
 
-// Source is sized random-access input. [*bytes.Reader], [*strings.Reader] and [*io.SectionReader] are Sources; [OpenFile]
-// makes one of a file or a block device. A Source must not change while it is in use.
+// Source is sized random-access input. [*bytes.Reader], [*strings.Reader] and [*io.SectionReader]
+// are Sources; [OpenFile] makes one of a file or a block device. A Source must not change while it
+// is in use.
 //
 // A Source may also have the method NextData of [Device], and knows its holes then.
 type Source interface {
@@ -18,8 +19,8 @@ type Source interface {
 	Size() int64 // in bytes
 }
 
-// Disk is a block device, a partition of one, or an image in a file or in memory: a [Source] that can be written to. What
-// writes to one uses these methods where it has them:
+// Disk is a block device, a partition of one, or an image in a file or in memory: a [Source] that
+// can be written to. What writes to one uses these methods where it has them:
 //
 //	Sync() error                   // returns when all that was written is on stable storage
 //	ZeroRange(off, n int64) error  // makes n bytes zero faster than writing them does, or fails with errors.ErrUnsupported
@@ -37,12 +38,13 @@ type Disk interface {
 
 // ESPFile is a file to be put on an EFI system partition.
 type ESPFile struct {
-	Path    string // slash-separated, relative to the root of the file system: "EFI/Linux/acme_1.efi"
+	// slash-separated, relative to the root of the file system: "EFI/Linux/acme_1.efi"
+	Path    string
 	Content Source
 }
 
-// Device is an open file or block device: a [Disk] that knows its holes. Wrapping a Device in a type without its methods
-// loses the holes and, on Linux, the early start of writing to the medium.
+// Device is an open file or block device: a [Disk] that knows its holes. Wrapping a Device in a
+// type without its methods loses the holes and, on Linux, the early start of writing to the medium.
 type Device struct {
 	file   *os.File
 	size   int64
@@ -58,8 +60,8 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is locked by another program, which changes it or reads its partition table: try again later", e.Name)
 }
 
-// OpenFile opens a file or a block device for reading. Close it after use. For writing, open it with [os.OpenFile] and
-// call [NewDevice].
+// OpenFile opens a file or a block device for reading. Close it after use. For writing, open it
+// with [os.OpenFile] and call [NewDevice].
 func OpenFile(path string) (*Device, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -73,8 +75,9 @@ func OpenFile(path string) (*Device, error) {
 	return d, nil
 }
 
-// NewDevice makes a Device of an open file or block device, whose size is found now and taken not to change. It is an error
-// for what has no size: a pipe, a directory, a block device whose size the system does not tell. The Device takes over f: [Device.Close] closes it.
+// NewDevice makes a Device of an open file or block device, whose size is found now and taken not
+// to change. It is an error for what has no size: a pipe, a directory, a block device whose size
+// the system does not tell. The Device takes over f: [Device.Close] closes it.
 func NewDevice(f *os.File) (*Device, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -93,8 +96,9 @@ func NewDevice(f *os.File) (*Device, error) {
 	return &Device{file: f, size: size}, nil
 }
 
-// blockSize is the size of a block device, which is its end where the system lets one seek there. macOS says 0 for every
-// device, and so does Linux for a loop device without a file: neither is a disk without bytes.
+// blockSize is the size of a block device, which is its end where the system lets one seek there.
+// macOS says 0 for every device, and so does Linux for a loop device without a file: neither is a
+// disk without bytes.
 func blockSize(f io.Seeker) (int64, error) {
 	old, err := f.Seek(0, io.SeekCurrent)
 	if err != nil {
@@ -120,16 +124,19 @@ func (d *Device) WriteAt(p []byte, off int64) (int, error) { return d.file.Write
 // Size is the number of bytes that there were when the Device was made.
 func (d *Device) Size() int64 { return d.size }
 
-// SectorSize is the logical sector size of a block device in bytes, where the system tells it; else, and for a file, 0.
+// SectorSize is the logical sector size of a block device in bytes, where the system tells it;
+// else, and for a file, 0.
 func (d *Device) SectorSize() int { return sectorSize(d.file) }
 
 // Sync returns when all that was written is on stable storage (fsync(2)).
 func (d *Device) Sync() error { return d.file.Sync() }
 
-// Lock takes the file or device for this Device alone until unlock is called, without waiting: what another Device has is a [*LockedError]. On Linux it is
-// the exclusive flock(2) that systemd asks for of a program that changes a disk ("Locking Block Device Access",
-// https://systemd.io/BLOCK_DEVICE_LOCKING), so that udev does not look at the disk meanwhile: the Device must be of the whole disk's node then. On other systems
-// it keeps out only who locks this same Device. What does not lock is not kept out.
+// Lock takes the file or device for this Device alone until unlock is called, without waiting: what
+// another Device has is a [*LockedError]. On Linux it is the exclusive flock(2) that systemd asks
+// for of a program that changes a disk ("Locking Block Device Access",
+// https://systemd.io/BLOCK_DEVICE_LOCKING), so that udev does not look at the disk meanwhile: the
+// Device must be of the whole disk's node then. On other systems it keeps out only who locks this
+// same Device. What does not lock is not kept out.
 func (d *Device) Lock() (unlock func() error, err error) {
 	if !d.locked.CompareAndSwap(false, true) {
 		return nil, &LockedError{d.file.Name()}
@@ -150,8 +157,9 @@ func (d *Device) Close() error { return d.file.Close() }
 // File is the file itself. It is closed with the Device.
 func (d *Device) File() *os.File { return d.file }
 
-// NextData returns the first range [start, end) at or behind off that may hold anything but zeros, in bytes. When there is
-// none, start and end are the size. Where the system cannot tell, all the rest is data.
+// NextData returns the first range [start, end) at or behind off that may hold anything but zeros,
+// in bytes. When there is none, start and end are the size. Where the system cannot tell, all the
+// rest is data.
 func (d *Device) NextData(off int64) (start, end int64, err error) {
 	if off >= d.size {
 		return d.size, d.size, nil

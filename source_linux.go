@@ -14,8 +14,8 @@ const (
 	seekHole = 4
 )
 
-// nextData finds the first data in [off, end) of a file by SEEK_DATA. ok is false when its file system cannot say. The file
-// position, which ReadAt does not use, is put back.
+// nextData finds the first data in [off, end) of a file by SEEK_DATA. ok is false when its file
+// system cannot say. The file position, which ReadAt does not use, is put back.
 func nextData(f *os.File, off, end int64) (start, stop int64, ok bool) {
 	old, err := f.Seek(0, io.SeekCurrent)
 	if err != nil {

@@ -17,31 +17,40 @@ import (
 
 // BootProgram is a program on a partition that firmware is to start by a boot option of its own.
 type BootProgram struct {
-	// File is its path on the file system of the partition, with slashes, as [Installation.Files] has it.
+	// File is its path on the file system of the partition, with slashes, as [Installation.Files]
+	// has it.
 	File string
 
-	// What the partition table says of the partition, which has to be of a GPT: its unique ID, its place in the table from 1, and its first and last LBA, in logical blocks of the disk.
+	// What the partition table says of the partition, which has to be of a GPT: its unique ID, its
+	// place in the table from 1, and its first and last LBA, in logical blocks of the disk.
 	Partition         osmith.GUID
 	PartitionNumber   uint32
 	FirstLBA, LastLBA uint64
 
-	// Description is what the menu of the firmware shows for a new option; "": "Linux Boot Manager", as `bootctl install` writes. That of an option that is there is left.
+	// Description is what the menu of the firmware shows for a new option; "": "Linux Boot
+	// Manager", as `bootctl install` writes. That of an option that is there is left.
 	Description string
 }
 
-// BootPlanOptions says what [PlanBootOption] does besides making sure that there is an option. The zero value touches no option of somebody else, and no decision of a person.
+// BootPlanOptions says what [PlanBootOption] does besides making sure that there is an option. The
+// zero value touches no option of somebody else, and no decision of a person.
 type BootPlanOptions struct {
-	// First moves the option to the front of BootOrder also if it has a place there. A new one is put there in any case.
+	// First moves the option to the front of BootOrder also if it has a place there. A new one is
+	// put there in any case.
 	First bool
 
-	// Activate switches the option on. Without, one that a person, or the firmware's setup, has switched off is left as it is, and so is its place in BootOrder ([BootPlan].Inactive).
+	// Activate switches the option on. Without, one that a person, or the firmware's setup, has
+	// switched off is left as it is, and so is its place in BootOrder ([BootPlan].Inactive).
 	Activate bool
 
-	// DropDangling takes the numbers out of BootOrder that no variable belongs to. Firmware skips them.
+	// DropDangling takes the numbers out of BootOrder that no variable belongs to. Firmware skips
+	// them.
 	DropDangling bool
 
-	// Former are the unique IDs of partitions that had this program, and are not there any more, as the caller knows from the partition table of before. The options that start the program from one of them are
-	// removed. That a partition cannot be found proves nothing: every disk with systemd-boot has the program in the same place, and one may not be plugged in.
+	// Former are the unique IDs of partitions that had this program, and are not there any more, as
+	// the caller knows from the partition table of before. The options that start the program from
+	// one of them are removed. That a partition cannot be found proves nothing: every disk with
+	// systemd-boot has the program in the same place, and one may not be plugged in.
 	Former []osmith.GUID
 }
 
@@ -52,13 +61,16 @@ type BootPlan struct {
 	// Changes are in the order in which they have to be made. None: all is as it should be.
 	Changes []VariableChange
 
-	Inactive bool     // the option is switched off and is left so: firmware does not start it by itself
+	// the option is switched off and is left so: firmware does not start it by itself
+	Inactive bool
 	Dangling []uint16 // in BootOrder, and there is no such variable
 
-	// Left are options that start the program as well, or would from a partition that is gone, and are not removed, since BootNext names them or they hand the program other data.
+	// Left are options that start the program as well, or would from a partition that is gone, and
+	// are not removed, since BootNext names them or they hand the program other data.
 	Left []uint16
 
-	// Malformed are options that no firmware can read, each a [*VariableError]. They are nobody's, and stay.
+	// Malformed are options that no firmware can read, each a [*VariableError]. They are nobody's,
+	// and stay.
 	Malformed []error
 }
 
@@ -85,25 +97,33 @@ func (c VariableChange) String() string {
 type ChangeResult struct {
 	Change VariableChange
 
-	// Err is nil if the variable is now as the change wants it. [ErrVariableRefused] and its cases say that firmware has not taken it, [ErrNotAttempted] that one before it failed.
+	// Err is nil if the variable is now as the change wants it. [ErrVariableRefused] and its cases
+	// say that firmware has not taken it, [ErrNotAttempted] that one before it failed.
 	Err error
 }
 
 // ErrNotAttempted: a change was not made since one before it was not.
 var ErrNotAttempted = errors.New("not attempted")
 
-// PlanBootOption works out what makes firmware start a program: its option Boot#### (UEFI Specification 2.10, section 3.1.3) and its place in BootOrder. It is the repair as well: an option that firmware has lost is made
-// again.
+// PlanBootOption works out what makes firmware start a program: its option Boot#### (UEFI
+// Specification 2.10, section 3.1.3) and its place in BootOrder. It is the repair as well: an
+// option that firmware has lost is made again.
 //
-// An option is the program's by the ID of the partition and by the path, in which capitals do not count, never by its description; one of another category than boot, by which firmware does not start anything by itself, is none. Of several, that is kept which
-// firmware starts first, and those that hand the program the same data are removed. If its device path has the partition in another place, that is put right, and nothing else of it changes.
-// A new one gets the first place, and the lowest number that no variable has and that BootOrder and BootNext do not name: what they name would be started in a place that nobody gave it. Options of others are never changed or
+// An option is the program's by the ID of the partition and by the path, in which capitals do not
+// count, never by its description; one of another category than boot, by which firmware does not
+// start anything by itself, is none. Of several, that is kept which firmware starts first, and
+// those that hand the program the same data are removed. If its device path has the partition in
+// another place, that is put right, and nothing else of it changes. A new one gets the first place,
+// and the lowest number that no variable has and that BootOrder and BootNext do not name: what they
+// name would be started in a place that nobody gave it. Options of others are never changed or
 // removed.
 //
-// A new content of the option comes first, BootOrder second, deletions last: whatever a power cut leaves of that starts what it would have started before or after.
+// A new content of the option comes first, BootOrder second, deletions last: whatever a power cut
+// leaves of that starts what it would have started before or after.
 //
-// What is not known is an error: a BootOrder or BootNext that cannot be read or has another form, and an option that cannot be read ([*VariableError]). An option that was read and has not the form of one is known well enough:
-// its number is taken, its place is kept, and it is in Malformed.
+// What is not known is an error: a BootOrder or BootNext that cannot be read or has another form,
+// and an option that cannot be read ([*VariableError]). An option that was read and has not the
+// form of one is known well enough: its number is taken, its place is kept, and it is in Malformed.
 func PlanBootOption(have *MachineVariables, program BootProgram, o BootPlanOptions) (plan *BootPlan, err error) {
 	defer prefix.Add("bootloader", &err)
 	drive, file, err := program.target()
@@ -129,7 +149,8 @@ func PlanBootOption(have *MachineVariables, program BootProgram, o BootPlanOptio
 			former = append(former, option)
 		}
 	}
-	// The one that firmware starts first is kept; where it starts none, that which a person has switched off, before one that is in no order.
+	// The one that firmware starts first is kept; where it starts none, that which a person has
+	// switched off, before one that is in no order.
 	rank := func(option LoadOption) (r int) {
 		if r = slices.Index(have.Order, option.Number); r < 0 {
 			r = 2 * len(have.Order)
@@ -203,7 +224,8 @@ func (b *BootProgram) target() (h efi.HardDrive, file string, err error) {
 	return efi.HardDrive{Number: b.PartitionNumber, FirstLBA: b.FirstLBA, SizeLBA: b.LastLBA - b.FirstLBA + 1, ID: b.Partition}, `\` + strings.ReplaceAll(b.File, "/", `\`), nil
 }
 
-// target is what an option starts: a partition, zero if its path names none by a GPT ID, and the path, with small letters.
+// target is what an option starts: a partition, zero if its path names none by a GPT ID, and the
+// path, with small letters.
 func (o *LoadOption) target() (h efi.HardDrive, file string, attributes uint32, err error) {
 	option, err := efi.ParseLoadOption(o.Raw)
 	if err != nil {
@@ -213,7 +235,8 @@ func (o *LoadOption) target() (h efi.HardDrive, file string, attributes uint32, 
 	return h, `\` + lower(strings.Trim(efi.PathFile(option.Path), `\`)), option.Attributes, nil
 }
 
-// known refuses variables of which it is not known what they say, and has the numbers that options have.
+// known refuses variables of which it is not known what they say, and has the numbers that options
+// have.
 func (p *BootPlan) known(have *MachineVariables) (taken map[uint16]bool, err error) {
 	taken = map[uint16]bool{}
 	for _, option := range have.Options {
@@ -289,11 +312,13 @@ func orderContent(order []uint16) (b []byte) {
 	return b
 }
 
-// Apply makes the changes of a plan in their order, up to the first one that fails, whose error is returned. There is a result for each change: a caller that can do without a boot option, since the ESP has the loader as its fallback
-// too, goes on if the error is [ErrVariableRefused].
+// Apply makes the changes of a plan in their order, up to the first one that fails, whose error is
+// returned. There is a result for each change: a caller that can do without a boot option, since
+// the ESP has the loader as its fallback too, goes on if the error is [ErrVariableRefused].
 //
-// Nothing is written if a variable is neither as the plan has read it nor as it wants it ([*VariableMismatchError]): a new plan is needed then. What is as it should be is not written, so that a plan that was interrupted can be
-// applied again.
+// Nothing is written if a variable is neither as the plan has read it nor as it wants it
+// ([*VariableMismatchError]): a new plan is needed then. What is as it should be is not written, so
+// that a plan that was interrupted can be applied again.
 func (p *BootPlan) Apply(store VariableStore) (results []ChangeResult, err error) {
 	defer prefix.Add("bootloader", &err)
 	todo := make([]bool, len(p.Changes))

@@ -303,7 +303,9 @@ func TestApplyRefused(t *testing.T) {
 	require.ErrorIs(t, err, errUnreadable)
 }
 
-// starts is what a firmware starts with these variables: BootNext, then the options of BootOrder that are active and whose file is there, then the fallback of the first ESP (UEFI Specification 2.10, section 3.1.1, 3.5).
+// starts is what a firmware starts with these variables: BootNext, then the options of BootOrder
+// that are active and whose file is there, then the fallback of the first ESP (UEFI Specification
+// 2.10, section 3.1.1, 3.5).
 func starts(t *testing.T, m *bootloader.MemoryVariables, there map[osmith.GUID][]string) string {
 	t.Helper()
 	v := read(t, m)
@@ -348,7 +350,8 @@ func (c *cutAfter) Delete(name string, vendor osmith.GUID) error {
 	return c.MemoryVariables.Delete(name, vendor)
 }
 
-// Whatever variables a machine has, and after whichever write the power goes: it starts what it started before, or what it starts in the end; and with the plan made again it gets there.
+// Whatever variables a machine has, and after whichever write the power goes: it starts what it
+// started before, or what it starts in the end; and with the plan made again it gets there.
 func TestBootOptionsCutAnywhere(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	pick := func(all ...[]byte) []byte { return all[random.IntN(len(all))] }

@@ -1,15 +1,17 @@
 package bootloader
 
-// Variables are the EFI variables, of vendor 4a67b082-0a4c-41cf-b6c7-440b29bb8c4f, that decide what boots. Empty is not
-// set. Values are ids or patterns (? * [set]); letters of ASCII match in either case.
+// Variables are the EFI variables, of vendor 4a67b082-0a4c-41cf-b6c7-440b29bb8c4f, that decide what
+// boots. Empty is not set. Values are ids or patterns (? * [set]); letters of ASCII match in either
+// case.
 type Variables struct {
-	EntryOneShot    string // LoaderEntryOneShot: for the next boot only; the loader deletes it
-	EntryPreferred  string // LoaderEntryPreferred, 260 and later: passes over entries without tries left; or @saved
+	EntryOneShot string // LoaderEntryOneShot: for the next boot only; the loader deletes it
+	// LoaderEntryPreferred, 260 and later: passes over entries without tries left; or @saved
+	EntryPreferred  string
 	EntryDefault    string // LoaderEntryDefault: does not look at tries; or @saved
 	EntryLastBooted string // LoaderEntryLastBooted: what @saved stands for, as the loader writes it
 
-	// FirmwareFailed is whether the firmware reports that an update of it failed (258 and later); then EntrySysFail,
-	// LoaderEntrySysFail, comes before all others.
+	// FirmwareFailed is whether the firmware reports that an update of it failed (258 and later);
+	// then EntrySysFail, LoaderEntrySysFail, comes before all others.
 	FirmwareFailed bool
 	EntrySysFail   string
 }
@@ -25,17 +27,19 @@ const (
 	ReasonDefault         Reason = "LoaderEntryDefault"
 	ReasonConfigDefault   Reason = "default in loader.conf"
 	ReasonOrder           Reason = "first in the menu"
-	ReasonNothing         Reason = "there is no entry" // the menu or the firmware waits for a person
+	// the menu or the firmware waits for a person
+	ReasonNothing Reason = "there is no entry"
 )
 
-// Pinned reports whether the entry was chosen by something that boots it even when it has used up its tries, so that
-// there is no automatic return to another one.
+// Pinned reports whether the entry was chosen by something that boots it even when it has used up
+// its tries, so that there is no automatic return to another one.
 func (r Reason) Pinned() bool {
 	return r == ReasonSysFail || r == ReasonOneShot || r == ReasonDefault || r == ReasonConfigDefault
 }
 
 // Default is the entry that the loader boots when nobody touches a key (systemd, src/boot/boot.c,
-// config_select_default_entry), and why: that of [MenuOptions].LoaderVersion. It is nil if the menu is empty.
+// config_select_default_entry), and why: that of [MenuOptions].LoaderVersion. It is nil if the menu
+// is empty.
 func (m *Menu) Default(v Variables) (*Entry, Reason) {
 	r := m.Release
 	if r.Number == 0 {
@@ -80,8 +84,10 @@ func (m *Menu) Default(v Variables) (*Entry, Reason) {
 	return nil, ReasonNothing
 }
 
-// Started are the variables as the loader leaves them when it starts an entry that [Menu.Default] chose by v (systemd, src/boot/boot.c, save_selected_entry):
-// LoaderEntryOneShot is gone, and LoaderEntryLastBooted is the entry's id where @saved asks for it, unless it was named for this boot only.
+// Started are the variables as the loader leaves them when it starts an entry that [Menu.Default]
+// chose by v (systemd, src/boot/boot.c, save_selected_entry): LoaderEntryOneShot is gone, and
+// LoaderEntryLastBooted is the entry's id where @saved asks for it, unless it was named for this
+// boot only.
 func (m *Menu) Started(v Variables, e *Entry) Variables {
 	pattern := v.EntryDefault
 	if pattern == "" {
@@ -97,9 +103,11 @@ func (m *Menu) Started(v Variables, e *Entry) Variables {
 	return v
 }
 
-// RebootsOnError reports whether the loader starts the machine again, after some seconds, when the program of the entry cannot be loaded or comes back,
-// so that its tries run out without a person: by reboot-on-error in loader.conf, and if that is auto or absent, where the entry
-// is counted and has a try left before this boot. Releases before 258 and, without reboot, all of them show the menu or go back to firmware.
+// RebootsOnError reports whether the loader starts the machine again, after some seconds, when the
+// program of the entry cannot be loaded or comes back, so that its tries run out without a person:
+// by reboot-on-error in loader.conf, and if that is auto or absent, where the entry is counted and
+// has a try left before this boot. Releases before 258 and, without reboot, all of them show the
+// menu or go back to firmware.
 func (m *Menu) RebootsOnError(e *Entry) bool {
 	if m.Release.Number != 0 && !m.Release.RebootOnError {
 		return false
@@ -117,8 +125,9 @@ func sysFail(v Variables) string {
 	return lower(v.EntrySysFail)
 }
 
-// find is the first entry whose id the pattern matches. The pattern is in lower case, except for @saved; so are all ids but those of
-// counted UKIs, in 257 of all that is counted, whose capital letters therefore no pattern matches.
+// find is the first entry whose id the pattern matches. The pattern is in lower case, except for
+// @saved; so are all ids but those of counted UKIs, in 257 of all that is counted, whose capital
+// letters therefore no pattern matches.
 func (m *Menu) find(pattern string, goodOnly bool) *Entry {
 	if pattern == "" {
 		return nil
@@ -141,8 +150,9 @@ func (m *Menu) Entry(id string) (*Entry, bool) {
 	return nil, false
 }
 
-// match reports whether pattern, with ? * [set] and backslash escapes, matches all of s. Both are compared as they
-// are: the caller has folded their case. (systemd 262, src/boot/efi-string.c, efi_fnmatch.)
+// match reports whether pattern, with ? * [set] and backslash escapes, matches all of s. Both are
+// compared as they are: the caller has folded their case. (systemd 262, src/boot/efi-string.c,
+// efi_fnmatch.)
 func match(pattern, s string) bool {
 	p, h := []rune(pattern), []rune(s)
 	first := true
@@ -158,7 +168,8 @@ func match(pattern, s string) bool {
 			p, h = tail, rest
 			continue
 		}
-		// The last piece must match at the very end; a * before it swallows one character more each time.
+		// The last piece must match at the very end; a * before it swallows one character more each
+		// time.
 		if ok || len(h) == 0 {
 			return ok
 		}
@@ -166,7 +177,8 @@ func match(pattern, s string) bool {
 	}
 }
 
-// matchPrefix matches p up to its first *. With star, tail and rest are what follows in the pattern and the string.
+// matchPrefix matches p up to its first *. With star, tail and rest are what follows in the pattern
+// and the string.
 func matchPrefix(p, h []rune) (tail, rest []rune, star, ok bool) {
 	for {
 		if len(p) == 0 {
@@ -205,8 +217,9 @@ func matchPrefix(p, h []rune) (tail, rest []rune, star, ok bool) {
 	}
 }
 
-// matchSet matches c against the set that p begins with and returns the index of its closing bracket. A bracket that is
-// never closed matches nothing. A first ] and a first or last - stand for themselves; ranges do not chain.
+// matchSet matches c against the set that p begins with and returns the index of its closing
+// bracket. A bracket that is never closed matches nothing. A first ] and a first or last - stand
+// for themselves; ranges do not chain.
 func matchSet(p []rune, c rune) (end int, in bool) {
 	canRange := true
 	for i := 1; i < len(p); i++ {

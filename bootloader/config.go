@@ -10,11 +10,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Config is loader/loader.conf. Empty fields are absent from the file, and the loader's defaults hold.
+// Config is loader/loader.conf. Empty fields are absent from the file, and the loader's defaults
+// hold.
 type Config struct {
-	Timeout   string // seconds, or menu-force, menu-hidden, menu-disabled
-	Default   string // id or pattern (? * [set]) of the entry to boot, or @saved; boots even entries marked bad
-	Preferred string // the same, but skips entries that have no tries left; systemd-boot 260 and later
+	Timeout string // seconds, or menu-force, menu-hidden, menu-disabled
+	// id or pattern (? * [set]) of the entry to boot, or @saved; boots even entries marked bad
+	Default string
+	// the same, but skips entries that have no tries left; systemd-boot 260 and later
+	Preferred string
 
 	Editor             Switch // may the command line be edited? Default yes (without Secure Boot)
 	AutoEntries        Switch // list loaders of other systems; default yes
@@ -29,7 +32,8 @@ type Config struct {
 	SecureBootEnrollAction     string // reboot (default), shutdown
 	SecureBootEnrollTimeoutSec string // seconds or hidden; 259 and later
 	ConsoleMode                string // number, auto, max, keep (default)
-	LogLevel                   string // emerg, alert, crit, err, warning, notice, info, debug; 259 and later
+	// emerg, alert, crit, err, warning, notice, info, debug; 259 and later
+	LogLevel string
 
 	// Ignored lists what is in the file and the loader ignores.
 	Ignored []IgnoredLine
@@ -61,8 +65,8 @@ type configKey struct {
 	since int // the first release of systemd-boot that reads it; 0: all that are known
 }
 
-// configKeys is every key that systemd-boot 262 reads (src/boot/boot.c, config_defaults_load_from_file), in the order
-// in which they are written.
+// configKeys is every key that systemd-boot 262 reads (src/boot/boot.c,
+// config_defaults_load_from_file), in the order in which they are written.
 var configKeys = []configKey{
 	{name: "timeout", text: func(c *Config) *string { return &c.Timeout }, ok: timeoutValue},
 	{name: "default", text: func(c *Config) *string { return &c.Default }, ok: entryPattern},
@@ -119,8 +123,8 @@ func parseSwitch(s string) (Switch, bool) {
 	return SwitchUnset, false
 }
 
-// ParseConfig reads loader.conf as systemd-boot 262 does. Nothing in it is an error: what the loader would ignore is
-// listed in Ignored, and the last valid assignment of a key holds.
+// ParseConfig reads loader.conf as systemd-boot 262 does. Nothing in it is an error: what the
+// loader would ignore is listed in Ignored, and the last valid assignment of a key holds.
 func ParseConfig(b []byte) *Config { return parseConfig(b, newest()) }
 
 func parseConfig(b []byte, r Release) *Config {
@@ -156,8 +160,9 @@ func (c *Config) set(l line, r Release) (ignored string) {
 	return "unknown key"
 }
 
-// MarshalText writes the file, one line for each field that is set. A value that would not be read back is an error
-// that wraps [ErrConfigValue]. Comments and unknown keys of a parsed file are not kept.
+// MarshalText writes the file, one line for each field that is set. A value that would not be read
+// back is an error that wraps [ErrConfigValue]. Comments and unknown keys of a parsed file are not
+// kept.
 func (c *Config) MarshalText() (text []byte, err error) {
 	defer prefix.Add("bootloader", &err)
 	var b bytes.Buffer
@@ -173,7 +178,8 @@ func (c *Config) MarshalText() (text []byte, err error) {
 	return b.Bytes(), nil
 }
 
-// value is what is written for the key, empty if it is not set. What would not be read back is an error.
+// value is what is written for the key, empty if it is not set. What would not be read back is an
+// error.
 func (k configKey) value(c *Config) (string, error) {
 	if k.flag != nil {
 		switch *k.flag(c) {
@@ -213,10 +219,11 @@ type line struct {
 	valueAt, valueEnd int // of the value there, with quotes around it
 }
 
-// lines yields the assignments in b as systemd-boot reads them (systemd 262, src/boot/efi-string.c, line_get_key_value):
-// the text ends at a NUL byte; lines end at CR or LF; blanks around a line and lines that begin with # are dropped; the
-// key ends at the first separator, the value begins behind the last one that follows, and loses a pair of quotes around
-// it. Lines without a separator are dropped, and so are bytes that are not UTF-8.
+// lines yields the assignments in b as systemd-boot reads them (systemd 262, src/boot/efi-string.c,
+// line_get_key_value): the text ends at a NUL byte; lines end at CR or LF; blanks around a line and
+// lines that begin with # are dropped; the key ends at the first separator, the value begins behind
+// the last one that follows, and loses a pair of quotes around it. Lines without a separator are
+// dropped, and so are bytes that are not UTF-8.
 func lines(b []byte, separators string, r rules) iter.Seq[line] {
 	return func(yield func(line) bool) {
 		if i := bytes.IndexByte(b, 0); i >= 0 {

@@ -17,11 +17,13 @@ type ConfigEdit struct {
 // IsZero reports whether the edit changes no file.
 func (e ConfigEdit) IsZero() bool { return e.Set == nil && len(e.Remove) == 0 }
 
-// EditConfig changes keys of loader.conf and leaves every other line as it is: comments, keys that are not known here, blanks, line
-// ends, text behind a NUL byte, which the loader does not read. Of several lines with a key the last one that is valid holds (systemd 262,
-// src/boot/boot.c, config_defaults_load_from_file), so the last one is changed; a key that has the value already, for every release of [Releases], is left alone. A new key goes to the
-// end, with the line end that the text has. To remove a key takes all its lines away. A value that the loader would ignore is an error that wraps
-// [ErrConfigValue], a key to remove that it does not have wraps [ErrConfigKey].
+// EditConfig changes keys of loader.conf and leaves every other line as it is: comments, keys that
+// are not known here, blanks, line ends, text behind a NUL byte, which the loader does not read. Of
+// several lines with a key the last one that is valid holds (systemd 262, src/boot/boot.c,
+// config_defaults_load_from_file), so the last one is changed; a key that has the value already,
+// for every release of [Releases], is left alone. A new key goes to the end, with the line end that
+// the text has. To remove a key takes all its lines away. A value that the loader would ignore is
+// an error that wraps [ErrConfigValue], a key to remove that it does not have wraps [ErrConfigKey].
 func EditConfig(text []byte, e ConfigEdit) (edited []byte, err error) {
 	defer prefix.Add("bootloader", &err)
 	return editConfig(text, e)
@@ -79,7 +81,8 @@ func (k configKey) setIn(text []byte, set *Config, value string) []byte {
 	return slices.Concat(text[:end], []byte(added), text[end:])
 }
 
-// hasIn reports whether every release that reads the key has the value from the text: not all of them take the same quotes off.
+// hasIn reports whether every release that reads the key has the value from the text: not all of
+// them take the same quotes off.
 func (k configKey) hasIn(text []byte, set *Config) bool {
 	for _, r := range releases {
 		if k.since <= r.Number && !k.same(parseConfig(text, r), set) {

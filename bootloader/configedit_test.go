@@ -64,8 +64,8 @@ func TestEditConfig(t *testing.T) {
 	require.Equal(t, "timeout 5\nx", string(before), "what was given stays")
 }
 
-// FuzzEditConfig: what is set is what systemd-boot reads of every release, what is removed it does not read, and all other lines are the
-// same bytes.
+// FuzzEditConfig: what is set is what systemd-boot reads of every release, what is removed it does
+// not read, and all other lines are the same bytes.
 func FuzzEditConfig(f *testing.F) {
 	f.Add([]byte("# c\ntimeout 5\r\nx y\ntimeout 7"), "3", "os_*.efi", uint8(SwitchNo), "editor")
 	f.Add([]byte("tim\xffeout '5'\r\reditor yes\n\n\x00timeout 1\n"), "menu-force", "", uint8(SwitchYes), "beep")

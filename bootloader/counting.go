@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Counter is the boot counter in an entry's file name: NAME+LEFT.efi or NAME+LEFT-DONE.efi (UAPI.1, "Boot counting").
-// The widths are kept, so that parsing and formatting give the same text.
+// Counter is the boot counter in an entry's file name: NAME+LEFT.efi or NAME+LEFT-DONE.efi (UAPI.1,
+// "Boot counting"). The widths are kept, so that parsing and formatting give the same text.
 type Counter struct {
 	TriesLeft int // boots that remain; 0: the entry is bad
 	TriesDone int // boots made without having been declared good
@@ -22,9 +22,10 @@ type Counter struct {
 	DoneWidth int // digits of DONE; 0 with TriesDone 0: left out
 }
 
-// ParseName splits the file name of an entry into what is before the counter and what is behind it. Suffix is ".efi"
-// or ".conf"; its case in the name does not matter. ok is false if the name has no counter, as systemd-boot sees it:
-// the last "+" must be followed by digits, or two runs of digits joined by "-", and then the suffix.
+// ParseName splits the file name of an entry into what is before the counter and what is behind it.
+// Suffix is ".efi" or ".conf"; its case in the name does not matter. ok is false if the name has no
+// counter, as systemd-boot sees it: the last "+" must be followed by digits, or two runs of digits
+// joined by "-", and then the suffix.
 func ParseName(name, suffix string) (stem string, c Counter, ok bool) {
 	plus := strings.LastIndexByte(name, '+')
 	if plus < 0 || len(name)-len(suffix) < plus || !equalFold(name[len(name)-len(suffix):], suffix) {
@@ -67,9 +68,9 @@ func (c Counter) String() string {
 	return s
 }
 
-// Next is the counter after one more boot as the Boot Loader Specification of 2026 asks: one try less, one more done,
-// widths kept, and a number of done tries that would need another digit stays at all nines. (systemd-boot 262 writes
-// both numbers without leading zeros; see [Entry.Boot].)
+// Next is the counter after one more boot as the Boot Loader Specification of 2026 asks: one try
+// less, one more done, widths kept, and a number of done tries that would need another digit stays
+// at all nines. (systemd-boot 262 writes both numbers without leading zeros; see [Entry.Boot].)
 func (c Counter) Next() Counter {
 	c.TriesLeft = max(c.TriesLeft-1, 0)
 	if most := allNines(c.DoneWidth); c.TriesDone < most {
@@ -99,9 +100,10 @@ func allNines(width int) int {
 	return n - 1
 }
 
-// CountedName is the file name, in EFI/Linux, of a new Unified Kernel Image that gets that many tries: "STEM+3.efi".
-// Stems that systemd-boot would skip or take for something else are refused, and so are characters that systemd's
-// programs do not accept in the name of an entry, although the loader does: bootctl would not show it. "~" is taken all the same, since versions have it
+// CountedName is the file name, in EFI/Linux, of a new Unified Kernel Image that gets that many
+// tries: "STEM+3.efi". Stems that systemd-boot would skip or take for something else are refused,
+// and so are characters that systemd's programs do not accept in the name of an entry, although the
+// loader does: bootctl would not show it. "~" is taken all the same, since versions have it
 // (UAPI.10: "2~rc1" comes before "2") and systemd-sysupdate writes it.
 func CountedName(stem string, tries int) (name string, err error) {
 	defer prefix.Add("bootloader", &err)
@@ -169,7 +171,8 @@ type bootNames struct {
 	counter           Counter
 }
 
-// parseBootCountPath reads the content of LoaderBootCountPath, `\EFI\Linux\os+2-1.efi`; slashes will do too.
+// parseBootCountPath reads the content of LoaderBootCountPath, `\EFI\Linux\os+2-1.efi`; slashes
+// will do too.
 func parseBootCountPath(s string) (bootNames, error) {
 	if s == "" {
 		return bootNames{}, fmt.Errorf("LoaderBootCountPath is not set: %w", ErrNotCounted)
@@ -190,9 +193,10 @@ func parseBootCountPath(s string) (bootNames, error) {
 	return bootNames{p, dir + stem + suffix, dir + stem + bad.String() + suffix, dir + stem + plain.String() + suffix, c}, nil
 }
 
-// BootStatus is what has been decided about the current boot, as `systemd-bless-boot status` says. bootCountPath is the
-// content of the EFI variable LoaderBootCountPath; a boot without it was not counted ([ErrNotCounted]). The file system
-// is the one the entry is on, ESP or XBOOTLDR; [ErrNoEntry] if it is not on this one.
+// BootStatus is what has been decided about the current boot, as `systemd-bless-boot status` says.
+// bootCountPath is the content of the EFI variable LoaderBootCountPath; a boot without it was not
+// counted ([ErrNotCounted]). The file system is the one the entry is on, ESP or XBOOTLDR;
+// [ErrNoEntry] if it is not on this one.
 func BootStatus(fsys fs.FS, bootCountPath string) (s Status, err error) {
 	defer prefix.Add("bootloader", &err)
 	n, err := parseBootCountPath(bootCountPath)
@@ -215,15 +219,17 @@ func BootStatus(fsys fs.FS, bootCountPath string) (s Status, err error) {
 	return 0, fmt.Errorf("%s: %w", n.booted, ErrNoEntry)
 }
 
-// Bless is the rename that gives the current boot a status: StatusGood takes the counter off, StatusBad sets it to no tries left,
-// StatusIndeterminate undoes either. The two paths are equal if it has that status already. The caller makes the rename,
-// without replacing, and has it written to the disk before it relies on it.
+// Bless is the rename that gives the current boot a status: StatusGood takes the counter off,
+// StatusBad sets it to no tries left, StatusIndeterminate undoes either. The two paths are equal if
+// it has that status already. The caller makes the rename, without replacing, and has it written to
+// the disk before it relies on it.
 //
-// A name that is there already, so that the rename would replace a file, is [ErrTwinExists]; undoing for an entry that
-// was bad before this boot is [ErrAlreadyBad]; further errors as for [BootStatus].
+// A name that is there already, so that the rename would replace a file, is [ErrTwinExists];
+// undoing for an entry that was bad before this boot is [ErrAlreadyBad]; further errors as for
+// [BootStatus].
 //
-// The counter keeps the width of its numbers, as the Boot Loader Specification asks since 2026; for numbers of one digit
-// that is what systemd-bless-boot writes too.
+// The counter keeps the width of its numbers, as the Boot Loader Specification asks since 2026; for
+// numbers of one digit that is what systemd-bless-boot writes too.
 func Bless(fsys fs.FS, bootCountPath string, to Status) (from, target string, err error) {
 	defer prefix.Add("bootloader", &err)
 	n, err := parseBootCountPath(bootCountPath)

@@ -144,7 +144,8 @@ func TestBless(t *testing.T) {
 	dirty, err := BootStatus(fstest.MapFS{"a+0-4.efi": text("")}, "a+0-4.efi")
 	require.NoError(t, err)
 	assert.Equal(t, StatusDirty, dirty)
-	from, to, err := Bless(fstest.MapFS{"a+0-4.efi": text("")}, "a+0-4.efi", StatusGood) // an entry that was bad may prove good
+	// an entry that was bad may prove good
+	from, to, err := Bless(fstest.MapFS{"a+0-4.efi": text("")}, "a+0-4.efi", StatusGood)
 	require.NoError(t, err)
 	assert.Equal(t, "a+0-4.efi a.efi", from+" "+to)
 

@@ -38,8 +38,8 @@ type change struct {
 	name   string
 	before []string
 	do     func(*fat.FS) error
-	// starts are the names of the programs, without directory and counter, that may start first; ends are those that are started in the end
-	// when nobody says that a boot was good.
+	// starts are the names of the programs, without directory and counter, that may start first;
+	// ends are those that are started in the end when nobody says that a boot was good.
 	starts, ends []string
 }
 
@@ -83,8 +83,9 @@ func plainName(path string) string {
 	return name
 }
 
-// bootsAfterCut says why a disk does not start as it may after a change that was cut off: as firmware reads it, the loader chooses one of
-// the programs that may start, all of it is there, and so it is at every start that follows.
+// bootsAfterCut says why a disk does not start as it may after a change that was cut off: as
+// firmware reads it, the loader chooses one of the programs that may start, all of it is there, and
+// so it is at every start that follows.
 func bootsAfterCut(d *faultio.Disk, c change) error {
 	esp, err := oracle.ReadFAT(d, d.Size(), oracle.FATOptions{Reader: oracle.FATReaderEDK2, SectorSize: 512})
 	if err != nil {
@@ -112,8 +113,8 @@ func bootsAfterCut(d *faultio.Disk, c change) error {
 	return nil
 }
 
-// Whatever a power cut leaves of a change to the ESP starts the old set or the new one, as the oracle sees it: firmware's view of the
-// file system, then the loader's choice, start after start.
+// Whatever a power cut leaves of a change to the ESP starts the old set or the new one, as the
+// oracle sees it: firmware's view of the file system, then the loader's choice, start after start.
 func TestESPChangesCutAnywhere(t *testing.T) {
 	limit := 1 << 12
 	if testing.Short() {
@@ -141,7 +142,8 @@ func TestESPChangesCutAnywhere(t *testing.T) {
 	}
 }
 
-// The test would notice: a UKI of which only a part was written is chosen by the loader and does not start.
+// The test would notice: a UKI of which only a part was written is chosen by the loader and does
+// not start.
 func TestESPChangeOutOfOrder(t *testing.T) {
 	disk := espDisk(t, "os_1.efi")
 	esp, err := fat.Open(disk)

@@ -1,16 +1,18 @@
-// Package bootloader knows what systemd-boot will do with an EFI system partition: which entries it lists, in which
-// order, which one it boots and what it renames before it does. And it knows how to put systemd-boot, its
-// configuration and new boot entries there, and how a booted system declares itself good or bad.
+// Package bootloader knows what systemd-boot will do with an EFI system partition: which entries it
+// lists, in which order, which one it boots and what it renames before it does. And it knows how to
+// put systemd-boot, its configuration and new boot entries there, and how a booted system declares
+// itself good or bad.
 //
 // It follows UAPI.1, the Boot Loader Specification
-// (https://uapi-group.org/specifications/specs/boot_loader_specification/), UAPI.10, the Version Format Specification
-// (https://uapi-group.org/specifications/specs/version_format_specification/), loader.conf(5) and, where these differ
-// from what boots, the code of systemd-boot 252 to 262. How releases differ is one table, [Releases], with the evidence
-// for each row; [MenuOptions] has the version of the loader, which [LoaderVersion] reads from its file. Without one, 262
-// is followed.
+// (https://uapi-group.org/specifications/specs/boot_loader_specification/), UAPI.10, the Version
+// Format Specification (https://uapi-group.org/specifications/specs/version_format_specification/),
+// loader.conf(5) and, where these differ from what boots, the code of systemd-boot 252 to 262. How
+// releases differ is one table, [Releases], with the evidence for each row; [MenuOptions] has the
+// version of the loader, which [LoaderVersion] reads from its file. Without one, 262 is followed.
 //
-// [Menu].Findings say what is wrong with the files: entries that the loader leaves out, lines that it does not read, and
-// files that are named and not there, which keep an entry from booting ([EntryError], [Entry].Damage).
+// [Menu].Findings say what is wrong with the files: entries that the loader leaves out, lines that
+// it does not read, and files that are named and not there, which keep an entry from booting
+// ([EntryError], [Entry].Damage).
 //
 //	menu, err := bootloader.ReadMenu(os.DirFS("/efi"), bootloader.MenuOptions{})
 //	entry, reason := menu.Default(bootloader.Variables{})
@@ -21,8 +23,9 @@
 //	from, to, err = bootloader.Bless(os.DirFS("/efi"), path, bootloader.StatusGood)
 //	err = os.Rename(filepath.Join("/efi", from), filepath.Join("/efi", to))
 //
-// [PlanInstallation] says what to do to an ESP, with systemd-boot on it or without, so that it has another one: in an order that may be cut off
-// anywhere, never a step back unless it is asked for, and nothing over a file that is not ours. [PlanRemoval] takes it away, [EditConfig] changes
+// [PlanInstallation] says what to do to an ESP, with systemd-boot on it or without, so that it has
+// another one: in an order that may be cut off anywhere, never a step back unless it is asked for,
+// and nothing over a file that is not ours. [PlanRemoval] takes it away, [EditConfig] changes
 // loader.conf and leaves all else in it as it is.
 //
 //	plan, err := bootloader.PlanInstallation(esp, &bootloader.Installation{Loader: loader}, bootloader.InstallationOptions{})
@@ -30,16 +33,17 @@
 //		fmt.Println(c.Kind, c.Path, c.Reason) // and do it, before the next one
 //	}
 //
-// Nothing is written to file systems here: they are read through [io/fs], and what is to be done comes back as values,
-// files to write and renames to make.
+// Nothing is written to file systems here: they are read through [io/fs], and what is to be done
+// comes back as values, files to write and renames to make.
 //
 // # EFI variables
 //
-// A [VariableStore] is where EFI variables are kept: those of the machine that runs (EFIVarFS, on Linux), those of a virtual
-// machine that is off ([VariableImage]), or some in memory ([MemoryVariables]). Each is a file system in the form of
-// efivarfs, which [ReadVariables] reads. [SetLoaderVariable] and [SetSystemToken] write what an operating system tells
-// systemd-boot, and [PlanBootOption] works out which boot option and which BootOrder make firmware start the loader, on a
-// new machine and on one whose firmware has lost them:
+// A [VariableStore] is where EFI variables are kept: those of the machine that runs (EFIVarFS, on
+// Linux), those of a virtual machine that is off ([VariableImage]), or some in memory
+// ([MemoryVariables]). Each is a file system in the form of efivarfs, which [ReadVariables] reads.
+// [SetLoaderVariable] and [SetSystemToken] write what an operating system tells systemd-boot, and
+// [PlanBootOption] works out which boot option and which BootOrder make firmware start the loader,
+// on a new machine and on one whose firmware has lost them:
 //
 //	have, err := bootloader.ReadVariables(store)
 //	plan, err := bootloader.PlanBootOption(have, loader, bootloader.BootPlanOptions{})
@@ -48,13 +52,14 @@
 //		// Firmware has not taken it. The machine starts the loader as the fallback of the ESP.
 //	}
 //
-// Whatever a power cut leaves of that, the machine starts what it started before or what the plan wants. Nothing is written
-// that is there already.
+// Whatever a power cut leaves of that, the machine starts what it started before or what the plan
+// wants. Nothing is written that is there already.
 //
 // # Limits
 //
-// Entries that systemd-boot finds outside its two directories (Windows, macOS, an EFI shell, firmware setup, SMBIOS) are
-// not listed, and it never boots one of those by default. Boot secrets are not handled. Variables that are
-// written with a signature, Secure Boot's, are those of package signing/secureboot. Plans do not look at signatures: whether firmware starts a
-// loader, and whether keys that are enrolled verify the loaders that stay, is judged by package upgrade.
+// Entries that systemd-boot finds outside its two directories (Windows, macOS, an EFI shell,
+// firmware setup, SMBIOS) are not listed, and it never boots one of those by default. Boot secrets
+// are not handled. Variables that are written with a signature, Secure Boot's, are those of package
+// signing/secureboot. Plans do not look at signatures: whether firmware starts a loader, and
+// whether keys that are enrolled verify the loaders that stay, is judged by package upgrade.
 package bootloader

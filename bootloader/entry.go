@@ -48,28 +48,32 @@ type Entry struct {
 	MachineID string
 	Profile   int // of a multi-profile UKI; 0 is the default one
 
-	Loader  string // what is started: path in the same file system, or a URL for Type1URL
-	Initrd  []string
-	Files   []string // of a Type #1 entry: all files that its lines name and that are there, Loader and Initrd among them
-	Options string   // command line; for EntryType2 the built-in one, as the menu shows it
+	Loader string // what is started: path in the same file system, or a URL for Type1URL
+	Initrd []string
+	// of a Type #1 entry: all files that its lines name and that are there, Loader and Initrd among
+	// them
+	Files   []string
+	Options string // command line; for EntryType2 the built-in one, as the menu shows it
 
-	// Counted is whether the name has a boot counter; then Counter is it. Without, the entry is good.
+	// Counted is whether the name has a boot counter; then Counter is it. Without, the entry is
+	// good.
 	Counted bool
 	Counter
 
-	// Damage says why the entry cannot boot although the menu lists it: the file is shorter than its own headers say, or names files that are
-	// not there. "" is no damage found.
+	// Damage says why the entry cannot boot although the menu lists it: the file is shorter than
+	// its own headers say, or names files that are not there. "" is no damage found.
 	Damage string
 
 	rules      rules
 	hasSortKey bool
-	baseID     string // what a profile other than the first is sorted by: its ID without the profile
-	stem       string // of a counted name
-	suffix     string
+	// what a profile other than the first is sorted by: its ID without the profile
+	baseID string
+	stem   string // of a counted name
+	suffix string
 }
 
-// Bad reports whether the entry has used up its tries; the loader lists it last and boots it only if nothing else is
-// there or something names it.
+// Bad reports whether the entry has used up its tries; the loader lists it last and boots it only
+// if nothing else is there or something names it.
 func (e *Entry) Bad() bool { return e.Counted && e.TriesLeft == 0 }
 
 // bumps reports whether systemd-boot counts boots of such entries.
@@ -77,9 +81,11 @@ func (e *Entry) bumps() bool {
 	return e.Type == EntryType2 || e.Type == EntryType1Linux || e.Type == EntryType1UKI || e.Type == EntryType1EFI && e.rules.countsEFI
 }
 
-// Boot is the rename that systemd-boot makes before it starts the entry: one try less, one more done, both without
-// leading zeros. The two paths are equal if it makes none. LoaderBootCountPath then holds the new path. Where the file cannot be renamed,
-// as it is marked read-only ([Release].ReadOnly), its volume is, or the new name is taken, the entry starts under its name, at every boot.
+// Boot is the rename that systemd-boot makes before it starts the entry: one try less, one more
+// done, both without leading zeros. The two paths are equal if it makes none. LoaderBootCountPath
+// then holds the new path. Where the file cannot be renamed, as it is marked read-only
+// ([Release].ReadOnly), its volume is, or the new name is taken, the entry starts under its name,
+// at every boot.
 func (e *Entry) Boot() (from, to string) {
 	if !e.Counted || !e.bumps() {
 		return e.Path, e.Path
@@ -90,7 +96,8 @@ func (e *Entry) Boot() (from, to string) {
 	return e.Path, e.sibling(e.stem + next.String() + e.suffix)
 }
 
-// Good is the rename that declares the entry good for ever: the counter goes. The two paths are equal if it has none.
+// Good is the rename that declares the entry good for ever: the counter goes. The two paths are
+// equal if it has none.
 func (e *Entry) Good() (from, to string) {
 	if !e.Counted {
 		return e.Path, e.Path
@@ -98,8 +105,8 @@ func (e *Entry) Good() (from, to string) {
 	return e.Path, e.sibling(e.stem + e.suffix)
 }
 
-// MarkBad is the rename that declares the entry bad: no tries left. An entry without counter cannot be marked: the two
-// paths are then equal.
+// MarkBad is the rename that declares the entry bad: no tries left. An entry without counter cannot
+// be marked: the two paths are then equal.
 func (e *Entry) MarkBad() (from, to string) {
 	if !e.Counted || e.Bad() {
 		return e.Path, e.Path
@@ -190,7 +197,8 @@ func CompareEntries(a, b *Entry) (int, OrderStep) {
 	return 0, OrderNone
 }
 
-// compare orders entries as the menu of systemd-boot does, best first (src/boot/boot.c, boot_entry_compare).
+// compare orders entries as the menu of systemd-boot does, best first (src/boot/boot.c,
+// boot_entry_compare).
 func compare(a, b *Entry) int {
 	r, _ := CompareEntries(a, b)
 	return r
@@ -208,8 +216,8 @@ func compareUnits(a, b string) int {
 	return slices.Compare(utf16.Encode([]rune(a)), utf16.Encode([]rune(b)))
 }
 
-// sortEntries is systemd-boot's own insertion sort: with a comparison that is no strict order in every corner, another
-// algorithm could give another result.
+// sortEntries is systemd-boot's own insertion sort: with a comparison that is no strict order in
+// every corner, another algorithm could give another result.
 func sortEntries(list []*Entry) {
 	for i := 1; i < len(list); i++ {
 		e, k := list[i], i

@@ -45,7 +45,8 @@ func ExampleReadMenu() {
 	// renames EFI/Linux/example_3+3.efi to EFI/Linux/example_3+2-1.efi
 }
 
-// What the next start does is worked out from what this one leaves: the one-shot variable is used up.
+// What the next start does is worked out from what this one leaves: the one-shot variable is used
+// up.
 func ExampleMenu_Started() {
 	esp := fstest.MapFS{"EFI/Linux/example_1.efi": kernelImage("1"), "EFI/Linux/example_2.efi": kernelImage("2")}
 	menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{})
@@ -147,7 +148,8 @@ func ExampleMenuOptions() {
 		"vmlinuz":                    {Data: []byte("kernel")},
 		"initrd":                     {Data: []byte("initrd")},
 	}
-	for _, version := range []osmith.Version{"252.39-1~deb12u1", "262-1", "263"} { // LoaderVersion reads it from the loader's file
+	for _, version := range []osmith.Version{"252.39-1~deb12u1", "262-1", "263"} {
+		// LoaderVersion reads it from the loader's file
 		menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{LoaderVersion: version})
 		if err != nil {
 			fmt.Println(err)
@@ -201,7 +203,8 @@ func ExamplePlanInstallation() {
 		fmt.Println(err)
 		return
 	}
-	for _, c := range plan.Changes { // with fat.FS: MkdirAll and WriteFile, ReplaceFile, or Remove, in this order
+	for _, c := range plan.Changes {
+		// with fat.FS: MkdirAll and WriteFile, ReplaceFile, or Remove, in this order
 		fmt.Println(c.Kind, c.Path, c.After)
 	}
 	for _, f := range plan.Findings {

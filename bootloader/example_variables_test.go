@@ -11,13 +11,16 @@ import (
 
 var globalVariable = osmith.MustParseGUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 
-// The loader of a new ESP gets a boot option; NVRAM that takes no write does not end the installation.
+// The loader of a new ESP gets a boot option; NVRAM that takes no write does not end the
+// installation.
 func ExamplePlanBootOption() {
-	var store bootloader.MemoryVariables   // on the machine: bootloader.OpenEFIVarFS("")
-	have := &bootloader.MachineVariables{} // of a machine with variables: bootloader.ReadVariables(&store)
+	var store bootloader.MemoryVariables // on the machine: bootloader.OpenEFIVarFS("")
+	// of a machine with variables: bootloader.ReadVariables(&store)
+	have := &bootloader.MachineVariables{}
 	loader := bootloader.BootProgram{
-		File:            "EFI/systemd/systemd-bootx64.efi",
-		Partition:       osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"), // of the ESP, as the partition table has it
+		File: "EFI/systemd/systemd-bootx64.efi",
+		// of the ESP, as the partition table has it
+		Partition:       osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"),
 		PartitionNumber: 1,
 		FirstLBA:        2048,
 		LastLBA:         1050623,
@@ -97,7 +100,8 @@ func ExampleSetSystemToken() {
 }
 
 func ExampleReadVariable() {
-	v, err := bootloader.ReadVariable(efivars(machine()), "BootNext", globalVariable) // os.DirFS("/sys/firmware/efi/efivars")
+	// os.DirFS("/sys/firmware/efi/efivars")
+	v, err := bootloader.ReadVariable(efivars(machine()), "BootNext", globalVariable)
 	fmt.Println(v.Attributes, v.Data, err)
 	_, err = bootloader.ReadVariable(efivars(machine()), "Boot0007", globalVariable)
 	fmt.Println(err)
@@ -108,7 +112,8 @@ func ExampleReadVariable() {
 
 // What a change would make of a machine is seen in a copy of its variables.
 func ExampleCopyVariables() {
-	store, err := bootloader.CopyVariables(efivars(machine())) // os.DirFS("/sys/firmware/efi/efivars")
+	// os.DirFS("/sys/firmware/efi/efivars")
+	store, err := bootloader.CopyVariables(efivars(machine()))
 	if err != nil {
 		fmt.Println(err)
 		return

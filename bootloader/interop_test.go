@@ -19,8 +19,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// onFakeESP runs a shell script in a root of Debian forky whose /efi is dir/esp and whose EFI variables are the files
-// of dir/vars.
+// onFakeESP runs a shell script in a root of Debian forky whose /efi is dir/esp and whose EFI
+// variables are the files of dir/vars.
 const onFakeESP = `set -e
 mount -t tmpfs tmpfs /sys
 mkdir -p /sys/firmware/efi/efivars /efi
@@ -40,8 +40,9 @@ func writeESP(t *testing.T, dir string, files fstest.MapFS) {
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "vars"), 0o755))
 }
 
-// bootctl has a copy of the loader's rules, with differences that the cases here avoid (the machine type, the case of
-// ids, the last step of the order) or undo: it names profile 0 as it does the others.
+// bootctl has a copy of the loader's rules, with differences that the cases here avoid (the machine
+// type, the case of ids, the last step of the order) or undo: it names profile 0 as it does the
+// others.
 func TestBootctlListsTheSameMenu(t *testing.T) {
 	r := testtools.Forky(t)
 	dir := t.TempDir()

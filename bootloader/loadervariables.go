@@ -11,8 +11,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// writable are the variables of the Boot Loader Interface that an operating system writes as text (https://systemd.io/BOOT_LOADER_INTERFACE, bootctl(1)), with a test of the values that the loader reads.
-// All others are the loader's own, or the stub's.
+// writable are the variables of the Boot Loader Interface that an operating system writes as text
+// (https://systemd.io/BOOT_LOADER_INTERFACE, bootctl(1)), with a test of the values that the loader
+// reads. All others are the loader's own, or the stub's.
 var writable = map[string]func(string) bool{
 	"LoaderEntryOneShot":         nil,
 	"LoaderEntryDefault":         nil,
@@ -22,10 +23,14 @@ var writable = map[string]func(string) bool{
 	"LoaderConfigTimeoutOneShot": timeoutValue,
 }
 
-// SetLoaderVariable writes a variable that tells systemd-boot what to start: LoaderEntryOneShot, LoaderEntryDefault, LoaderEntryPreferred, LoaderEntrySysFail with the id of an entry, and LoaderConfigTimeout and
-// LoaderConfigTimeoutOneShot with seconds, or what else loader.conf takes for timeout. No text takes the variable away, and is no error if there was none. All other names are refused: the loader or the stub writes them.
+// SetLoaderVariable writes a variable that tells systemd-boot what to start: LoaderEntryOneShot,
+// LoaderEntryDefault, LoaderEntryPreferred, LoaderEntrySysFail with the id of an entry, and
+// LoaderConfigTimeout and LoaderConfigTimeoutOneShot with seconds, or what else loader.conf takes
+// for timeout. No text takes the variable away, and is no error if there was none. All other names
+// are refused: the loader or the stub writes them.
 //
-// Of releases that do not know a variable yet, [Releases] tells; whether there is an entry of that id, [ReadMenu].
+// Of releases that do not know a variable yet, [Releases] tells; whether there is an entry of that
+// id, [ReadMenu].
 func SetLoaderVariable(store VariableStore, name, text string) (err error) {
 	defer prefix.Add("bootloader", &err)
 	ok, known := writable[name]
@@ -46,8 +51,11 @@ func SetLoaderVariable(store VariableStore, name, text string) (err error) {
 // SystemTokenSize is how many bytes LoaderSystemToken has at least.
 const SystemTokenSize = 32
 
-// SetSystemToken gives the machine a LoaderSystemToken, by which the random seed of an image differs from machine to machine (https://systemd.io/BOOT_LOADER_INTERFACE), if it has none of [SystemTokenSize] bytes or
-// more: one that is there is never replaced, and what cannot be read counts as one. The token is random, of [SystemTokenSize] bytes, and the caller's. It reports whether it was written.
+// SetSystemToken gives the machine a LoaderSystemToken, by which the random seed of an image
+// differs from machine to machine (https://systemd.io/BOOT_LOADER_INTERFACE), if it has none of
+// [SystemTokenSize] bytes or more: one that is there is never replaced, and what cannot be read
+// counts as one. The token is random, of [SystemTokenSize] bytes, and the caller's. It reports
+// whether it was written.
 func SetSystemToken(store VariableStore, token []byte) (written bool, err error) {
 	defer prefix.Add("bootloader", &err)
 	const name = "LoaderSystemToken"

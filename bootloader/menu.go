@@ -26,19 +26,21 @@ const (
 	maxConfigLen = 1 << 20
 )
 
-// MenuOptions say what [ReadMenu] cannot see on the ESP. The zero value is an x86-64 machine without an extended boot
-// loader partition, and systemd-boot 262.
+// MenuOptions say what [ReadMenu] cannot see on the ESP. The zero value is an x86-64 machine
+// without an extended boot loader partition, and systemd-boot 262.
 type MenuOptions struct {
 	XBOOTLDR     fs.FS  // the extended boot loader partition
 	Architecture string // EFI name: "x64" if empty, "aa64", "riscv64"...
 	Self         string // path of the running loader; Type #1 entries that start it are hidden
 
-	// LoaderVersion is the version of systemd-boot ([LoaderVersion]); "": the newest that is known, 262. One that is newer than all of
-	// [Releases] is a [*LoaderVersionError], unless AssumeLoader names the release to treat it as.
+	// LoaderVersion is the version of systemd-boot ([LoaderVersion]); "": the newest that is known,
+	// 262. One that is newer than all of [Releases] is a [*LoaderVersionError], unless AssumeLoader
+	// names the release to treat it as.
 	LoaderVersion osmith.Version
 	AssumeLoader  int
 
-	// KeepGoing has a file that cannot be read be a Finding with [ErrUnreadable], and the menu be read on. Whether the loader would list it is not known then.
+	// KeepGoing has a file that cannot be read be a Finding with [ErrUnreadable], and the menu be
+	// read on. Whether the loader would list it is not known then.
 	KeepGoing bool
 }
 
@@ -57,20 +59,22 @@ type Menu struct {
 	Release  Release   // the row of [Releases] that was followed; the zero value is the newest
 }
 
-// Finding is a remark about a file. Err is an [*EntryError] where it is about a line of a Type #1 entry.
+// Finding is a remark about a file. Err is an [*EntryError] where it is about a line of a Type #1
+// entry.
 type Finding struct {
 	Path     string
 	XBOOTLDR bool
 	Err      error
 }
 
-// ReadMenu reads the entries and the configuration of an EFI system partition as systemd-boot would. Names are
-// looked up without regard to case, whatever the file system does. An ESP that lacks the directories has an empty
-// menu; only failure to read is an error, unless the options say to keep going.
+// ReadMenu reads the entries and the configuration of an EFI system partition as systemd-boot
+// would. Names are looked up without regard to case, whatever the file system does. An ESP that
+// lacks the directories has an empty menu; only failure to read is an error, unless the options say
+// to keep going.
 //
-// Files are taken in the order of [fs.ReadDir]; the loader takes them in the order of the FAT directory. That matters
-// only for entries that the sorting does not tell apart, such as a counted and an uncounted file of one entry, which is a
-// Finding with [ErrTwinExists].
+// Files are taken in the order of [fs.ReadDir]; the loader takes them in the order of the FAT
+// directory. That matters only for entries that the sorting does not tell apart, such as a counted
+// and an uncounted file of one entry, which is a Finding with [ErrTwinExists].
 func ReadMenu(esp fs.FS, o MenuOptions) (m *Menu, err error) {
 	defer prefix.Add("bootloader", &err)
 	m = &Menu{Config: new(Config), Release: newest()}
@@ -199,8 +203,8 @@ func (m *Menu) eachFile(fsys fs.FS, xbootldr bool, o MenuOptions, dir, suffix st
 	return nil
 }
 
-// lookup finds a path without regard to the case of ASCII letters, an exact match first, and returns it as it is
-// spelled there. A path that this file system cannot have does not exist.
+// lookup finds a path without regard to the case of ASCII letters, an exact match first, and
+// returns it as it is spelled there. A path that this file system cannot have does not exist.
 func lookup(fsys fs.FS, name string) (string, error) {
 	missing := &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	if !fs.ValidPath(name) {

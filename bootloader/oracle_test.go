@@ -71,8 +71,9 @@ func randomESP(r *rand.Rand, counters ...string) fstest.MapFS {
 	return esp
 }
 
-// The menu, the choice and the rename of this package are those of the oracle, which shares no code with it and agrees with systemd-boot
-// itself. Each machine is switched on until nothing changes any more.
+// The menu, the choice and the rename of this package are those of the oracle, which shares no code
+// with it and agrees with systemd-boot itself. Each machine is switched on until nothing changes
+// any more.
 func TestMenuAsTheOracleJudges(t *testing.T) {
 	r, long := testtools.Seed(t)
 	n := 1500
@@ -132,7 +133,8 @@ func TestMenuAsTheOracleJudges(t *testing.T) {
 				fsys = xbootldr
 			}
 			switch {
-			case choice.To == "" && from != to && taken(fsys, from, to): // there is a file of that name
+			case choice.To == "" && from != to && taken(fsys, from, to):
+				// there is a file of that name
 				require.NotEqual(t, from, to, about)
 				to = from
 			case choice.To == "":
@@ -179,8 +181,9 @@ func names(fsys fstest.MapFS) string {
 	return b.String()
 }
 
-// The oracle's menu is also bootctl's, where that has the loader's rules. It lists entries that start nothing, or whose kernel is not there or for another
-// machine, leaves out names with characters that the loader takes, does not fold the case of ids, and compares the counters of two
+// The oracle's menu is also bootctl's, where that has the loader's rules. It lists entries that
+// start nothing, or whose kernel is not there or for another machine, leaves out names with
+// characters that the loader takes, does not fold the case of ids, and compares the counters of two
 // files of one entry in the other direction: these trees have none of that.
 func TestOracleAsBootctl(t *testing.T) {
 	root := testtools.Forky(t)
@@ -194,7 +197,8 @@ func TestOracleAsBootctl(t *testing.T) {
 		for name, f := range esp {
 			content := string(f.Data)
 			switch {
-			case strings.ContainsAny(name, "^~"), strings.HasSuffix(name, ".EFI") && strings.Contains(name, "Linux"): // it leaves such names out
+			case strings.ContainsAny(name, "^~"), strings.HasSuffix(name, ".EFI") && strings.Contains(name, "Linux"):
+				// it leaves such names out
 			case strings.Contains(name, "OS_"), strings.Contains(name, "C-"):
 			case strings.Contains(content, "missing"), strings.Contains(content, "/k/"), strings.Contains(content, "/../"), strings.Contains(content, "/."), strings.Contains(content, "linux /d"), strings.Contains(content, "aa64"), strings.Contains(content, "title x"), strings.Contains(content, "efi /k") && strings.Contains(content, "linux"):
 			default:

@@ -13,9 +13,10 @@ type Evidence uint8
 
 // The kinds of evidence, the weakest first.
 const (
-	EvidenceNone   Evidence = iota // the release was not looked at
-	EvidenceSource                 // read in the source of the release, or of one before and one after it
-	EvidenceBooted                 // the release was started with hundreds of file systems
+	EvidenceNone Evidence = iota // the release was not looked at
+	// read in the source of the release, or of one before and one after it
+	EvidenceSource
+	EvidenceBooted // the release was started with hundreds of file systems
 )
 
 // String is "none", "source" or "booted".
@@ -27,39 +28,48 @@ func (e Evidence) String() string {
 	return names[e]
 }
 
-// Release is what one release of systemd-boot does with entries. [Releases] is the table, [FindRelease] the row of a version.
+// Release is what one release of systemd-boot does with entries. [Releases] is the table,
+// [FindRelease] the row of a version.
 type Release struct {
 	Number int // 262
 	Point  int // 13 of 257.13: the point release that the row is about
 
-	// Evidence is how the rules are known by which entries are listed, named, ordered, chosen and counted. The switches below
-	// are those of systemd's release notes (NEWS) for every row.
+	// Evidence is how the rules are known by which entries are listed, named, ordered, chosen and
+	// counted. The switches below are those of systemd's release notes (NEWS) for every row.
 	Evidence Evidence
 
-	Profiles      bool // each profile of a UKI is an entry of its own; 257
-	UKIKeys       bool // Type #1 entries with `uki` and `uki-url`; 258
-	RebootOnError bool // it starts the machine again, by loader.conf or if tries are left, where an image is refused; 258
+	Profiles bool // each profile of a UKI is an entry of its own; 257
+	UKIKeys  bool // Type #1 entries with `uki` and `uki-url`; 258
+	// it starts the machine again, by loader.conf or if tries are left, where an image is refused;
+	// 258
+	RebootOnError bool
 	SysFail       bool // LoaderEntrySysFail; 258
 	ProfileKey    bool // `profile` in Type #1 entries; 259
 	Preferred     bool // LoaderEntryPreferred, and `preferred` in loader.conf; 260
 	ExtraKey      bool // `extra` in Type #1 entries; 261
 	FirstProfile  bool // only the first profile of a UKI starts by itself; 261
-	ReadOnly      bool // files that are marked read-only, or lie on a volume that is, are started without being counted; 262
+	// files that are marked read-only, or lie on a volume that is, are started without being
+	// counted; 262
+	ReadOnly bool
 
 	rules rules
 }
 
 // rules are the differences that release notes do not mention.
 type rules struct {
-	counterInID   bool // ids keep the boot counter: "os+2-1.efi"
-	sharedID      bool // all profiles of a counted UKI have the id of the first; ids of counted entries keep their capitals
-	countsEFI     bool // entries with `efi` are counted, too
-	lastKind      bool // of several things to start the last one holds
-	emptyIsUnset  bool // an assignment without a value takes the value away
-	doubleQuotes  bool // only "" are taken off a value, '' are not
-	lowerAuto     bool // names with AUTO- in capitals are not skipped
-	lastSection   bool // of several sections of one name the last one counts, and longer names count as well
-	profilesOrder bool // profile numbers come before file names in the order of entries with a sort key
+	counterInID bool // ids keep the boot counter: "os+2-1.efi"
+	// all profiles of a counted UKI have the id of the first; ids of counted entries keep their
+	// capitals
+	sharedID     bool
+	countsEFI    bool // entries with `efi` are counted, too
+	lastKind     bool // of several things to start the last one holds
+	emptyIsUnset bool // an assignment without a value takes the value away
+	doubleQuotes bool // only "" are taken off a value, '' are not
+	lowerAuto    bool // names with AUTO- in capitals are not skipped
+	// of several sections of one name the last one counts, and longer names count as well
+	lastSection bool
+	// profile numbers come before file names in the order of entries with a sort key
+	profilesOrder bool
 	maxSections   int  // files with more sections are skipped; 0: none is
 	foldConfID    bool // ids of counted Type #1 entries have no capitals
 }
@@ -71,9 +81,10 @@ var (
 	rules262 = rules{profilesOrder: true, foldConfID: true}
 )
 
-// releases is the one table of how releases differ (systemd, src/boot/efi/boot.c of v252-stable to v255-stable and v256, src/boot/boot.c
-// of 257.13 and 262 and of the development between 259 and 260; NEWS). 257.13 and 262 were booted. Ids lost their counter during 258 and 259 and
-// in point releases of the others (systemd pull request 38897): what 258 and 259 have is not known.
+// releases is the one table of how releases differ (systemd, src/boot/efi/boot.c of v252-stable to
+// v255-stable and v256, src/boot/boot.c of 257.13 and 262 and of the development between 259 and
+// 260; NEWS). 257.13 and 262 were booted. Ids lost their counter during 258 and 259 and in point
+// releases of the others (systemd pull request 38897): what 258 and 259 have is not known.
 var releases = []Release{
 	{Number: 252, Evidence: EvidenceSource, rules: rules256},
 	{Number: 253, Evidence: EvidenceSource, rules: rules256},
@@ -116,9 +127,10 @@ func (e *LoaderVersionError) Error() string {
 	return fmt.Sprintf("systemd-boot %q: want release %d to %d", string(e.Version), e.Oldest, e.Newest)
 }
 
-// FindRelease is the row for a version of systemd-boot, as [LoaderVersion] reads it. One that is newer than all known releases, or that is no
-// version, is treated as the release that assume names, if it names one. Evidence is [EvidenceNone] then, and for a point release
-// that is older than the one that the row is about. The error is a [*LoaderVersionError].
+// FindRelease is the row for a version of systemd-boot, as [LoaderVersion] reads it. One that is
+// newer than all known releases, or that is no version, is treated as the release that assume
+// names, if it names one. Evidence is [EvidenceNone] then, and for a point release that is older
+// than the one that the row is about. The error is a [*LoaderVersionError].
 func FindRelease(v osmith.Version, assume int) (r Release, err error) {
 	defer prefix.Add("bootloader", &err)
 	return findRelease(v, assume)
@@ -146,8 +158,10 @@ func findRelease(v osmith.Version, assume int) (Release, error) {
 	return Release{}, unknown
 }
 
-// Between are the rows with evidence that are nearest to the version, the older one first: what it does is what one of them does, if it is not
-// something of its own. If the version's own row has evidence, or the caller names one, that is the only one. A version without a row is an error as for [FindRelease].
+// Between are the rows with evidence that are nearest to the version, the older one first: what it
+// does is what one of them does, if it is not something of its own. If the version's own row has
+// evidence, or the caller names one, that is the only one. A version without a row is an error as
+// for [FindRelease].
 func Between(v osmith.Version, assume int) (rows []Release, err error) {
 	defer prefix.Add("bootloader", &err)
 	r, err := findRelease(v, assume)

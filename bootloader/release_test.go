@@ -205,7 +205,8 @@ func TestFieldsByRelease(t *testing.T) {
 		"257.13": `"first" "x (t)" "n" "a b"`,
 		"262":    `"first" "x (t)" "" "a  b"`,
 	} {
-		m := readMenu(t, files, MenuOptions{LoaderVersion: version, Self: "/k"}) // hidden are only entries that start the loader with efi
+		// hidden are only entries that start the loader with efi
+		m := readMenu(t, files, MenuOptions{LoaderVersion: version, Self: "/k"})
 		require.Len(t, m.Entries, 5, version)
 		entry := func(id string) *Entry {
 			e, ok := m.Entry(id)

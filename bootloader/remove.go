@@ -14,16 +14,21 @@ import (
 
 // RemovalOptions say what else goes with systemd-boot.
 type RemovalOptions struct {
-	// KeySets are the names of sets of Secure Boot keys in loader/keys to remove beside "auto", which goes always.
+	// KeySets are the names of sets of Secure Boot keys in loader/keys to remove beside "auto",
+	// which goes always.
 	KeySets []string
 }
 
-// PlanRemoval says how to take systemd-boot off an ESP: its copies in EFI/systemd and EFI/BOOT of every architecture, with a shim in front of them, loader.conf, random
-// seed, entries.srel, keys, and directories that are empty then. Entries, UKIs and files of others stay, and firmware starts something else or
-// nothing. What is not systemd-boot in one of its places stays with an [*OtherLoaderError] among the findings.
+// PlanRemoval says how to take systemd-boot off an ESP: its copies in EFI/systemd and EFI/BOOT of
+// every architecture, with a shim in front of them, loader.conf, random seed, entries.srel, keys,
+// and directories that are empty then. Entries, UKIs and files of others stay, and firmware starts
+// something else or nothing. What is not systemd-boot in one of its places stays with an
+// [*OtherLoaderError] among the findings.
 //
-// The keys go first, so that no loader enrols a set of which a part is gone, then shims, then the loaders, EFI/BOOT last, and then what they read: a cut leaves a
-// loader with all its settings, or none, and no shim without a loader. `bootctl remove` of 262 also removes everything else in EFI/systemd, and leaves dbx.auth.
+// The keys go first, so that no loader enrols a set of which a part is gone, then shims, then the
+// loaders, EFI/BOOT last, and then what they read: a cut leaves a loader with all its settings, or
+// none, and no shim without a loader. `bootctl remove` of 262 also removes everything else in
+// EFI/systemd, and leaves dbx.auth.
 func PlanRemoval(esp fs.FS, o RemovalOptions) (plan *InstallationPlan, err error) {
 	defer prefix.Add("bootloader", &err)
 	p := &planner{esp: esp, plan: new(InstallationPlan)}

@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// ErrNotShim is returned for a program in the place of shim that is none, or that starts something else than the loader.
+// ErrNotShim is returned for a program in the place of shim that is none, or that starts something
+// else than the loader.
 var ErrNotShim = errors.New("this shim does not start the loader")
 
 // places are those of an installation, the one that a Boot#### leads to first.
@@ -27,7 +28,8 @@ func (in *Installation) places(a *arch.Architecture) (list []arch.LoaderPlace) {
 	return list
 }
 
-// parseShim parses a program that has the section that shims have and no other program; nil: it has not.
+// parseShim parses a program that has the section that shims have and no other program; nil: it has
+// not.
 func parseShim(content []byte) *pe.File {
 	f, err := pe.Parse(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
@@ -39,7 +41,8 @@ func parseShim(content []byte) *pe.File {
 	return f
 }
 
-// readShim reads a shim that is to be installed. One whose DEFAULT_LOADER is another name than what the loader is put under does not start it.
+// readShim reads a shim that is to be installed. One whose DEFAULT_LOADER is another name than what
+// the loader is put under does not start it.
 func readShim(content []byte) (*program, error) {
 	f := parseShim(content)
 	if f == nil {
@@ -50,7 +53,8 @@ func readShim(content []byte) (*program, error) {
 	if p.arch, ok = arch.ByMachine(f.Machine); !ok || p.arch.EFI == "" {
 		return nil, fmt.Errorf("machine type %#04x, for which EFI defines no file name", f.Machine)
 	}
-	// The text with which shim begins: L"\\grubx64.efi", in some builds with two separators (shim, shim.c, DEFAULT_LOADER).
+	// The text with which shim begins: L"\\grubx64.efi", in some builds with two separators (shim,
+	// shim.c, DEFAULT_LOADER).
 	if name := `\` + p.arch.ShimLoader(); !bytes.Contains(content, efi.AppendUTF16(nil, name+"\x00")) {
 		return nil, fmt.Errorf("%w: the shim does not contain the loader's file name %s: want a shim built with DEFAULT_LOADER=%s", ErrNotShim, name, p.arch.ShimLoader())
 	}
@@ -61,7 +65,8 @@ func readShim(content []byte) (*program, error) {
 	return p, nil
 }
 
-// chain plans one place of shim with the loader beside it. The loader changes first: shim is what the new one is judged by in either case, and it is never without one.
+// chain plans one place of shim with the loader beside it. The loader changes first: shim is what
+// the new one is judged by in either case, and it is never without one.
 func (p *planner) chain(at arch.LoaderPlace, in *Installation, first bool, copies bool) (l loaderPlace, err error) {
 	f, err := findFile(p.esp, at.Shim)
 	if err != nil {
@@ -84,7 +89,8 @@ func (p *planner) chain(at arch.LoaderPlace, in *Installation, first bool, copie
 		p.find(f.path, refused)
 		p.keep(f.path, "", "replacing it would be a step back")
 		if _, ok := errors.AsType[*LoaderDowngradeError](refused); ok {
-			l.refused, l.running, l.changes = refused, true, nil // a newer systemd-boot is there, without a shim
+			// a newer systemd-boot is there, without a shim
+			l.refused, l.running, l.changes = refused, true, nil
 		}
 		return l, nil
 	}

@@ -28,8 +28,9 @@ func chainsOf(esp fstest.MapFS) (first, last chainModel) {
 	return chainModel{at(firstShim), at(firstBehind)}, chainModel{at(lastLoader), at(lastBehind)}
 }
 
-// Whatever change is the last one, one chain is as it was as a whole, or as it will be; a new loader is there before the shim that comes in front of it; and the shim in EFI/BOOT,
-// which has nothing behind it, is the last of all.
+// Whatever change is the last one, one chain is as it was as a whole, or as it will be; a new
+// loader is there before the shim that comes in front of it; and the shim in EFI/BOOT, which has
+// nothing behind it, is the last of all.
 func TestShimIsWrittenLast(t *testing.T) {
 	old, now := chainModel{shim(3), stub("257")}, chainModel{shim(4), stub("262")}
 	for name, esp := range map[string]fstest.MapFS{"fresh": {}, "update": withShim("257", shim(3)), "in front": installed("257")} {

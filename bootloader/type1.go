@@ -41,13 +41,13 @@ func (e *EntryError) Unwrap() error { return e.Err }
 // kindKeys are the keys that say what an entry starts.
 var kindKeys = map[string]EntryType{"linux": EntryType1Linux, "efi": EntryType1EFI, "uki": EntryType1UKI, "uki-url": EntryType1URL}
 
-// type1Keys are the keys that systemd-boot reads, with the first release that does; 0: all that are known. (systemd 262, src/boot/boot.c, boot_entry_add_type1;
-// NEWS.)
+// type1Keys are the keys that systemd-boot reads, with the first release that does; 0: all that are
+// known. (systemd 262, src/boot/boot.c, boot_entry_add_type1; NEWS.)
 var type1Keys = map[string]int{"title": 0, "sort-key": 0, "version": 0, "machine-id": 0, "architecture": 0, "linux": 0, "efi": 0, "devicetree": 0, "initrd": 0,
 	"options": 0, "uki": 258, "uki-url": 258, "profile": 259, "extra": 261}
 
-// readType1 reads a Type #1 entry with the files that it names, as systemd-boot does. The entry is nil if the loader leaves it out; the last finding then
-// says why. The error is one of reading.
+// readType1 reads a Type #1 entry with the files that it names, as systemd-boot does. The entry is
+// nil if the loader leaves it out; the last finding then says why. The error is one of reading.
 func readType1(fsys fs.FS, file string, b []byte, o MenuOptions, r Release) (e *Entry, findings []error, err error) {
 	e, named, findings, err := parseType1(file, b, o, r)
 	if err != nil {
@@ -107,8 +107,9 @@ func (e *Entry) name(fsys fs.FS, l line) (missing *EntryError, err error) {
 	return wrong, nil
 }
 
-// parseType1 reads the text of a Type #1 entry (systemd 262, src/boot/boot.c, boot_entry_add_type1). named are the lines that count and name files; the error
-// says why the loader leaves the entry out.
+// parseType1 reads the text of a Type #1 entry (systemd 262, src/boot/boot.c,
+// boot_entry_add_type1). named are the lines that count and name files; the error says why the
+// loader leaves the entry out.
 func parseType1(file string, b []byte, o MenuOptions, r Release) (e *Entry, named []line, findings []error, err error) {
 	e = &Entry{rules: r.rules}
 	last := map[string]line{} // of the keys of which only the last line counts
@@ -221,8 +222,10 @@ func bareWords(b []byte) (list []line) {
 // slashed is a path of an entry with slashes, and without those that it begins with.
 func slashed(s string) string { return strings.TrimLeft(strings.ReplaceAll(s, `\`, "/"), "/") }
 
-// firmwarePath finds a file by a path of an entry, as the FAT driver of firmware does, and returns it as it is spelled there: both kinds of slashes will do, names
-// are found in any case, and a directory in front of ".." must be there. Above the root there is nothing. (Booted: edk2 of Debian 12.)
+// firmwarePath finds a file by a path of an entry, as the FAT driver of firmware does, and returns
+// it as it is spelled there: both kinds of slashes will do, names are found in any case, and a
+// directory in front of ".." must be there. Above the root there is nothing. (Booted: edk2 of
+// Debian 12.)
 func firmwarePath(fsys fs.FS, name string) (string, error) {
 	missing := &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	at, dir := ".", true
@@ -252,7 +255,8 @@ func firmwarePath(fsys fs.FS, name string) (string, error) {
 	return at, nil
 }
 
-// espPath turns a path of the EFI variable LoaderBootCountPath, with slashes or backslashes, into one of [io/fs].
+// espPath turns a path of the EFI variable LoaderBootCountPath, with slashes or backslashes, into
+// one of [io/fs].
 func espPath(s string) string {
 	s = strings.ReplaceAll(s, `\`, "/")
 	p := strings.TrimPrefix(path.Clean("/"+s), "/")

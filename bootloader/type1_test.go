@@ -115,7 +115,8 @@ func (b partlyBroken) Stat(name string) (fs.FileInfo, error) {
 	return b.MapFS.Stat(name)
 }
 
-// Whatever a Type #1 entry says, it is read to its end: each finding about a line names one that is there, and an entry that is listed starts something.
+// Whatever a Type #1 entry says, it is read to its end: each finding about a line names one that is
+// there, and an entry that is listed starts something.
 func FuzzType1(f *testing.F) {
 	f.Add("linux /k\ninitrd /i /j\noptions a\r\ndevicetree ../x\nprofile 3", 0)
 	f.Add("linux /k\n\xff\xff\x80\n\xff x", 10)

@@ -12,12 +12,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// What systemd-boot reads of a UKI, and how little it checks (systemd 262, src/boot/pe.c): the section table, and of it
-// the sections it shows in the menu. It does not look whether the file is complete, so a UKI that was cut off while it
-// was copied is listed, chosen, and fails to load. internal/pe refuses such files; a menu must not.
+// What systemd-boot reads of a UKI, and how little it checks (systemd 262, src/boot/pe.c): the
+// section table, and of it the sections it shows in the menu. It does not look whether the file is
+// complete, so a UKI that was cut off while it was copied is listed, chosen, and fails to load.
+// internal/pe refuses such files; a menu must not.
 const (
-	dosHeaderSize  = 64
-	peHeaderSize   = 24 + 240 // with the PE32+ optional header and 16 directories: the loader reads that much
+	dosHeaderSize = 64
+	// with the PE32+ optional header and 16 directories: the loader reads that much
+	peHeaderSize   = 24 + 240
 	sectionSize    = 40
 	maxProfiles    = 256
 	maxTextSection = 1 << 20
@@ -90,8 +92,9 @@ func readSections(r io.ReaderAt, architecture string, known rules) (list []peSec
 // menuSections are the sections of a UKI that the menu shows.
 type menuSections struct{ osrel, cmdline, profile *peSection }
 
-// locate picks the first of each name from a slice of the table, over what is there already. Sections that end outside
-// the image in memory do not count. Before 257 the last one counts, and a longer name that begins so is as good.
+// locate picks the first of each name from a slice of the table, over what is there already.
+// Sections that end outside the image in memory do not count. Before 257 the last one counts, and a
+// longer name that begins so is as good.
 func (m *menuSections) locate(list []peSection, sizeOfImage int64, known rules) {
 	for name, p := range map[string]**peSection{".osrel": &m.osrel, ".cmdline": &m.cmdline, ".profile": &m.profile} {
 		if known.lastSection {
@@ -111,9 +114,11 @@ func (m *menuSections) locate(list []peSection, sizeOfImage int64, known rules) 
 	}
 }
 
-// readType2 lists the entries of one UKI, one for each profile. Findings say why there are fewer than there could be.
+// readType2 lists the entries of one UKI, one for each profile. Findings say why there are fewer
+// than there could be.
 func readType2(file string, r io.ReaderAt, size int64, architecture string, known Release) (list []*Entry, findings []error) {
-	r = io.NewSectionReader(r, 0, size) // reading behind the end is io.EOF, whatever the file system says
+	// reading behind the end is io.EOF, whatever the file system says
+	r = io.NewSectionReader(r, 0, size)
 	sections, sizeOfImage, err := readSections(r, architecture, known.rules)
 	if err != nil {
 		return nil, []error{err}
@@ -156,8 +161,8 @@ func readType2(file string, r io.ReaderAt, size int64, architecture string, know
 	return list, findings
 }
 
-// entry makes the menu entry of one profile (systemd 262, src/boot/boot.c, boot_entry_add_type2, and
-// src/fundamental/bootspec.c).
+// entry makes the menu entry of one profile (systemd 262, src/boot/boot.c, boot_entry_add_type2,
+// and src/fundamental/bootspec.c).
 func (m *menuSections) entry(file string, r io.ReaderAt, profile int, known Release) (*Entry, error) {
 	if m.osrel == nil || m.osrel.size == 0 {
 		return nil, errors.New("no .osrel section")

@@ -17,37 +17,42 @@ import (
 	"github.com/osmith-dev/osmith/internal/sbat"
 )
 
-// PartialSuffix is put behind the name of a file while it is written, by who cannot write a file whole or not at all: in a directory, new
-// content goes to a file with this suffix, is synced, and renamed. What a cut leaves is found by it. A [FileChange] that is carried out with
-// package fat needs none, nor does one on a mounted ESP by way of package upgrade: a rename there is not safe by itself.
+// PartialSuffix is put behind the name of a file while it is written, by who cannot write a file
+// whole or not at all: in a directory, new content goes to a file with this suffix, is synced, and
+// renamed. What a cut leaves is found by it. A [FileChange] that is carried out with package fat
+// needs none, nor does one on a mounted ESP by way of package upgrade: a rename there is not safe
+// by itself.
 const PartialSuffix = ".osmith-partial"
 
 // maxLoader bounds how much of a program is read. Loaders of systemd have up to 200 KiB.
 const maxLoader = 16 << 20
 
-// How many bytes of a random seed systemd-boot writes, and wants at least; and from a file with more than maxSeed it takes none (systemd 262,
-// src/boot/random-seed.c, RANDOM_MAX_SIZE_MIN and RANDOM_MAX_SIZE_MAX).
+// How many bytes of a random seed systemd-boot writes, and wants at least; and from a file with
+// more than maxSeed it takes none (systemd 262, src/boot/random-seed.c, RANDOM_MAX_SIZE_MIN and
+// RANDOM_MAX_SIZE_MAX).
 const (
 	seedSize = 32
 	maxSeed  = 32 << 10
 )
 
-// InstallationOptions say what else is to be on the ESP, and what may be given up for it. The zero value replaces no newer loader.
+// InstallationOptions say what else is to be on the ESP, and what may be given up for it. The zero
+// value replaces no newer loader.
 type InstallationOptions struct {
-	// RandomSeed is 32 random bytes for loader/random-seed; nil: none is written. A file that systemd-boot takes a seed from is kept, unless
-	// RefreshRandomSeed asks for a new one.
+	// RandomSeed is 32 random bytes for loader/random-seed; nil: none is written. A file that
+	// systemd-boot takes a seed from is kept, unless RefreshRandomSeed asks for a new one.
 	RandomSeed        []byte
 	RefreshRandomSeed bool
 
 	// EditConfig changes the loader.conf that is there, which is never replaced.
 	EditConfig ConfigEdit
 
-	// ReplaceNewerLoader installs a loader that is older than the one on the ESP. What reads new entries, and what was put right since, is
-	// lost with it.
+	// ReplaceNewerLoader installs a loader that is older than the one on the ESP. What reads new
+	// entries, and what was put right since, is lost with it.
 	ReplaceNewerLoader bool
 
-	// AcceptLowerSBATGeneration installs a loader that has a lower generation of a component than the one on the ESP, or one that cannot
-	// be compared: where shim's SbatLevel has been raised meanwhile, it starts no more.
+	// AcceptLowerSBATGeneration installs a loader that has a lower generation of a component than
+	// the one on the ESP, or one that cannot be compared: where shim's SbatLevel has been raised
+	// meanwhile, it starts no more.
 	AcceptLowerSBATGeneration bool
 }
 
@@ -56,9 +61,12 @@ type ChangeKind uint8
 
 // The kinds of changes. The zero value is none.
 const (
-	ChangeCreate  ChangeKind = iota + 1 // there is no such file; directories above it that are missing are made
-	ChangeReplace                       // the file is there, and gets new content, all of it or nothing ([PartialSuffix], or fat.FS.ReplaceFile)
-	ChangeRemove                        // a file, or an empty directory
+	// there is no such file; directories above it that are missing are made
+	ChangeCreate ChangeKind = iota + 1
+	// the file is there, and gets new content, all of it or nothing ([PartialSuffix], or
+	// fat.FS.ReplaceFile)
+	ChangeReplace
+	ChangeRemove // a file, or an empty directory
 )
 
 // String is "create", "replace" or "remove".
@@ -88,19 +96,22 @@ type KeptFile struct {
 	Reason  string
 }
 
-// InstallationPlan is what has to be done to an ESP, in an order in which it may be cut off anywhere.
+// InstallationPlan is what has to be done to an ESP, in an order in which it may be cut off
+// anywhere.
 type InstallationPlan struct {
 	Changes []FileChange
 
 	// Kept are the other files of the installation.
 	Kept []KeptFile
 
-	// Findings are what stays though it is not as the installation wants it ([*LoaderDowngradeError], [*SBATDowngradeError]), programs that
-	// firmware may start and that are not ours ([*OtherLoaderError]), and settings that a loader.conf does not have.
+	// Findings are what stays though it is not as the installation wants it
+	// ([*LoaderDowngradeError], [*SBATDowngradeError]), programs that firmware may start and that
+	// are not ours ([*OtherLoaderError]), and settings that a loader.conf does not have.
 	Findings []Finding
 }
 
-// LoaderDowngradeError says that the loader on the ESP is newer than the one that was to replace it, and stays.
+// LoaderDowngradeError says that the loader on the ESP is newer than the one that was to replace
+// it, and stays.
 type LoaderDowngradeError struct {
 	Have, Want osmith.Version
 }
@@ -109,8 +120,8 @@ func (e *LoaderDowngradeError) Error() string {
 	return fmt.Sprintf("systemd-boot %s is not replaced, because %s is older: install a newer systemd-boot, or set ReplaceNewerLoader", e.Have, e.Want)
 }
 
-// SBATDowngradeError says that the loader that was to replace the one on the ESP has a lower generation of a component, so that the one that is there
-// stays.
+// SBATDowngradeError says that the loader that was to replace the one on the ESP has a lower
+// generation of a component, so that the one that is there stays.
 type SBATDowngradeError struct {
 	Component  string
 	Have, Want uint16 // Want is 0 if the loader that was to replace it does not have the component
@@ -121,10 +132,12 @@ func (e *SBATDowngradeError) Error() string {
 		e.Have, e.Component, e.Want)
 }
 
-// OtherLoaderError says that a program on the ESP, which firmware may start, is not part of the installation and stays.
+// OtherLoaderError says that a program on the ESP, which firmware may start, is not part of the
+// installation and stays.
 type OtherLoaderError struct {
-	Version osmith.Version // of a systemd-boot in a place that the installation does not use; empty: another program
-	Err     error          // why it is no systemd-boot
+	// of a systemd-boot in a place that the installation does not use; empty: another program
+	Version osmith.Version
+	Err     error // why it is no systemd-boot
 }
 
 func (e *OtherLoaderError) Error() string {
@@ -136,34 +149,45 @@ func (e *OtherLoaderError) Error() string {
 
 func (e *OtherLoaderError) Unwrap() error { return e.Err }
 
-// PlanInstallation says what to do to an ESP that may have systemd-boot already, so that it has this one. It reads the ESP and writes nothing: the
-// caller carries out Changes, in their order. On an empty ESP they make what [Installation.Files] lists. After a cut, a new plan has what is left to
-// do.
+// PlanInstallation says what to do to an ESP that may have systemd-boot already, so that it has
+// this one. It reads the ESP and writes nothing: the caller carries out Changes, in their order. On
+// an empty ESP they make what [Installation.Files] lists. After a cut, a new plan has what is left
+// to do.
 //
 // # What is replaced
 //
-// A loader in EFI/systemd is replaced unless it is newer, by [CompareVersions], or has a higher SBAT generation of a component; the same version with other bytes,
-// as after a new signature, is replaced. Before that, what was there becomes EFI/systemd/systemd-boot-fallback*.efi, as bootctl 262 does it when it updates to a newer version. A file in
-// these two places that is not systemd-boot is an error ([ErrNotLoader]). EFI/BOOT is replaced by the same rules if it holds a systemd-boot;
-// a shim or any other program stays there. Where EFI/BOOT alone has a loader, and it stays, none is put before it into EFI/systemd.
+// A loader in EFI/systemd is replaced unless it is newer, by [CompareVersions], or has a higher
+// SBAT generation of a component; the same version with other bytes, as after a new signature, is
+// replaced. Before that, what was there becomes EFI/systemd/systemd-boot-fallback*.efi, as bootctl
+// 262 does it when it updates to a newer version. A file in these two places that is not
+// systemd-boot is an error ([ErrNotLoader]). EFI/BOOT is replaced by the same rules if it holds a
+// systemd-boot; a shim or any other program stays there. Where EFI/BOOT alone has a loader, and it
+// stays, none is put before it into EFI/systemd.
 //
-// A loader.conf is made where there is none, and else only edited. loader/entries.srel is made where there is none. A random seed with fewer than 32
-// bytes, or more than 32 KiB, is replaced. One that is marked read-only stays, as systemd-boot 262 leaves it alone: its [fs.FileMode] has no bit for
-// writing, which is how package fat and a mounted ESP on Linux show the attribute. A set of keys that differs is replaced.
+// A loader.conf is made where there is none, and else only edited. loader/entries.srel is made
+// where there is none. A random seed with fewer than 32 bytes, or more than 32 KiB, is replaced.
+// One that is marked read-only stays, as systemd-boot 262 leaves it alone: its [fs.FileMode] has no
+// bit for writing, which is how package fat and a mounted ESP on Linux show the attribute. A set of
+// keys that differs is replaced.
 //
 // # The order, and a cut
 //
-// Each change has to be carried out whole or not at all, and to be on the medium before the next one begins. Then, whatever is cut:
+// Each change has to be carried out whole or not at all, and to be on the medium before the next
+// one begins. Then, whatever is cut:
 //
-//   - Firmware starts EFI/systemd by its Boot####, and EFI/BOOT where that fails or is gone. They are never changed at once, so one
-//     of them is as it was or as it will be, even if the other was torn by who does not write it whole. EFI/BOOT comes last, as with bootctl: nothing is
-//     behind it, so that it is the old loader until the new one is in the place that has something behind it.
+//   - Firmware starts EFI/systemd by its Boot####, and EFI/BOOT where that fails or is gone. They
+//     are never changed at once, so one of them is as it was or as it will be, even if the other
+//     was torn by who does not write it whole. EFI/BOOT comes last, as with bootctl: nothing is
+//     behind it, so that it is the old loader until the new one is in the place that has something
+//     behind it.
 //   - The copy of the old loader is there before the old loader goes.
-//   - systemd-boot enrols a set of keys only if PK, KEK and db are all there (systemd 262, src/boot/secure-boot.c, secure_boot_enroll_at). So PK.auth of a set that
-//     changes is removed before anything else, and written after everything else: no set is mixed, and no new key is enrolled while
-//     a loader that it does not verify is still to be replaced.
-//   - A new ESP has its loader.conf before the first loader, which never runs without its settings. Where a loader is there, it changes
-//     behind the loaders, since it can order an enrolment (secure-boot-enroll force).
+//   - systemd-boot enrols a set of keys only if PK, KEK and db are all there (systemd 262,
+//     src/boot/secure-boot.c, secure_boot_enroll_at). So PK.auth of a set that changes is removed
+//     before anything else, and written after everything else: no set is mixed, and no new key is
+//     enrolled while a loader that it does not verify is still to be replaced.
+//   - A new ESP has its loader.conf before the first loader, which never runs without its settings.
+//     Where a loader is there, it changes behind the loaders, since it can order an enrolment
+//     (secure-boot-enroll force).
 func PlanInstallation(esp fs.FS, want *Installation, o InstallationOptions) (plan *InstallationPlan, err error) {
 	defer prefix.Add("bootloader", &err)
 	if want.Loader == nil {
@@ -297,7 +321,8 @@ func (p *planner) leftovers(names ...string) error {
 func (p *planner) planPlaces(in *Installation) (places []loaderPlace, err error) {
 	copies := true
 	if in.Shim != nil {
-		// A loader that firmware starts stays beside the one behind shim, and a Boot#### may lead there.
+		// A loader that firmware starts stays beside the one behind shim, and a Boot#### may lead
+		// there.
 		direct := loaderDir + p.ours.arch.SystemdBoot()
 		f, err := findFile(p.esp, direct)
 		if err != nil {
@@ -312,7 +337,8 @@ func (p *planner) planPlaces(in *Installation) (places []loaderPlace, err error)
 		}
 	}
 	begins := len(places)
-	for i, at := range in.places(p.ours.arch) { // OmitFallback: otherLoaders says what is in EFI/BOOT
+	for i, at := range in.places(p.ours.arch) {
+		// OmitFallback: otherLoaders says what is in EFI/BOOT
 		var l loaderPlace
 		if first := i == 0; at.Shim != "" {
 			l, err = p.chain(at, in, first, first && copies)
@@ -325,7 +351,8 @@ func (p *planner) planPlaces(in *Installation) (places []loaderPlace, err error)
 		places = append(places, l)
 	}
 	if l := places[len(places)-1]; l.refused != nil && !places[begins].running {
-		// A Boot#### that leads to EFI/systemd would start the older loader in place of the one in EFI/BOOT.
+		// A Boot#### that leads to EFI/systemd would start the older loader in place of the one in
+		// EFI/BOOT.
 		p.find(places[begins].path, fmt.Errorf("is not created, because firmware would prefer it to %s: %w", l.path, l.refused))
 		places[begins].changes = nil
 	}
@@ -341,7 +368,8 @@ type loaderPlace struct {
 	changes []FileChange
 }
 
-// loader plans the loader of one place. The first one is all ours, and what was there is kept as the fallback if copies is set.
+// loader plans the loader of one place. The first one is all ours, and what was there is kept as
+// the fallback if copies is set.
 func (p *planner) loader(want osmith.ESPFile, first, copies bool) (l loaderPlace, err error) {
 	f, err := findFile(p.esp, want.Path)
 	if err != nil {
@@ -427,7 +455,8 @@ func (p *planner) refuses(old *program) (refused, err error) {
 	return p.lowers(old, p.ours)
 }
 
-// lowers says which generation of the old program the new one does not have. The error is that this cannot be told.
+// lowers says which generation of the old program the new one does not have. The error is that this
+// cannot be told.
 func (p *planner) lowers(old, with *program) (refused, err error) {
 	if p.o.AcceptLowerSBATGeneration {
 		return nil, nil
@@ -439,7 +468,8 @@ func (p *planner) lowers(old, with *program) (refused, err error) {
 		return &SBATDowngradeError{Component: r.Component, Have: r.Least, Want: r.Generation}, nil
 	}
 	for _, e := range old.sbat {
-		// Components with a dot are those of a vendor (SBAT.md, "Vendor-specific"): another one's program does not have them.
+		// Components with a dot are those of a vendor (SBAT.md, "Vendor-specific"): another one's
+		// program does not have them.
 		if !strings.Contains(e.Component, ".") && !slices.ContainsFunc(with.sbat, func(o sbat.Entry) bool { return o.Component == e.Component }) {
 			return &SBATDowngradeError{Component: e.Component, Have: e.Generation}, nil
 		}
@@ -660,7 +690,8 @@ func (p *planner) otherLoaders() error {
 	return nil
 }
 
-// judged reports whether a file in a directory of EFI is one that the plan has looked at, or that machines of this architecture do not start.
+// judged reports whether a file in a directory of EFI is one that the plan has looked at, or that
+// machines of this architecture do not start.
 func (p *planner) judged(name string) bool {
 	if slices.ContainsFunc(p.plan.Changes, func(c FileChange) bool { return c.Path == name }) ||
 		slices.ContainsFunc(p.plan.Kept, func(k KeptFile) bool { return k.Path == name }) {
@@ -711,7 +742,8 @@ type espFile struct {
 	readOnly bool
 }
 
-// findFile finds a file without regard to case. A directory in its place, or a file where one of its directories should be, is an error.
+// findFile finds a file without regard to case. A directory in its place, or a file where one of
+// its directories should be, is an error.
 func findFile(esp fs.FS, name string) (espFile, error) {
 	at, rest := ".", strings.Split(name, "/")
 	for i, part := range rest {

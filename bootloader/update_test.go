@@ -31,7 +31,8 @@ const (
 	lastLoader     = "EFI/BOOT/BOOTX64.EFI"
 )
 
-// loaderWith is a systemd-boot whose .sbat section has these lines behind that of sbat itself; "" leaves the section out.
+// loaderWith is a systemd-boot whose .sbat section has these lines behind that of sbat itself; ""
+// leaves the section out.
 func loaderWith(version, sbat string) string {
 	im := petest.Image{SizeOfHeaders: 0x400, Sections: []petest.Section{{Name: ".sdmagic", Content: []byte("#### LoaderInfo: systemd-boot " + version + " ####\x00")}}}
 	if sbat != "" {
@@ -445,8 +446,8 @@ func TestPlanInstallationReadsOnce(t *testing.T) {
 	require.Equal(t, "key", string(after["loader/keys/a/PK.auth"].Data))
 }
 
-// FuzzPlanInstallation: whatever is in the places of the loader, there is a plan or an error; a program that is not ours stays, and what is done is
-// done once.
+// FuzzPlanInstallation: whatever is in the places of the loader, there is a plan or an error; a
+// program that is not ours stays, and what is done is done once.
 func FuzzPlanInstallation(f *testing.F) {
 	f.Add([]byte(stub("257")), []byte(stub("262")), []byte("MZ"), []byte("timeout 3"))
 	f.Add([]byte(loaderWith("263", "")), []byte(loaderWith("1", sbatLines("systemd-boot,65535"))), []byte(loaderWith("262", "sbat")), []byte{})
@@ -473,7 +474,8 @@ func FuzzPlanInstallation(f *testing.F) {
 	})
 }
 
-// The names follow from the loader's machine type; what another architecture's loader is does not matter.
+// The names follow from the loader's machine type; what another architecture's loader is does not
+// matter.
 func TestPlanInstallationOfAnotherArchitecture(t *testing.T) {
 	arm := func(version string) string {
 		b := petest.Loader(version)
@@ -494,7 +496,8 @@ type cutModel struct {
 	keys     [2]map[string]string
 }
 
-// enrols is the set of keys that systemd-boot would enrol, nil if none (systemd 262, src/boot/secure-boot.c: a file that is missing, but for dbx, ends it).
+// enrols is the set of keys that systemd-boot would enrol, nil if none (systemd 262,
+// src/boot/secure-boot.c: a file that is missing, but for dbx, ends it).
 func (m cutModel) enrols() map[string]string {
 	set := map[string]string{}
 	for _, name := range []string{"db.auth", "dbx.auth", "KEK.auth", "PK.auth"} {
@@ -541,7 +544,8 @@ func (m cutModel) check(t *testing.T, fresh bool) {
 	}
 }
 
-// Whatever change is the last one that is made, the ESP is as the documentation of PlanInstallation says, and a new plan has the rest.
+// Whatever change is the last one that is made, the ESP is as the documentation of PlanInstallation
+// says, and a new plan has the rest.
 func TestInstallationCutBehindEachChange(t *testing.T) {
 	const old, now = "257", "262"
 	oldKeys := map[string]string{"PK.auth": "pk", "KEK.auth": "old", "db.auth": "old", "dbx.auth": "old"}
@@ -572,7 +576,8 @@ func TestInstallationCutBehindEachChange(t *testing.T) {
 					}
 				}
 
-				// One who does not write a file whole may leave this one torn: the machine starts by another.
+				// One who does not write a file whole may leave this one torn: the machine starts
+				// by another.
 				if n == len(plan.Changes) || name == "fresh" {
 					continue
 				}
@@ -589,7 +594,8 @@ func TestInstallationCutBehindEachChange(t *testing.T) {
 	}
 }
 
-// On a FAT that is cut off at any write, each file is as before or as after a change, and never two loaders are gone.
+// On a FAT that is cut off at any write, each file is as before or as after a change, and never two
+// loaders are gone.
 func TestInstallationCutOnFAT(t *testing.T) {
 	limit := 1 << 11
 	if testing.Short() {
@@ -681,7 +687,8 @@ func TestPlanRemoval(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, again.Changes)
 
-	// What a cut leaves has its settings as long as a loader is there, and no part of a set of keys that could be enrolled.
+	// What a cut leaves has its settings as long as a loader is there, and no part of a set of keys
+	// that could be enrolled.
 	for n := range plan.Changes {
 		m := cutModel{esp: carryOut(t, esp, plan.Changes[:n])}
 		if m.content(firstLoader) != "" || m.content(lastLoader) != "" {

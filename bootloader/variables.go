@@ -16,22 +16,27 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// loaderVendor is the vendor of the variables of the Boot Loader Interface (https://systemd.io/BOOT_LOADER_INTERFACE).
+// loaderVendor is the vendor of the variables of the Boot Loader Interface
+// (https://systemd.io/BOOT_LOADER_INTERFACE).
 var loaderVendor = osmith.MustParseGUID("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
 
-// MachineVariables are the EFI variables of a machine that runs, as far as they are about its boot: what chooses the next entry, what loader and stub say about this boot, and the boot options of the
-// firmware. What is not set is zero. The texts are what whoever may write variables has put there.
+// MachineVariables are the EFI variables of a machine that runs, as far as they are about its boot:
+// what chooses the next entry, what loader and stub say about this boot, and the boot options of
+// the firmware. What is not set is zero. The texts are what whoever may write variables has put
+// there.
 type MachineVariables struct {
 	Variables // that choose the next entry. FirmwareFailed is as the loader saw it in this boot
 
-	LoaderInfo      string      // "systemd-boot 262.2-1"
-	LoaderFeatures  uint64      // Boot Loader Interface, LoaderFeatures
-	LoaderImage     string      // LoaderImageIdentifier: path of the loader, `\EFI\systemd\systemd-bootx64.efi`
+	LoaderInfo     string // "systemd-boot 262.2-1"
+	LoaderFeatures uint64 // Boot Loader Interface, LoaderFeatures
+	// LoaderImageIdentifier: path of the loader, `\EFI\systemd\systemd-bootx64.efi`
+	LoaderImage     string
 	LoaderPartition osmith.GUID // LoaderDevicePartUUID: the partition it was started from
 	Entries         []string    // LoaderEntries: ids in the order of the menu
 	EntrySelected   string      // LoaderEntrySelected: id of the entry that was started
-	BootCountPath   string      // LoaderBootCountPath: path of the entry as the loader has renamed it
-	SysFailReason   string      // LoaderSysFailReason: why LoaderEntrySysFail was looked at
+	// LoaderBootCountPath: path of the entry as the loader has renamed it
+	BootCountPath string
+	SysFailReason string // LoaderSysFailReason: why LoaderEntrySysFail was looked at
 
 	StubInfo      string      // "systemd-stub 262.2-1"
 	StubFeatures  uint64      // Boot Loader Interface, StubFeatures
@@ -39,7 +44,8 @@ type MachineVariables struct {
 	StubPartition osmith.GUID // StubDevicePartUUID: the partition it was started from
 	StubProfile   string      // StubProfile: number of the profile
 
-	// Banks are the PCR banks that are active, by LoaderTpm2ActivePcrBanks (258 and later). Nil: it does not say. Others than those of package crypto are left out.
+	// Banks are the PCR banks that are active, by LoaderTpm2ActivePcrBanks (258 and later). Nil: it
+	// does not say. Others than those of package crypto are left out.
 	Banks []crypto.Hash
 
 	Order   []uint16     // BootOrder
@@ -47,7 +53,8 @@ type MachineVariables struct {
 	Current *uint16      // BootCurrent
 	Options []LoadOption // Boot####, by number
 
-	// Problems are the variables that cannot be read, or have another form, each as a [*VariableError]. They are left out.
+	// Problems are the variables that cannot be read, or have another form, each as a
+	// [*VariableError]. They are left out.
 	Problems []error
 }
 
@@ -62,18 +69,20 @@ func (e *VariableError) Error() string { return fmt.Sprintf("variable %s: %v", e
 // Unwrap returns Err.
 func (e *VariableError) Unwrap() error { return e.Err }
 
-// LoadOption is a boot option of the firmware: a Boot#### variable (UEFI Specification 2.10, section 3.1.3).
+// LoadOption is a boot option of the firmware: a Boot#### variable (UEFI Specification 2.10,
+// section 3.1.3).
 type LoadOption struct {
 	Number      uint16
 	Active      bool
 	Hidden      bool
 	Description string
 	Partition   osmith.GUID // that the program is on; zero: the path names none by a GPT ID
-	File        string      // path of the program, `\EFI\BOOT\BOOTX64.EFI`; "": the path ends in none
-	Path        string      // all of the device path as text, safe to print
-	RawPath     []byte
-	Data        []byte // for the program
-	Raw         []byte // all of the variable's content, of which the others are made
+	// path of the program, `\EFI\BOOT\BOOTX64.EFI`; "": the path ends in none
+	File    string
+	Path    string // all of the device path as text, safe to print
+	RawPath []byte
+	Data    []byte // for the program
+	Raw     []byte // all of the variable's content, of which the others are made
 }
 
 // Option is the boot option of a number; false if there is none.
@@ -85,8 +94,10 @@ func (v *MachineVariables) Option(number uint16) (LoadOption, bool) {
 	return v.Options[i], true
 }
 
-// LoaderPaths are the programs that the options of BootOrder start from a partition, in their order, with slashes. An option whose path does not name a partition starts the first such
-// file that firmware finds, so it counts for each. An option of BootOrder that is not there, or is not active, starts nothing. It is never nil.
+// LoaderPaths are the programs that the options of BootOrder start from a partition, in their
+// order, with slashes. An option whose path does not name a partition starts the first such file
+// that firmware finds, so it counts for each. An option of BootOrder that is not there, or is not
+// active, starts nothing. It is never nil.
 func (v *MachineVariables) LoaderPaths(partition osmith.GUID) []string {
 	paths := []string{}
 	for _, n := range v.Order {
@@ -101,8 +112,9 @@ func (v *MachineVariables) LoaderPaths(partition osmith.GUID) []string {
 	return paths
 }
 
-// ReadVariables reads the variables of a machine from /sys/firmware/efi/efivars, as os.DirFS has it, or from a copy of that directory. What is not understood is in Problems. A directory without a variable of
-// firmware's boot menu and of the loader is an [fs.ErrNotExist]: it is another one.
+// ReadVariables reads the variables of a machine from /sys/firmware/efi/efivars, as os.DirFS has
+// it, or from a copy of that directory. What is not understood is in Problems. A directory without
+// a variable of firmware's boot menu and of the loader is an [fs.ErrNotExist]: it is another one.
 func ReadVariables(efivars fs.FS) (v *MachineVariables, err error) {
 	defer prefix.Add("bootloader", &err)
 	entries, err := fs.ReadDir(efivars, ".")
@@ -283,7 +295,8 @@ func (r *variableReader) firmware(v *MachineVariables) {
 	slices.SortFunc(v.Options, func(a, b LoadOption) int { return int(a.Number) - int(b.Number) })
 }
 
-// optionNumber is the number in Boot0001. Firmware writes capital letters; others are variables that it does not look at.
+// optionNumber is the number in Boot0001. Firmware writes capital letters; others are variables
+// that it does not look at.
 func optionNumber(name string) (uint16, bool) {
 	digits, ok := strings.CutPrefix(name, "Boot")
 	if !ok || len(digits) != 4 || strings.ToUpper(digits) != digits {

@@ -49,7 +49,8 @@ func efivars(variables map[string][]byte) fstest.MapFS {
 	return files
 }
 
-// option is a load option whose path leads to a file on a partition: HD(1,GPT,ID,0x800,0x1000)/File, as edk2 writes them.
+// option is a load option whose path leads to a file on a partition:
+// HD(1,GPT,ID,0x800,0x1000)/File, as edk2 writes them.
 func option(attributes uint32, title string, id osmith.GUID, file string, data []byte) []byte {
 	var path []byte
 	if !id.IsZero() {
@@ -126,7 +127,8 @@ func TestReadVariables(t *testing.T) {
 	require.Equal(t, []string{}, v.LoaderPaths(firstESP), "none, and not unknown")
 }
 
-// Variables of real machines, as efivarfs had them: edk2 with systemd-boot and stub of 262 and 257, and a UKI that firmware starts itself.
+// Variables of real machines, as efivarfs had them: edk2 with systemd-boot and stub of 262 and 257,
+// and a UKI that firmware starts itself.
 func TestReadVariablesOfMachines(t *testing.T) {
 	for dir, want := range map[string][]string{
 		"a-sb-sdboot-262":  {"systemd-boot 262", "systemd-stub 262"},

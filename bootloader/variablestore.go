@@ -42,34 +42,44 @@ func (v EFIVariable) equal(w EFIVariable) bool {
 // fileName is the name of the variable's file in efivarfs.
 func fileName(name string, vendor osmith.GUID) string { return name + "-" + vendor.String() }
 
-// VariableStore is where EFI variables are kept: [EFIVarFS] is that of the machine that runs, [VariableImage] that of a virtual machine that does not, [MemoryVariables] is for planning and for tests.
-// As a file system it has the form of efivarfs, so that [ReadVariables] and [ReadVariable] read it, and package signing/secureboot does.
+// VariableStore is where EFI variables are kept: [EFIVarFS] is that of the machine that runs,
+// [VariableImage] that of a virtual machine that does not, [MemoryVariables] is for planning and
+// for tests. As a file system it has the form of efivarfs, so that [ReadVariables] and
+// [ReadVariable] read it, and package signing/secureboot does.
 //
-// A write that firmware does not take is a [*VariableError] with [ErrVariableRefused], and leaves what was there.
+// A write that firmware does not take is a [*VariableError] with [ErrVariableRefused], and leaves
+// what was there.
 type VariableStore interface {
 	fs.FS
 
-	// Set writes a variable, attributes and content at once, so that a power cut leaves the old one or the new one. Nothing is written if it has this very content and these attributes already: the flash that
-	// firmware keeps variables in wears out.
+	// Set writes a variable, attributes and content at once, so that a power cut leaves the old one
+	// or the new one. Nothing is written if it has this very content and these attributes already:
+	// the flash that firmware keeps variables in wears out.
 	Set(v EFIVariable) error
 
 	// Delete removes a variable. One that is not there is an [fs.ErrNotExist].
 	Delete(name string, vendor osmith.GUID) error
 }
 
-// What firmware says to a write. A system that was installed is none the worse for it: the loader is started as the fallback of its ESP (EFI/BOOT) too.
+// What firmware says to a write. A system that was installed is none the worse for it: the loader
+// is started as the fallback of its ESP (EFI/BOOT) too.
 var (
-	// ErrVariableRefused: firmware, or the kernel in front of it, has not taken the write, and what was there is there. The two below are cases of it.
+	// ErrVariableRefused: firmware, or the kernel in front of it, has not taken the write, and what
+	// was there is there. The two below are cases of it.
 	ErrVariableRefused = errors.New("refused by the firmware")
 
-	// ErrNoSpace: there is no room for the variable, or the kernel keeps the rest free for firmware.
+	// ErrNoSpace: there is no room for the variable, or the kernel keeps the rest free for
+	// firmware.
 	ErrNoSpace = fmt.Errorf("%w: not enough room in the variable store", ErrVariableRefused)
 
-	// ErrVariableReadOnly: all variables can only be read (on some machines by a setting of the firmware, or because the file system is mounted so), or this one, since it is written with a signature.
+	// ErrVariableReadOnly: all variables can only be read (on some machines by a setting of the
+	// firmware, or because the file system is mounted so), or this one, since it is written with a
+	// signature.
 	ErrVariableReadOnly = fmt.Errorf("%w: read-only", ErrVariableRefused)
 )
 
-// VariableMismatchError says that a variable is not what it was taken for, or not what was written. What is not there is nil.
+// VariableMismatchError says that a variable is not what it was taken for, or not what was written.
+// What is not there is nil.
 type VariableMismatchError struct {
 	Want, Got *EFIVariable
 }
@@ -84,7 +94,8 @@ func (e *VariableMismatchError) Error() string {
 	return fmt.Sprintf("got %s, want %s", text(e.Got), text(e.Want))
 }
 
-// ReadVariable reads a variable from a store, or from a directory as [ReadVariables] does. One that is not there is an [fs.ErrNotExist]; errors are of type [*VariableError].
+// ReadVariable reads a variable from a store, or from a directory as [ReadVariables] does. One that
+// is not there is an [fs.ErrNotExist]; errors are of type [*VariableError].
 func ReadVariable(efivars fs.FS, name string, vendor osmith.GUID) (v EFIVariable, err error) {
 	defer prefix.Add("bootloader", &err)
 	return readVariable(efivars, name, vendor)
@@ -116,7 +127,8 @@ func fileContent(v EFIVariable) []byte {
 	return append(binary.LittleEndian.AppendUint32(nil, v.Attributes), v.Data...)
 }
 
-// isSet reports whether the store has this very variable. That it cannot be read is an error: what is not known is not written over.
+// isSet reports whether the store has this very variable. That it cannot be read is an error: what
+// is not known is not written over.
 func isSet(store fs.FS, v EFIVariable) (bool, error) {
 	have, err := readVariable(store, v.Name, v.Vendor)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -143,9 +155,11 @@ func checkVariable(v EFIVariable) error {
 	return nil
 }
 
-// MemoryVariables are variables in memory. The zero value is ready to use, and has none. It is not safe for several goroutines at once.
+// MemoryVariables are variables in memory. The zero value is ready to use, and has none. It is not
+// safe for several goroutines at once.
 type MemoryVariables struct {
-	// Quota is how many bytes names, in UTF-16 with their NUL, and contents may take together; 0: as many as one likes. What does not fit is [ErrNoSpace].
+	// Quota is how many bytes names, in UTF-16 with their NUL, and contents may take together; 0:
+	// as many as one likes. What does not fit is [ErrNoSpace].
 	Quota int64
 
 	// Writes counts the writes and deletions that were made. What was written already is no write.
@@ -154,7 +168,8 @@ type MemoryVariables struct {
 	variables variableFiles
 }
 
-// CopyVariables copies all variables of a store or of a directory, to see what changes would make of them. A file that cannot be read is an error.
+// CopyVariables copies all variables of a store or of a directory, to see what changes would make
+// of them. A file that cannot be read is an error.
 func CopyVariables(efivars fs.FS) (m *MemoryVariables, err error) {
 	defer prefix.Add("bootloader", &err)
 	entries, err := fs.ReadDir(efivars, ".")
@@ -189,7 +204,8 @@ func splitFileName(file string) (name string, vendor osmith.GUID, ok bool) {
 // Open has the form of efivarfs.
 func (m *MemoryVariables) Open(name string) (fs.File, error) { return m.variables.Open(name) }
 
-// Set is documented with [VariableStore]. A variable with other attributes than it had is refused, as by firmware.
+// Set is documented with [VariableStore]. A variable with other attributes than it had is refused,
+// as by firmware.
 func (m *MemoryVariables) Set(v EFIVariable) (err error) {
 	defer prefix.Add("bootloader", &err)
 	if err := checkVariable(v); err != nil {

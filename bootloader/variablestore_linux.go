@@ -13,7 +13,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// EFIVarFS are the variables of the machine that runs, by the file system efivarfs (Linux, Documentation/filesystems/efivarfs.rst), or a copy of it in a plain directory. To write takes root.
+// EFIVarFS are the variables of the machine that runs, by the file system efivarfs (Linux,
+// Documentation/filesystems/efivarfs.rst), or a copy of it in a plain directory. To write takes
+// root.
 type EFIVarFS struct {
 	dir   string
 	real  bool // not a plain directory
@@ -34,7 +36,8 @@ const fsImmutable = 0x10
 
 const efivarfsDir = "/sys/firmware/efi/efivars"
 
-// OpenEFIVarFS takes the directory of efivarfs; "" is /sys/firmware/efi/efivars. Where firmware is not UEFI, or efivarfs is not mounted there, the error is an [fs.ErrNotExist].
+// OpenEFIVarFS takes the directory of efivarfs; "" is /sys/firmware/efi/efivars. Where firmware is
+// not UEFI, or efivarfs is not mounted there, the error is an [fs.ErrNotExist].
 func OpenEFIVarFS(dir string) (e *EFIVarFS, err error) {
 	defer prefix.Add("bootloader", &err)
 	e = &EFIVarFS{dir: dir, calls: efivarCalls{flags: fileFlags, setFlags: setFileFlags, write: unix.Write, unlink: unix.Unlink,
@@ -70,7 +73,8 @@ func (e *EFIVarFS) statfs() (st unix.Statfs_t, err error) {
 // Open opens the file of a variable, or the directory as ".".
 func (e *EFIVarFS) Open(name string) (fs.File, error) { return os.DirFS(e.dir).Open(name) }
 
-// Free is how many bytes the kernel lets variables take yet, names and headers included. Not known, which is not zero: before Linux 6.6, where firmware does not tell, and for a plain directory.
+// Free is how many bytes the kernel lets variables take yet, names and headers included. Not known,
+// which is not zero: before Linux 6.6, where firmware does not tell, and for a plain directory.
 func (e *EFIVarFS) Free() (bytes int64, known bool, err error) {
 	defer prefix.Add("bootloader", &err)
 	st, err := e.statfs()
@@ -81,7 +85,9 @@ func (e *EFIVarFS) Free() (bytes int64, known bool, err error) {
 	return bytes, known, nil
 }
 
-// freeVariables reads what efivarfs says since Linux 6.6: sizes in bytes by QueryVariableInfo, and as available what the kernel does not keep back. Before that, and where the query fails, all are zero.
+// freeVariables reads what efivarfs says since Linux 6.6: sizes in bytes by QueryVariableInfo, and
+// as available what the kernel does not keep back. Before that, and where the query fails, all are
+// zero.
 func freeVariables(st unix.Statfs_t) (bytes int64, known bool) {
 	if st.Blocks == 0 {
 		return 0, false
@@ -89,11 +95,15 @@ func freeVariables(st unix.Statfs_t) (bytes int64, known bool) {
 	return int64(st.Bavail) * int64(st.Bsize), true
 }
 
-// Set is documented with [VariableStore]. The immutable flag by which the kernel keeps variables from being deleted by accident is taken off the file, and set again afterwards, if it was there; attributes and content go
-// in one write, and are read back ([*VariableMismatchError]). A variable that cannot be read is not written. A write of a new one that fails leaves no file.
+// Set is documented with [VariableStore]. The immutable flag by which the kernel keeps variables
+// from being deleted by accident is taken off the file, and set again afterwards, if it was there;
+// attributes and content go in one write, and are read back ([*VariableMismatchError]). A variable
+// that cannot be read is not written. A write of a new one that fails leaves no file.
 //
-// ENOSPC is [ErrNoSpace], EROFS, and EPERM or EACCES of the write itself, [ErrVariableReadOnly], EINVAL and ENOSYS, by which the kernel and firmware refuse what they do not understand, [ErrVariableRefused] alone. Not to be
-// root is none of them, but an [fs.ErrPermission]. After any other error, such as EIO, it is not known what firmware has.
+// ENOSPC is [ErrNoSpace], EROFS, and EPERM or EACCES of the write itself, [ErrVariableReadOnly],
+// EINVAL and ENOSYS, by which the kernel and firmware refuse what they do not understand,
+// [ErrVariableRefused] alone. Not to be root is none of them, but an [fs.ErrPermission]. After any
+// other error, such as EIO, it is not known what firmware has.
 func (e *EFIVarFS) Set(v EFIVariable) (err error) {
 	defer prefix.Add("bootloader", &err)
 	if err := checkVariable(v); err != nil {
@@ -114,7 +124,8 @@ func (e *EFIVarFS) Set(v EFIVariable) (err error) {
 	err = e.change(path, func() error {
 		err := e.write(path, fileContent(v))
 		if err != nil && isNew {
-			if gone := e.unlink(path); !errors.Is(gone, fs.ErrNotExist) { // newer kernels have removed it
+			if gone := e.unlink(path); !errors.Is(gone, fs.ErrNotExist) {
+				// newer kernels have removed it
 				err = errors.Join(err, gone)
 			}
 		}

@@ -14,7 +14,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// A kernel does to a plain directory what Linux does to efivarfs: files have flags, what is immutable is not opened for writing nor removed, and a new file is immutable unless it is of the boot menu. It keeps the calls that change something.
+// A kernel does to a plain directory what Linux does to efivarfs: files have flags, what is
+// immutable is not opened for writing nor removed, and a new file is immutable unless it is of the
+// boot menu. It keeps the calls that change something.
 type kernel struct {
 	*EFIVarFS
 	flags map[string]int // of files, by path

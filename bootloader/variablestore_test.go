@@ -35,8 +35,9 @@ func kept(name string, data ...byte) bootloader.EFIVariable {
 func storedVariable(name, vendor string, attributes uint32, data ...byte) []byte {
 	le := binary.LittleEndian
 	b := le.AppendUint32([]byte{0xaa, 0x55, 0x3f, 0}, attributes)
-	b = append(b, 1, 2, 3, 4, 5, 6, 7, 8)                                        // monotonic count
-	b = append(b, 0xea, 7, 3, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0) // EFI_TIME, index of the key
+	b = append(b, 1, 2, 3, 4, 5, 6, 7, 8) // monotonic count
+	// EFI_TIME, index of the key
+	b = append(b, 0xea, 7, 3, 4, 5, 6, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0)
 	b = le.AppendUint32(b, uint32(2*len(name)+2))
 	b = le.AppendUint32(b, uint32(len(data)))
 	b = append(append(efi.AppendGUID(b, osmith.MustParseGUID(vendor)), wide(name)...), data...)
@@ -46,7 +47,8 @@ func storedVariable(name, vendor string, attributes uint32, data ...byte) []byte
 	return b
 }
 
-// variableVolume is a firmware volume of edk2 with room for size bytes of variables, and more of the volume behind it.
+// variableVolume is a firmware volume of edk2 with room for size bytes of variables, and more of
+// the volume behind it.
 func variableVolume(size int, variables ...[]byte) []byte {
 	le := binary.LittleEndian
 	b := efi.AppendGUID(make([]byte, 16), osmith.MustParseGUID("fff12b8d-7696-4c8b-a985-2747075b4f50"))
@@ -305,7 +307,8 @@ func TestSetSystemToken(t *testing.T) {
 	require.Equal(t, token, read())
 }
 
-// virt-fw-vars reads from Debian's stores what was written to them, and everything else as before, times among it.
+// virt-fw-vars reads from Debian's stores what was written to them, and everything else as before,
+// times among it.
 func TestVirtFwVarsReadsVariableImage(t *testing.T) {
 	r := testtools.Trixie(t)
 	type variable struct {

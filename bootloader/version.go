@@ -2,13 +2,15 @@ package bootloader
 
 import "cmp"
 
-// CompareVersions orders version strings as systemd-boot does, negative if a is older than b (UAPI.10; the code's way
-// where it differs from the text: digits against a segment without digits are always newer, even 0). It is a total
-// order on the classes of strings that it does not tell apart, such as "1_" and "1". Numbers may have any length.
+// CompareVersions orders version strings as systemd-boot does, negative if a is older than b
+// (UAPI.10; the code's way where it differs from the text: digits against a segment without digits
+// are always newer, even 0). It is a total order on the classes of strings that it does not tell
+// apart, such as "1_" and "1". Numbers may have any length.
 func CompareVersions(a, b string) int {
 	for {
 		a, b = skipSeparators(a), skipSeparators(b)
-		// A pre-release is older than everything, the end of the string included, so it comes first.
+		// A pre-release is older than everything, the end of the string included, so it comes
+		// first.
 		if r, ok := cutBoth(&a, &b, '~'); !ok {
 			return r
 		}
@@ -32,7 +34,8 @@ func CompareVersions(a, b string) int {
 	}
 }
 
-// cutBoth drops c from both strings if both begin with it. If only one does, that one is older and ok is false.
+// cutBoth drops c from both strings if both begin with it. If only one does, that one is older and
+// ok is false.
 func cutBoth(a, b *string, c byte) (r int, ok bool) {
 	inA, inB := *a != "" && (*a)[0] == c, *b != "" && (*b)[0] == c
 	if inA != inB {

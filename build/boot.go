@@ -17,32 +17,42 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// BootOptions are what is known of the machine that boots a disk, and the moment that is asked about. What is not given is not known, and the PCRs that depend on it are not claimed: [tpm.Coverage] says which and why.
+// BootOptions are what is known of the machine that boots a disk, and the moment that is asked
+// about. What is not given is not known, and the PCRs that depend on it are not claimed:
+// [tpm.Coverage] says which and why.
 type BootOptions struct {
-	// Variables are the Secure Boot configuration of the machine; a disk that enrols keys ([DiskOptions].Enroll) has them in [DiskImage].Enrollment. Nil: not known: no image is judged, and PCR 7 is not predicted.
+	// Variables are the Secure Boot configuration of the machine; a disk that enrols keys
+	// ([DiskOptions].Enroll) has them in [DiskImage].Enrollment. Nil: not known: no image is
+	// judged, and PCR 7 is not predicted.
 	Variables *osmith.FirmwareVariables
 
-	// Baseline is the event log of an earlier boot of the machine, whatever that started: by it the firmware's own measurements are known.
+	// Baseline is the event log of an earlier boot of the machine, whatever that started: by it the
+	// firmware's own measurements are known.
 	Baseline *tpm.Log
 
 	// Firmware is the row that judges images: [secureboot.FirmwareEDK2Stable202608] if it is empty.
 	Firmware secureboot.Firmware
-	// NoShim says that the machine's firmware has nothing of shim's. It needs not be said of a disk with a shim of its own.
+	// NoShim says that the machine's firmware has nothing of shim's. It needs not be said of a disk
+	// with a shim of its own.
 	NoShim bool
 
-	// SMBIOS are the structures of the machine, as in /sys/firmware/dmi/tables/DMI: by them the stub picks device trees, and they may add to the command line.
+	// SMBIOS are the structures of the machine, as in /sys/firmware/dmi/tables/DMI: by them the
+	// stub picks device trees, and they may add to the command line.
 	SMBIOS []byte
 
 	// Profile is the number of the UKI's profile that is booted.
 	Profile int
 
-	// BootSecret is what stubs since systemd 261 hand over ([uki.Boot]), or NoBootSecret says that there is none.
+	// BootSecret is what stubs since systemd 261 hand over ([uki.Boot]), or NoBootSecret says that
+	// there is none.
 	BootSecret   []byte
 	NoBootSecret bool
-	// Consoles are what stubs since systemd 261 append to a command line without a console ([uki.Boot]).
+	// Consoles are what stubs since systemd 261 append to a command line without a console
+	// ([uki.Boot]).
 	Consoles []string
 
-	// Phases are what userspace extends PCR 11 with up to the moment, and Userspace what it measures into others. None: the moment when the kernel starts.
+	// Phases are what userspace extends PCR 11 with up to the moment, and Userspace what it
+	// measures into others. None: the moment when the kernel starts.
 	Phases    []string
 	Userspace *tpm.Userspace
 
@@ -50,7 +60,8 @@ type BootOptions struct {
 	Banks []crypto.Hash
 }
 
-// RefusedImageError says that a machine does not start something on the disk, or that it is not known whether it does.
+// RefusedImageError says that a machine does not start something on the disk, or that it is not
+// known whether it does.
 type RefusedImageError struct {
 	Path    string // on the ESP
 	Verdict secureboot.Verdict
@@ -58,8 +69,11 @@ type RefusedImageError struct {
 
 func (e *RefusedImageError) Error() string { return fmt.Sprintf("%s: %s", e.Path, e.Verdict.Reason) }
 
-// Boot predicts what a machine measures when it boots the disk, in the entry that [Disk] made: the ways in which that may go, mostly one. Everything is read from the plan as it will be written: partition table, boot loader and its configuration, UKI and
-// what lies beside it. A program that the machine refuses is a [*RefusedImageError], as nothing is measured behind it; with add-ons on the ESP, Variables must be known, as they decide which of them count.
+// Boot predicts what a machine measures when it boots the disk, in the entry that [Disk] made: the
+// ways in which that may go, mostly one. Everything is read from the plan as it will be written:
+// partition table, boot loader and its configuration, UKI and what lies beside it. A program that
+// the machine refuses is a [*RefusedImageError], as nothing is measured behind it; with add-ons on
+// the ESP, Variables must be known, as they decide which of them count.
 func Boot(ctx context.Context, d *DiskImage, o BootOptions) (ways tpm.Alternatives, err error) {
 	defer prefix.Add("build", &err)
 	b := &bootBuilder{disk: d, o: o, boot: tpm.Boot{Banks: o.Banks, Firmware: o.Baseline, Variables: o.Variables, NoShim: o.NoShim, SMBIOS: o.SMBIOS, Phases: o.Phases, Userspace: o.Userspace}}

@@ -35,23 +35,33 @@ type Comparison struct {
 
 	Sections []SectionChange `json:"sections"` // of the UKIs, all, in the order of the new one
 	Root     *RootChange     `json:"root"`     // null if one of the two has no file system
-	PCR11    []PCRChange     `json:"pcr11"`    // of profile 0, as the kernel starts and at each point that is signed for; none if a stub is not known
+	// of profile 0, as the kernel starts and at each point that is signed for; none if a stub is
+	// not known
+	PCR11 []PCRChange `json:"pcr11"`
 
-	// Unlocks says of each key in the old UKI's .pcrsig or .pcrpkey whether the new UKI has signatures by it: what was sealed to the key opens for the new version, too.
+	// Unlocks says of each key in the old UKI's .pcrsig or .pcrpkey whether the new UKI has
+	// signatures by it: what was sealed to the key opens for the new version, too.
 	Unlocks []KeyChange `json:"unlocks"`
 
-	Files []FileChange `json:"files"` // boot loader, add-ons, extensions and SBOMs that are not the same
+	Fixes []string `json:"fixes"` // that the new release states, and the old one does not
+
+	// boot loader, add-ons, extensions and SBOMs that are not the same
+	Files []FileChange `json:"files"`
 }
 
 // ReleaseSummary is one of the two.
 type ReleaseSummary struct {
-	ID       string   `json:"id"`
-	Version  string   `json:"version"`
-	Size     int64    `json:"size"` // bytes of all parts
-	RootHash string   `json:"rootHash,omitempty"`
-	Stub     string   `json:"stub"`    // version of systemd; "" if it does not say
-	Kernel   string   `json:"kernel"`  // `uname -r`; "" if it does not say
-	Signers  []string `json:"signers"` // subjects of those who have signed the UKI, as they claim to be
+	ID       string `json:"id"`
+	Version  string `json:"version"`
+	Size     int64  `json:"size"` // bytes of all parts
+	RootHash string `json:"rootHash,omitempty"`
+	// the last day of support; absent: the release does not say
+	SupportedUntil release.Date `json:"supportedUntil,omitempty"`
+
+	Stub   string `json:"stub"`   // version of systemd; "" if it does not say
+	Kernel string `json:"kernel"` // `uname -r`; "" if it does not say
+	// subjects of those who have signed the UKI, as they claim to be
+	Signers []string `json:"signers"`
 }
 
 // ChangeKind says what became of something.
@@ -71,7 +81,9 @@ type SectionChange struct {
 	Kind    ChangeKind `json:"kind"`
 	OldSize int64      `json:"oldSize"`
 	NewSize int64      `json:"newSize"`
-	Lines   []string   `json:"lines,omitempty"` // of texts that changed: "-" and "+" with a space and the line; of the command line, each argument
+	// of texts that changed: "-" and "+" with a space and the line; of the command line, each
+	// argument
+	Lines []string `json:"lines,omitempty"`
 }
 
 // RootChange is about the file systems, by their hash trees.
@@ -80,7 +92,8 @@ type RootChange struct {
 	Changed int64 `json:"changed"` // that the old one has nowhere
 	Moved   int64 `json:"moved"`   // that it has elsewhere
 	Bytes   int64 `json:"bytes"`   // to be fetched by a machine with the old one, tree not counted
-	// Unknown is why the trees cannot be compared, such as different salts: then all blocks are taken as changed.
+	// Unknown is why the trees cannot be compared, such as different salts: then all blocks are
+	// taken as changed.
 	Unknown string `json:"unknown,omitempty"`
 }
 
@@ -95,7 +108,9 @@ type PCRChange struct {
 // KeyChange is a key that PCR policies are signed by.
 type KeyChange struct {
 	Fingerprint string `json:"fingerprint"` // as .pcrsig has it: SHA-256 of its public half
-	// Signed says that the new UKI has a signature by this key, which was verified, for each point that is signed for by default: over the value that PCR 11 will have there, in the SHA-256 bank.
+	// Signed says that the new UKI has a signature by this key, which was verified, for each point
+	// that is signed for by default: over the value that PCR 11 will have there, in the SHA-256
+	// bank.
 	Signed  bool     `json:"signed"`
 	Missing []string `json:"missing,omitempty"` // "sha256 enter-initrd", or why it is not known
 }
@@ -109,16 +124,23 @@ type FileChange struct {
 	NewSize int64      `json:"newSize"`
 }
 
-// Compare says what becomes of a machine's system when it goes from one release to another: sections of the UKI, blocks of the root file system, PCR 11, whether secrets that are sealed to signed policies open, and all else that is released. It reads both.
+// Compare says what becomes of a machine's system when it goes from one release to another:
+// sections of the UKI, blocks of the root file system, PCR 11, whether secrets that are sealed to
+// signed policies open, and all else that is released. It reads both.
 func Compare(ctx context.Context, before, next *release.Release) (c *Comparison, err error) {
 	defer prefix.Add("build", &err)
-	b := &comparer{ctx: ctx, c: &Comparison{Schema: ComparisonSchema, Sections: []SectionChange{}, PCR11: []PCRChange{}, Unlocks: []KeyChange{}, Files: []FileChange{}}}
+	b := &comparer{ctx: ctx, c: &Comparison{Schema: ComparisonSchema, Sections: []SectionChange{}, PCR11: []PCRChange{}, Unlocks: []KeyChange{}, Fixes: []string{}, Files: []FileChange{}}}
 	for i, r := range []*release.Release{before, next} {
 		if err := b.read(i, r); err != nil {
 			return nil, fmt.Errorf("%s release: %w", []string{"old", "new"}[i], prefix.Bare(err))
 		}
 	}
 	b.c.Old, b.c.New = b.sides[0].summary, b.sides[1].summary
+	for _, fix := range next.Fixes {
+		if !slices.Contains(before.Fixes, fix) {
+			b.c.Fixes = append(b.c.Fixes, fix)
+		}
+	}
 	for _, step := range []func() error{b.sections, b.root, b.pcr11, b.files} {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -154,6 +176,7 @@ func (b *comparer) read(i int, r *release.Release) (err error) {
 		return err
 	}
 	s.summary = ReleaseSummary{ID: s.release.ID, Version: s.release.Version, RootHash: hex.EncodeToString(s.release.RootHash), Kernel: s.uki.Uname(), Signers: []string{}}
+	s.summary.SupportedUntil = s.release.SupportedUntil
 	if v, err := s.uki.StubVersion(); err == nil {
 		s.summary.Stub = string(v)
 	}
@@ -260,7 +283,8 @@ func digest(ctx context.Context, src osmith.Source) ([]byte, error) {
 	return h.Sum(nil), err
 }
 
-// textChange are the lines that only one of two texts has, in their order; none if one of them is no text.
+// textChange are the lines that only one of two texts has, in their order; none if one of them is
+// no text.
 func textChange(name string, data [2]*io.SectionReader) (out []string, err error) {
 	var lines [2][]string
 	for i, d := range data {

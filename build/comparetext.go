@@ -16,6 +16,10 @@ func (c *Comparison) String() string {
 			fmt.Fprintf(&b, "%s: %s -> %s\n", what, known(before), known(next))
 		}
 	}
+	pair("supported until", string(c.Old.SupportedUntil), string(c.New.SupportedUntil))
+	if len(c.Fixes) > 0 {
+		fmt.Fprintf(&b, "fixes: %s\n", strings.Join(c.Fixes, ", "))
+	}
 	pair("kernel", c.Old.Kernel, c.New.Kernel)
 	pair("stub", c.Old.Stub, c.New.Stub)
 	pair("signed by", strings.Join(c.Old.Signers, "; "), strings.Join(c.New.Signers, "; "))

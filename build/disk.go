@@ -21,52 +21,70 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// DiskOptions are the choices of [Disk]. With the zero value, but for Seed, it is a disk of 512-byte sectors with an ESP and two slots, with room for releases half as large again as the first.
+// DiskOptions are the choices of [Disk]. With the zero value, but for Seed, it is a disk of
+// 512-byte sectors with an ESP and two slots, with room for releases half as large again as the
+// first.
 type DiskOptions struct {
-	// Seed is what identifiers are derived from, as by systemd-repart --seed: the same one gives the same disk. It must be given.
+	// Seed is what identifiers are derived from, as by systemd-repart --seed: the same one gives
+	// the same disk. It must be given.
 	Seed osmith.GUID
 
-	// Layout is what is on the disk. Nil: an ESP, Slots slots, and nothing else. The ESP gets the boot loader and the UKI, the first slot the root file system, further ones are labelled [partition.EmptyName]; what else partitions are to be filled with
-	// is Content or Fill of each. [partition.ReadRepart] makes a layout of definition files of systemd-repart.
+	// Layout is what is on the disk. Nil: an ESP, Slots slots, and nothing else. The ESP gets the
+	// boot loader and the UKI, the first slot the root file system, further ones are labelled
+	// [partition.EmptyName]; what else partitions are to be filled with is Content or Fill of each.
+	// [partition.ReadRepart] makes a layout of definition files of systemd-repart.
 	Layout *partition.Layout
 
-	// Of the layout that is made here: how many slots, 0 being two; bytes of the partition for a file system and of the ESP, which are for ever, 0 being one and a half times what the first release needs; and what comes behind the slots.
+	// Of the layout that is made here: how many slots, 0 being two; bytes of the partition for a
+	// file system and of the ESP, which are for ever, 0 being one and a half times what the first
+	// release needs; and what comes behind the slots.
 	Slots             int
 	SlotSize, ESPSize int64
 	More              []partition.Spec
 
-	// Loader is the boot loader with its settings, and a shim in front of it. Nil: the loader of the set, without settings. Without a Loader of its own it is the one of the set, too.
+	// Loader is the boot loader with its settings, and a shim in front of it. Nil: the loader of
+	// the set, without settings. Without a Loader of its own it is the one of the set, too.
 	Loader *bootloader.Installation
 
-	// Enroll puts Secure Boot keys onto the ESP, where systemd-boot finds them and, in a machine in setup mode, enrols them without being asked. EnrollOptions are the decisions about that: boot loader and UKI of the disk are added to what must boot with
-	// these keys, so that keys that would refuse them are an error. Nil: there are none.
+	// Enroll puts Secure Boot keys onto the ESP, where systemd-boot finds them and, in a machine in
+	// setup mode, enrols them without being asked. EnrollOptions are the decisions about that: boot
+	// loader and UKI of the disk are added to what must boot with these keys, so that keys that
+	// would refuse them are an error. Nil: there are none.
 	Enroll        *secureboot.Hierarchy
 	EnrollOptions secureboot.EnrollOptions
 
 	// Files are further files of the ESP, such as credentials or a recovery UKI.
 	Files []osmith.ESPFile
 
-	// Tries is how often the first version may be started without having been found good, 1 to 99. 0: it is not counted, since there is nothing to fall back to.
+	// Tries is how often the first version may be started without having been found good, 1 to 99.
+	// 0: it is not counted, since there is nothing to fall back to.
 	Tries int
 
-	// Contents are those of partitions, by the Definition in the layout or else the Name, in place of what it says ([partition.Spec].Fill): for what is made elsewhere, such as a file system that [Disk] does not make. In a partition that is
-	// encrypted they are what is inside.
+	// Contents are those of partitions, by the Definition in the layout or else the Name, in place
+	// of what it says ([partition.Spec].Fill): for what is made elsewhere, such as a file system
+	// that [Disk] does not make. In a partition that is encrypted they are what is inside.
 	Contents map[string]osmith.Source
 
-	// Host is where the paths in the layout's Fill begin, "/" being its root, as CopyFiles= begins at the directory of systemd-repart --copy-source; here CopyBlocks= does, too. Nil: there are no such files, and a layout that names some is an error.
+	// Host is where the paths in the layout's Fill begin, "/" being its root, as CopyFiles= begins
+	// at the directory of systemd-repart --copy-source; here CopyBlocks= does, too. Nil: there are
+	// no such files, and a layout that names some is an error.
 	Host fs.FS
 	// Tree is about the files that go into file systems.
 	Tree TreeOptions
 
-	// Volumes are the secrets of encrypted volumes, by the Definition in the layout or else the Name.
+	// Volumes are the secrets of encrypted volumes, by the Definition in the layout or else the
+	// Name.
 	Volumes map[string]Volume
 
-	// Verity signs the root hashes of volumes that the layout has and no set, of partitions with the part "signature".
+	// Verity signs the root hashes of volumes that the layout has and no set, of partitions with
+	// the part "signature".
 	Verity secureboot.KeyPair
 
-	// Scratch makes a place for what has to be made before the disk is written, such as a hash tree. It must be empty, and stay until the disk is written. Nil: memory, up to 64 MiB in all.
+	// Scratch makes a place for what has to be made before the disk is written, such as a hash
+	// tree. It must be empty, and stay until the disk is written. Nil: memory, up to 64 MiB in all.
 	Scratch func() (Scratch, error)
-	// TempDir is a directory for files that are only needed while the plan is made. It is needed for file systems alone.
+	// TempDir is a directory for files that are only needed while the plan is made. It is needed
+	// for file systems alone.
 	TempDir string
 
 	// Time is given to the files of the ESP. The zero value is 1980-01-01.
@@ -75,9 +93,11 @@ type DiskOptions struct {
 
 // Volume is what opens an encrypted volume.
 type Volume struct {
-	// Passphrase opens the first key slot. Nil: that which is in the KeyFile of the layout; if it names none, Keys must add one.
+	// Passphrase opens the first key slot. Nil: that which is in the KeyFile of the layout; if it
+	// names none, Keys must add one.
 	Passphrase []byte
-	// Format are the choices of [luks.Format]. Rand must be given. Label and UUID that are not given are those that systemd-repart gives.
+	// Format are the choices of [luks.Format]. Rand must be given. Label and UUID that are not
+	// given are those that systemd-repart gives.
 	Format luks.FormatOptions
 	// Keys adds keys and tokens, such as a recovery key and a token for a TPM.
 	Keys func(v *luks.Volume, key *luks.Key) error
@@ -91,7 +111,8 @@ type DiskImage struct {
 	ESP    int           // index of its partition; -1: there is none
 	Loader osmith.Source // what the ESP has of systemd-boot; nil: none
 
-	// Enrollment is what is enrolled, and the variables that a machine then has. Nil without DiskOptions.Enroll.
+	// Enrollment is what is enrolled, and the variables that a machine then has. Nil without
+	// DiskOptions.Enroll.
 	Enrollment *secureboot.Enrollment
 
 	// RootHashes are those of the volumes that the layout has and no set, by their match key.
@@ -100,11 +121,18 @@ type DiskImage struct {
 	installation bootloader.Installation
 }
 
-// Disk plans a disk that boots a set: a partition table with identifiers of the seed, an ESP with boot loader, keys and UKI, the file system in the first slot, and what the layout asks for beside it. Its result is written with
-// [partition.WriteImage], and reads from the set then, which must stay open.
+// Disk plans a disk that boots a set: a partition table with identifiers of the seed, an ESP with
+// boot loader, keys and UKI, the file system in the first slot, and what the layout asks for beside
+// it. Its result is written with [partition.WriteImage], and reads from the set then, which must
+// stay open.
 //
-// r may be nil, for a disk without a system on it; of a set it is &set.Release. Of what a layout asks for ([partition.Fill]) are made: copies of files; FAT and EROFS file systems; swap areas; hash trees and signatures of root hashes; LUKS2 volumes with a key from
-// a file. Everything else is an [*UnmadeError], unless Contents has it; what lacks a key is [ErrNoVerityKey] or [ErrNoVolumeKey], and what does not fit a *partition.SpaceError or *fat.SpaceError. Partitions of a layout from definition files have the place and the identifiers that systemd-repart 262 gives them; the bytes of file systems are those of this module.
+// r may be nil, for a disk without a system on it; of a set it is &set.Release. Of what a layout
+// asks for ([partition.Fill]) are made: copies of files; FAT and EROFS file systems; swap areas;
+// hash trees and signatures of root hashes; LUKS2 volumes with a key from a file. Everything else
+// is an [*UnmadeError], unless Contents has it; what lacks a key is [ErrNoVerityKey] or
+// [ErrNoVolumeKey], and what does not fit a *partition.SpaceError or *fat.SpaceError. Partitions of
+// a layout from definition files have the place and the identifiers that systemd-repart 262 gives
+// them; the bytes of file systems are those of this module.
 func Disk(ctx context.Context, r *release.Release, o DiskOptions) (d *DiskImage, err error) {
 	defer prefix.Add("build", &err)
 	b := &diskBuilder{ctx: ctx, release: r, o: o, out: &DiskImage{ESP: -1, RootHashes: map[string][]byte{}}, memory: new(budget)}

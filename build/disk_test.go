@@ -59,7 +59,8 @@ func machineOf(d *build.DiskImage) upgrade.Machine {
 		PCRKeys: []*rsa.PublicKey{testKeys().PCR[0].Signer.Public().(*rsa.PublicKey)}}
 }
 
-// The zero value makes a disk that boots, takes an upgrade and boots that: by the oracle of the upgrade engine, which shares no code with this package.
+// The zero value makes a disk that boots, takes an upgrade and boots that: by the oracle of the
+// upgrade engine, which shares no code with this package.
 func TestDisk(t *testing.T) {
 	p := parts()
 	one := system(t, p)
@@ -120,7 +121,8 @@ func contentOf(t *testing.T, src osmith.Source) []byte {
 	return b
 }
 
-// What the set has beside the UKI is on the ESP, before it; a counter is in its name; files of the caller are there.
+// What the set has beside the UKI is on the ESP, before it; a counter is in its name; files of the
+// caller are there.
 func TestDiskESP(t *testing.T) {
 	p := parts()
 	p.Addons = []release.Addon{{Name: "debug.addon.efi", Content: strings.NewReader("debug")}}
@@ -188,7 +190,8 @@ func fillOptions(t *testing.T) build.DiskOptions {
 		Volumes: map[string]build.Volume{"40-home": {Format: luks.FormatOptions{Rand: rand.NewChaCha8([32]byte{}), Key: luks.KeyOptions{KDF: luks.KDF{Type: luks.PBKDF2, Iterations: 1000}}}}}}
 }
 
-// TestDiskFills has a disk made of definition files alone, and reads back what is in each partition.
+// TestDiskFills has a disk made of definition files alone, and reads back what is in each
+// partition.
 func TestDiskFills(t *testing.T) {
 	d, err := build.Disk(t.Context(), nil, fillOptions(t))
 	require.NoError(t, err)
@@ -221,7 +224,8 @@ func TestDiskFills(t *testing.T) {
 	require.Equal(t, host["usr/bin/tool"].Data, b)
 	info, err := fs.Stat(files, "usr/bin/tool")
 	require.NoError(t, err)
-	require.Equal(t, fs.FileMode(0o755), info.Mode().Perm()) // its setuid bit, fsck.erofs sees: TestFileSystemsOfOthers
+	// its setuid bit, fsck.erofs sees: TestFileSystemsOfOthers
+	require.Equal(t, fs.FileMode(0o755), info.Mode().Perm())
 
 	esp, err := fat.OpenReader(table.Section(disk, 0))
 	require.NoError(t, err)
@@ -359,7 +363,8 @@ func TestDiskMemory(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Boot says what the engine says that an upgrade of the same disk would measure, and the table, the loader's configuration and the kernel's command line besides.
+// Boot says what the engine says that an upgrade of the same disk would measure, and the table, the
+// loader's configuration and the kernel's command line besides.
 func TestBoot(t *testing.T) {
 	set := system(t, parts())
 	d, err := build.Disk(t.Context(), &set.Release, enrolling(build.DiskOptions{}))
@@ -394,7 +399,8 @@ func TestBoot(t *testing.T) {
 	require.ErrorContains(t, err, "boot: the disk has no system")
 }
 
-// A file that is another one when the disk is written ends that: what was planned is what is written, or nothing that boots.
+// A file that is another one when the disk is written ends that: what was planned is what is
+// written, or nothing that boots.
 func TestDiskHostChanges(t *testing.T) {
 	o := fillOptions(t)
 	o.Layout, o.Volumes = repart(t, map[string]string{"10-raw": "Type=linux-generic\nCopyBlocks=/raw\n"}), nil
@@ -447,7 +453,8 @@ func TestTreeChanges(t *testing.T) {
 	require.ErrorIs(t, build.WriteInitrd(t.Context(), failing{}, host, build.TreeOptions{}), errFull)
 }
 
-// Times are no later than the one that is given, and 1970 without one; files of 4 GiB do not fit into an initrd.
+// Times are no later than the one that is given, and 1970 without one; files of 4 GiB do not fit
+// into an initrd.
 func TestTreeTimes(t *testing.T) {
 	at := func(modified, latest time.Time) string {
 		var b bytes.Buffer
@@ -488,7 +495,8 @@ type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, errFull }
 
-// Whether an add-on counts is for the machine's variables to say: those that it refuses are left out, and without variables it is not known.
+// Whether an add-on counts is for the machine's variables to say: those that it refuses are left
+// out, and without variables it is not known.
 func TestBootAddons(t *testing.T) {
 	addon := func(signed bool) osmith.Source {
 		a := uki.Addon{Stub: bytes.NewReader(petest.AddonStub("262")), Cmdline: "debug"}

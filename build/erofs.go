@@ -18,23 +18,28 @@ import (
 type EROFSOptions struct {
 	TreeOptions
 
-	// TempDir is a directory for a file that has all contents while the image is written. It must be given.
+	// TempDir is a directory for a file that has all contents while the image is written. It must
+	// be given.
 	TempDir string
 
-	// UUID and Label are those of the file system; the label has up to 16 bytes. They are not needed.
+	// UUID and Label are those of the file system; the label has up to 16 bytes. They are not
+	// needed.
 	UUID  osmith.GUID
 	Label string
 }
 
-// Where they are in an image: superblock at 1024, of it the UUID and the label (Linux, Documentation/filesystems/erofs.rst; fs/erofs/erofs_fs.h).
+// Where they are in an image: superblock at 1024, of it the UUID and the label (Linux,
+// Documentation/filesystems/erofs.rst; fs/erofs/erofs_fs.h).
 const (
 	erofsUUID     = 1024 + 48
 	erofsLabel    = 1024 + 64
 	maxErofsLabel = 16
 )
 
-// WriteEROFS writes a tree of files as an EROFS file system, which is read-only and which Linux mounts from 5.4 on: uncompressed, in blocks of 4096 bytes. The same files give the same bytes. The image is written once and in any order; w must be empty,
-// and what it has afterwards is the image. Extended attributes are not carried over, and hard links become files of their own.
+// WriteEROFS writes a tree of files as an EROFS file system, which is read-only and which Linux
+// mounts from 5.4 on: uncompressed, in blocks of 4096 bytes. The same files give the same bytes.
+// The image is written once and in any order; w must be empty, and what it has afterwards is the
+// image. Extended attributes are not carried over, and hard links become files of their own.
 func WriteEROFS(ctx context.Context, w io.WriteSeeker, fsys fs.FS, o EROFSOptions) (err error) {
 	defer prefix.Add("build", &err)
 	if o.TempDir == "" {
@@ -96,7 +101,8 @@ func addToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *file) (err
 	case f.mode.Type() == fs.ModeIrregular:
 		return errors.New("not a file type that Linux has")
 	default:
-		// Numbers of devices as the kernel encodes them for user space: linux/kdev_t.h, new_encode_dev.
+		// Numbers of devices as the kernel encodes them for user space: linux/kdev_t.h,
+		// new_encode_dev.
 		err = im.Mknod(name, uint16(f.unixMode()), f.Minor&0xff|f.Major<<8|f.Minor&^0xff<<12)
 	}
 	if err != nil {

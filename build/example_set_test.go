@@ -20,7 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// From parts and keys to what is shipped. Here, the parts are stand-ins, and the keys are made on the spot.
+// From parts and keys to what is shipped. Here, the parts are stand-ins, and the keys are made on
+// the spot.
 func Example() {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "build")

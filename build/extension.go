@@ -19,14 +19,19 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// Extension is an extension image to be made, of systemd: what [WriteExtension] writes is a system extension, a configuration extension or a portable service, by what the file system has in it.
+// Extension is an extension image to be made, of systemd: what [WriteExtension] writes is a system
+// extension, a configuration extension or a portable service, by what the file system has in it.
 type Extension struct {
-	FileSystem   osmith.Source // EROFS, squashfs or another that is read-only; a multiple of 4096 bytes, or zeros are added
-	Usr          bool          // the file system is that of /usr itself, and not of / with /usr or /etc in it
-	Architecture string        // as Go names it: amd64
-	Seed         osmith.GUID   // that IDs, salt and UUID are derived from, as by systemd-repart --seed
+	// EROFS, squashfs or another that is read-only; a multiple of 4096 bytes, or zeros are added
+	FileSystem osmith.Source
+	// the file system is that of /usr itself, and not of / with /usr or /etc in it
+	Usr          bool
+	Architecture string // as Go names it: amd64
+	// that IDs, salt and UUID are derived from, as by systemd-repart --seed
+	Seed osmith.GUID
 
-	// Key and Certificate sign the root hash; Chain are further certificates for the signature to carry. With Signature they are not needed.
+	// Key and Certificate sign the root hash; Chain are further certificates for the signature to
+	// carry. With Signature they are not needed.
 	Key         crypto.Signer
 	Certificate *x509.Certificate
 	Chain       []*x509.Certificate
@@ -34,7 +39,8 @@ type Extension struct {
 	// Signature is one that was made elsewhere, over [ExtensionRootHash].
 	Signature *verity.Signature
 
-	// UnsignedSoThatAnyoneCanReplaceIt makes an image without a signature: no initrd of systemd 254 and later takes it from beside a UKI, and no upgrade installs it.
+	// UnsignedSoThatAnyoneCanReplaceIt makes an image without a signature: no initrd of systemd 254
+	// and later takes it from beside a UKI, and no upgrade installs it.
 	UnsignedSoThatAnyoneCanReplaceIt bool
 }
 
@@ -51,20 +57,28 @@ const (
 	shareWeight   = 1000     // of the partitions in what is free, the default of repart.d(5)
 )
 
-// maxExtension is the largest image that the stub hands over. It bounds the hash tree, which is kept in memory: 33 MiB.
+// maxExtension is the largest image that the stub hands over. It bounds the hash tree, which is
+// kept in memory: 33 MiB.
 const maxExtension = sdstub.MaxCompanion
 
-// ExtensionRootHash is the root hash that [WriteExtension] is going to write, for a key that is elsewhere: verity.PrepareSignature makes of it what is to be signed. It reads the file system once.
+// ExtensionRootHash is the root hash that [WriteExtension] is going to write, for a key that is
+// elsewhere: verity.PrepareSignature makes of it what is to be signed. It reads the file system
+// once.
 func ExtensionRootHash(ctx context.Context, x Extension) (rootHash []byte, err error) {
 	defer prefix.Add("build", &err)
 	_, _, rootHash, err = x.format(ctx)
 	return rootHash, err
 }
 
-// WriteExtension writes an extension image to w, which holds nothing but zeros where nothing is written, as a file that was just made does: a GPT with a root or usr partition, its dm-verity hash tree and a signature of the root hash. The bytes are those
-// of systemd-repart 262 --make-ddi=sysext or confext --seed, for the same file system, key and certificate, but for three in the protective MBR that nothing reads (the end of the disk in cylinders). It reads the file system twice, and the tree is in memory meanwhile, 1/128 of it.
+// WriteExtension writes an extension image to w, which holds nothing but zeros where nothing is
+// written, as a file that was just made does: a GPT with a root or usr partition, its dm-verity
+// hash tree and a signature of the root hash. The bytes are those of systemd-repart 262
+// --make-ddi=sysext or confext --seed, for the same file system, key and certificate, but for three
+// in the protective MBR that nothing reads (the end of the disk in cylinders). It reads the file
+// system twice, and the tree is in memory meanwhile, 1/128 of it.
 //
-// An image of more than 4 GiB is refused, as the stub hands no such file over. The signature must be one over the root hash. After an error w has a part of the image, without a partition table.
+// An image of more than 4 GiB is refused, as the stub hands no such file over. The signature must
+// be one over the root hash. After an error w has a part of the image, without a partition table.
 func WriteExtension(ctx context.Context, w io.WriterAt, x Extension) (im *ExtensionImage, err error) {
 	defer prefix.Add("build", &err)
 	content, tree, rootHash, err := x.format(ctx)

@@ -58,7 +58,8 @@ func extensionFS(t testing.TB) *bytes.Reader {
 
 func TestExtensionIsDeterministic(t *testing.T) {
 	key, cert := keyPair(t)
-	x := Extension{FileSystem: bytes.NewReader(noise(70_000)), Architecture: "arm64", Seed: seed, Key: key, Certificate: cert} // no whole number of blocks
+	// no whole number of blocks
+	x := Extension{FileSystem: bytes.NewReader(noise(70_000)), Architecture: "arm64", Seed: seed, Key: key, Certificate: cert}
 	var a, b buffer
 	first, err := WriteExtension(t.Context(), &a, x)
 	require.NoError(t, err)
@@ -132,7 +133,8 @@ func TestExtensionIsRefused(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// huge is a source that says to be larger than any extension, which is refused before anything is read.
+// huge is a source that says to be larger than any extension, which is refused before anything is
+// read.
 type huge struct{}
 
 func (huge) Size() int64                       { return 1 << 33 }

@@ -27,7 +27,8 @@ func (e *UnmadeError) Error() string {
 // ErrNoVolumeKey says that a layout asks for an encrypted volume, and that nothing would open it.
 var ErrNoVolumeKey = errors.New("no passphrase, key file or Keys, so nothing could unlock the volume")
 
-// late is a content that is made when place and size of its partition are known. Until then it has a size, the least that it may have.
+// late is a content that is made when place and size of its partition are known. Until then it has
+// a size, the least that it may have.
 type late struct {
 	least int64
 	make  func(im *partition.Image, i int) (osmith.Source, error)
@@ -173,7 +174,8 @@ func (b *diskBuilder) fillLate() error {
 	return nil
 }
 
-// merged is what a partition is to be filled with that two of the layout were merged into; nil: it is one of them.
+// merged is what a partition is to be filled with that two of the layout were merged into; nil: it
+// is one of them.
 func (b *diskBuilder) merged(i int) *partition.Fill {
 	f := b.out.Fill(i)
 	if f == nil || f.FAT == nil && f.FileSystem == nil && f.File == "" {
@@ -230,7 +232,8 @@ func (b *diskBuilder) fillFileSystem(i int, s *partition.Spec, f *partition.Fill
 	return &UnmadeError{key(s), f.String(), "want FAT, EROFS or swap: no other file systems are made"}
 }
 
-// partitionID is the ID that the plan derives for a partition of the layout, before a root hash gives it another one.
+// partitionID is the ID that the plan derives for a partition of the layout, before a root hash
+// gives it another one.
 func (b *diskBuilder) partitionID(i int) osmith.GUID {
 	s := &b.layout.Partitions[i]
 	if !s.ID.IsZero() {

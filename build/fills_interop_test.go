@@ -35,7 +35,8 @@ func output(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// What a layout is filled with is what the programs that usually make it take for theirs: fsck.erofs, blkid, fsck.fat, veritysetup, cryptsetup.
+// What a layout is filled with is what the programs that usually make it take for theirs:
+// fsck.erofs, blkid, fsck.fat, veritysetup, cryptsetup.
 func TestFileSystemsOfOthers(t *testing.T) {
 	d, err := build.Disk(t.Context(), nil, fillOptions(t))
 	require.NoError(t, err)
@@ -92,7 +93,8 @@ func TestSwapArea(t *testing.T) {
 	require.True(t, bytes.Equal(want, contentOf(t, d.Table.Section(written(t, d), 4))))
 }
 
-// Identifiers, places and sizes of a disk of definition files are those that systemd-repart 262 gives it, but for the size of what it compresses or makes otherwise.
+// Identifiers, places and sizes of a disk of definition files are those that systemd-repart 262
+// gives it, but for the size of what it compresses or makes otherwise.
 func TestDiskRepart(t *testing.T) {
 	forky := testtools.Forky(t)
 	dir := t.TempDir()
@@ -140,7 +142,8 @@ func TestDiskRepart(t *testing.T) {
 	disk := written(t, d)
 	for i, p := range want.Partitions {
 		if p.Type == partition.ESP || p.Type == partition.Swap {
-			continue // made by others: the file system is not the same, and the swap area has another label
+			// made by others: the file system is not the same, and the swap area has another label
+			continue
 		}
 		require.True(t, bytes.Equal(contentOf(t, want.Section(bytes.NewReader(theirs), i)), contentOf(t, d.Table.Section(disk, i))), p.Name)
 	}

@@ -10,7 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// ErrNoVerityKey says that a layout asks for the signature of a root hash, and that there is no key.
+// ErrNoVerityKey says that a layout asks for the signature of a root hash, and that there is no
+// key.
 var ErrNoVerityKey = errors.New("give a key (DiskOptions.Verity)")
 
 // verityVolume are the partitions of one volume, as specs of the layout.

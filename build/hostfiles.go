@@ -37,7 +37,8 @@ func (b *diskBuilder) hostFile(name string) (osmith.Source, error) {
 	return b.openHost(hostName(name), info)
 }
 
-// openHost is a file of the host as a source. It is opened anew for each read, so that an image of many files does not need as many open ones.
+// openHost is a file of the host as a source. It is opened anew for each read, so that an image of
+// many files does not need as many open ones.
 func (b *diskBuilder) openHost(name string, info fs.FileInfo) (osmith.Source, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file", name)
@@ -116,7 +117,8 @@ type copied struct {
 	info   fs.FileInfo
 }
 
-// copies lists what a file system gets, a directory before what is in it, in the order of the layout and of names.
+// copies lists what a file system gets, a directory before what is in it, in the order of the
+// layout and of names.
 func (b *diskBuilder) copies(files []partition.Copy, excludeSource, excludeTarget []string) (all []copied, err error) {
 	for _, c := range files {
 		target := hostName(c.Target)

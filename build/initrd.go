@@ -13,10 +13,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// WriteInitrd writes a tree of files as an initrd: a cpio archive in the "newc" format of Linux (Documentation/driver-api/early-userspace/buffer-format.rst), in the order of names and with numbers of its own for inodes, so that the same files
-// give the same bytes. It is not compressed: put a compressor behind w that the kernel knows, such as one for zstd or gzip. Files are read as they are written. Hard links become files of their own.
+// WriteInitrd writes a tree of files as an initrd: a cpio archive in the "newc" format of Linux
+// (Documentation/driver-api/early-userspace/buffer-format.rst), in the order of names and with
+// numbers of its own for inodes, so that the same files give the same bytes. It is not compressed:
+// put a compressor behind w that the kernel knows, such as one for zstd or gzip. Files are read as
+// they are written. Hard links become files of their own.
 //
-// An initrd may consist of several archives, one after the other ([github.com/osmith-dev/osmith/uki.Image].Initrd), of which later ones win.
+// An initrd may consist of several archives, one after the other
+// ([github.com/osmith-dev/osmith/uki.Image].Initrd), of which later ones win.
 func WriteInitrd(ctx context.Context, w io.Writer, fsys fs.FS, o TreeOptions) (err error) {
 	defer prefix.Add("build", &err)
 	a := &archive{w: bufio.NewWriterSize(&interruptible{ctx, w}, 1<<16)}
@@ -38,7 +42,8 @@ func WriteInitrd(ctx context.Context, w io.Writer, fsys fs.FS, o TreeOptions) (e
 	return a.w.Flush()
 }
 
-// maxInitrdName is what the kernel reads of a name, with the zero byte behind it (init/initramfs.c: PATH_MAX).
+// maxInitrdName is what the kernel reads of a name, with the zero byte behind it (init/initramfs.c:
+// PATH_MAX).
 const maxInitrdName = 4096
 
 // archive is a newc archive while it is written.

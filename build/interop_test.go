@@ -38,7 +38,8 @@ func keyPair(t testing.TB) (crypto.Signer, *x509.Certificate) {
 	return key.(crypto.Signer), cert
 }
 
-// repartTree is a tree with the files of a system and a configuration extension, and with what systemd-repart needs beside it: a key, and mkfs.erofs, which the Debian trees do not have.
+// repartTree is a tree with the files of a system and a configuration extension, and with what
+// systemd-repart needs beside it: a key, and mkfs.erofs, which the Debian trees do not have.
 func repartTree(t *testing.T) (dir string, env string) {
 	t.Helper()
 	mkfs := testtools.Require(t, "mkfs.erofs")
@@ -77,7 +78,8 @@ func repartTree(t *testing.T) (dir string, env string) {
 	return dir, "PATH=" + dir + "/bin:/usr/bin:/usr/sbin:/bin"
 }
 
-// TestExtensionRepart has systemd-repart make extensions, and makes the same of their file systems: the images are the same, byte by byte but three in the MBR.
+// TestExtensionRepart has systemd-repart make extensions, and makes the same of their file systems:
+// the images are the same, byte by byte but three in the MBR.
 func TestExtensionRepart(t *testing.T) {
 	forky := testtools.Forky(t)
 	dir, env := repartTree(t)
@@ -98,13 +100,15 @@ func TestExtensionRepart(t *testing.T) {
 			tree := make([]byte, 80)
 			_, err = table.Section(bytes.NewReader(theirs), 1).ReadAt(tree, 0)
 			require.NoError(t, err)
-			blocks := int64(tree[72]) | int64(tree[73])<<8 | int64(tree[74])<<16 // of the file system, in the superblock
+			// of the file system, in the superblock
+			blocks := int64(tree[72]) | int64(tree[73])<<8 | int64(tree[74])<<16
 			off, _ := table.Extent(0)
 			var ours buffer
 			im, err := WriteExtension(t.Context(), &ours, Extension{FileSystem: bytes.NewReader(theirs[off : off+blocks*4096]), Architecture: "amd64", Seed: seed, Key: key, Certificate: cert})
 			require.NoError(t, err)
 			require.Equal(t, int64(len(theirs)), im.Size)
-			// The end of the disk in cylinders, heads and sectors, which nothing reads, is the most that there can be in theirs, and true in ours (UEFI 2.10, table 5.4).
+			// The end of the disk in cylinders, heads and sectors, which nothing reads, is the most
+			// that there can be in theirs, and true in ours (UEFI 2.10, table 5.4).
 			copy(ours.b[0x1c3:0x1c6], theirs[0x1c3:0x1c6])
 			for i := range theirs {
 				if theirs[i] != ours.b[i] {
@@ -115,7 +119,8 @@ func TestExtensionRepart(t *testing.T) {
 	}
 }
 
-// TestExtensionDissect asks systemd-dissect about our images: by policies that want them signed, and about tampered ones.
+// TestExtensionDissect asks systemd-dissect about our images: by policies that want them signed,
+// and about tampered ones.
 func TestExtensionDissect(t *testing.T) {
 	forky := testtools.Forky(t)
 	key, cert := keyPair(t)

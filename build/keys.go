@@ -11,16 +11,20 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// Keys are who signs what is built. Each may be in a file, a device or a service, as a crypto.Signer. A key that is not given signs nothing: what it would have signed is left unsigned, and the result says so.
+// Keys are who signs what is built. Each may be in a file, a device or a service, as a
+// crypto.Signer. A key that is not given signs nothing: what it would have signed is left unsigned,
+// and the result says so.
 type Keys struct {
-	// SecureBoot signs UKIs and boot loaders. Its certificate, or one above it, is to be in db of the machines.
+	// SecureBoot signs UKIs and boot loaders. Its certificate, or one above it, is to be in db of
+	// the machines.
 	SecureBoot secureboot.KeyPair
 
 	// SignOptions are further choices of these signatures, such as the time that they claim.
 	SignOptions authenticode.SignOptions
 
-	// PCR are the keys of policies for PCR 11, by which secrets of a machine open for each version that has a signature. One is usual; systemd uses the one whose public half is in .pcrpkey: of several it has to be
-	// given ([github.com/osmith-dev/osmith/uki.Image].PCRPublicKey).
+	// PCR are the keys of policies for PCR 11, by which secrets of a machine open for each version
+	// that has a signature. One is usual; systemd uses the one whose public half is in .pcrpkey: of
+	// several it has to be given ([github.com/osmith-dev/osmith/uki.Image].PCRPublicKey).
 	PCR []PCRKey
 
 	// Verity signs root hashes. Its certificate is to be in a keyring of the kernel.
@@ -29,11 +33,13 @@ type Keys struct {
 
 // PCRKey is a key that policies for PCR 11 are signed with.
 type PCRKey struct {
-	// Signer is an RSA key with the exponent 65537. Nil: the policies are listed in [UKIImage].ToSign, to be signed elsewhere with the key whose public half is Public.
+	// Signer is an RSA key with the exponent 65537. Nil: the policies are listed in
+	// [UKIImage].ToSign, to be signed elsewhere with the key whose public half is Public.
 	Signer crypto.Signer
 	Public *rsa.PublicKey // nil: that of Signer
 
-	// Phases are the points of a boot that are signed for: each is the words that PCR 11 was extended with until then. Nil: [github.com/osmith-dev/osmith/tpm.DefaultPhasePaths].
+	// Phases are the points of a boot that are signed for: each is the words that PCR 11 was
+	// extended with until then. Nil: [github.com/osmith-dev/osmith/tpm.DefaultPhasePaths].
 	Phases [][]string
 }
 

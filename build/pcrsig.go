@@ -20,8 +20,9 @@ type pcrPolicies struct {
 // elsewhere is the room that a policy gets that is signed elsewhere, as by ukify.
 const elsewhere = 1024
 
-// reserve sets aside in each .pcrsig what it will need. For signatures that is known to the byte: the length of the JSON depends on how many policies there are and on the size of the keys, and not on
-// what is measured.
+// reserve sets aside in each .pcrsig what it will need. For signatures that is known to the byte:
+// the length of the JSON depends on how many policies there are and on the size of the keys, and
+// not on what is measured.
 func (ps *pcrPolicies) reserve(im *uki.Image) error {
 	variants, err := im.Variants()
 	if err != nil {
@@ -75,7 +76,8 @@ func (ps *pcrPolicies) placeholder(n int) []osmith.Measurement {
 	return []osmith.Measurement{m}
 }
 
-// sign is the content of a .pcrsig. With a key that is elsewhere it is all policies as yet unsigned, as ukify --policy-digest leaves them.
+// sign is the content of a .pcrsig. With a key that is elsewhere it is all policies as yet
+// unsigned, as ukify --policy-digest leaves them.
 func (ps *pcrPolicies) sign(variants []uki.VariantMeasurements) ([]byte, error) {
 	all, err := ps.of(variants)
 	if err != nil {

@@ -20,32 +20,50 @@ import (
 // ReleaseOptions are the choices of [Release]. The zero value lists the release under its version.
 type ReleaseOptions struct {
 	Ref string // that the layout lists it under; "": the version
+
+	// SupportedUntil and Fixes take the place of those of the release. Without either the end of
+	// support is that of the UKI's os-release (SUPPORT_END), if that says one.
+	SupportedUntil release.Date
+	Fixes          []string
 }
 
 // PCRsSchema is the value of "schema" in the PCR values of a release.
 const PCRsSchema = "osmith.pcrs/1"
 
-// ReleasePCRs are what a release says of the PCRs of its boots: the content of [release.Release].PCRs as [Release] makes it.
+// ReleasePCRs are what a release says of the PCRs of its boots: the content of
+// [release.Release].PCRs as [Release] makes it.
 type ReleasePCRs struct {
-	Schema string       `json:"schema"`
-	Image  []string     `json:"image"` // Authenticode digests of the UKI, "sha256:HEX": an event of PCR 4
-	PCR11  []PCR11Value `json:"pcr11"`
+	Schema string `json:"schema"`
+	// Authenticode digests of the UKI, "sha256:HEX": an event of PCR 4
+	Image []string     `json:"image"`
+	PCR11 []PCR11Value `json:"pcr11"`
 }
 
 // PCR11Value is PCR 11 at one point of one way to boot.
 type PCR11Value struct {
-	Profile    int               `json:"profile"`
-	DeviceTree int               `json:"deviceTree,omitempty"` // which .dtbauto the stub picks, as [uki.Variant] counts
-	Firmware   int               `json:"firmware,omitempty"`   // which .efifw
-	Phase      string            `json:"phase"`                // words with colons between; "" as the kernel starts
-	Banks      map[string]string `json:"banks"`                // hexadecimal, by the name of the bank
+	Profile int `json:"profile"`
+	// which .dtbauto the stub picks, as [uki.Variant] counts
+	DeviceTree int `json:"deviceTree,omitempty"`
+	Firmware   int `json:"firmware,omitempty"` // which .efifw
+	// words with colons between; "" as the kernel starts
+	Phase string `json:"phase"`
+	// hexadecimal, by the name of the bank
+	Banks map[string]string `json:"banks"`
 }
 
-// Release packs a set as an OCI artifact into the layout in dir, which is made if absent, with what it will leave in PCR 11 if the set does not say so yet. The same set gives the same digest, which is what is to be signed:
-// with [github.com/osmith-dev/osmith/signing/cosign.Sign], as the last step, since no machine with a policy takes an unsigned release.
+// Release packs a set as an OCI artifact into the layout in dir, which is made if absent, with what
+// it will leave in PCR 11 if the set does not say so yet. The same set gives the same digest, which
+// is what is to be signed: with [github.com/osmith-dev/osmith/signing/cosign.Sign], as the last
+// step, since no machine with a policy takes an unsigned release.
 func Release(ctx context.Context, dir string, r *release.Release, o ReleaseOptions) (d ocispec.Descriptor, err error) {
 	defer prefix.Add("build", &err)
 	packed := *r
+	if o.SupportedUntil != "" {
+		packed.SupportedUntil = o.SupportedUntil
+	}
+	if o.Fixes != nil {
+		packed.Fixes = o.Fixes
+	}
 	if err := packed.Identify(); err != nil {
 		return d, prefix.Bare(err)
 	}
@@ -74,7 +92,9 @@ func Release(ctx context.Context, dir string, r *release.Release, o ReleaseOptio
 	return d, prefix.Bare(err)
 }
 
-// PCRsOf is what a release leaves in PCR 11, in each of its profiles, for each piece of hardware that decides, at each point that policies are signed for by default and as the kernel starts, in all banks. The UKI is read once.
+// PCRsOf is what a release leaves in PCR 11, in each of its profiles, for each piece of hardware
+// that decides, at each point that policies are signed for by default and as the kernel starts, in
+// all banks. The UKI is read once.
 func PCRsOf(ctx context.Context, r *release.Release) (p *ReleasePCRs, err error) {
 	defer prefix.Add("build", &err)
 	digests, err := release.HashUKI(ctx, r.UKI, tpm.Banks()...)

@@ -50,6 +50,21 @@ func TestRelease(t *testing.T) {
 	require.NoError(t, err)
 	defer r2.Close()
 	require.Equal(t, "{}", string(contentOf(t, r2.PCRs)))
+	require.Empty(t, r2.SupportedUntil, "what is not known is not stated")
+
+	// How long it is supported, and what it fixes, is a choice of whoever packs.
+	set.Fixes = []string{"CVE-1"}
+	dir = t.TempDir()
+	d, err = build.Release(t.Context(), dir, &set.Release, build.ReleaseOptions{SupportedUntil: "2031-12-31", Fixes: []string{"CVE-2"}})
+	require.NoError(t, err)
+	r3, err := release.Open(t.Context(), os.DirFS(dir), d)
+	require.NoError(t, err)
+	defer r3.Close()
+	require.Equal(t, release.Date("2031-12-31"), r3.SupportedUntil)
+	require.Equal(t, []string{"CVE-2"}, r3.Fixes)
+	require.Equal(t, []string{"CVE-1"}, set.Fixes)
+	_, err = build.Release(t.Context(), t.TempDir(), &set.Release, build.ReleaseOptions{SupportedUntil: "soon"})
+	require.ErrorContains(t, err, "is not a date")
 }
 
 // Of a stub that is not known, no PCR is stated.
@@ -88,10 +103,14 @@ func TestCompare(t *testing.T) {
 	p.Addons = []release.Addon{{Name: "debug.addon.efi", Content: strings.NewReader("debug")}}
 	p.Loader = bytes.NewReader(petest.Loader("262.1"))
 	two := system(t, p)
+	one.SupportedUntil, one.Fixes = "2030-12-31", []string{"CVE-1", "CVE-2"}
+	two.SupportedUntil, two.Fixes = "2031-12-31", []string{"CVE-2", "CVE-3"}
 	c, err := build.Compare(t.Context(), &one.Release, &two.Release)
 	require.NoError(t, err)
 	require.Equal(t, []string{"1", "2", "6.18.0"}, []string{c.Old.Version, c.New.Version, c.New.Kernel})
 	require.Equal(t, &build.RootChange{Blocks: 64, Changed: 1, Bytes: 4096}, c.Root)
+	require.Equal(t, []string{"CVE-3"}, c.Fixes)
+	require.Equal(t, []release.Date{"2030-12-31", "2031-12-31"}, []release.Date{c.Old.SupportedUntil, c.New.SupportedUntil})
 	kinds := map[string]build.ChangeKind{}
 	for _, s := range c.Sections {
 		kinds[s.Name] = s.Kind
@@ -110,15 +129,17 @@ func TestCompare(t *testing.T) {
 	require.True(t, c.Unlocks[0].Signed)
 	require.Equal(t, []build.FileChange{{What: "boot loader", Kind: build.ChangeChanged, OldSize: one.Loader.Size(), NewSize: two.Loader.Size()}, {What: "add-on", Name: "debug.addon.efi", Kind: build.ChangeAdded, NewSize: 5}}, c.Files)
 	text := c.String()
-	for _, want := range []string{"acme 1 -> 2", "1 of 64 blocks to be fetched", `"+ splash"`, "add-on debug.addon.efi added", "open for both"} {
+	for _, want := range []string{"acme 1 -> 2", "1 of 64 blocks to be fetched", `"+ splash"`, "add-on debug.addon.efi added", "fixes: CVE-3\n", "supported until: 2030-12-31 -> 2031-12-31", "open for both"} {
 		require.Contains(t, text, want)
 	}
 	same, err := build.Compare(t.Context(), &one.Release, &one.Release)
 	require.NoError(t, err)
 	require.Empty(t, same.Files)
+	require.Equal(t, []string{}, same.Fixes)
 	require.Equal(t, build.ChangeSame, same.PCR11[0].Kind)
 
-	// Another key: what was sealed does not open. So it is without signatures, and what cannot be verified is not signed.
+	// Another key: what was sealed does not open. So it is without signatures, and what cannot be
+	// verified is not signed.
 	other, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
 	for _, pcr := range [][]build.PCRKey{{{Signer: other}}, nil} {

@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Scratch is where something is kept that has to be known before the disk is written, such as a hash tree: an [os.File], or memory.
+// Scratch is where something is kept that has to be known before the disk is written, such as a
+// hash tree: an [os.File], or memory.
 type Scratch interface {
 	io.ReaderAt
 	io.WriterAt

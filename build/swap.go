@@ -8,13 +8,15 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// A swap area of Linux, version 1 (include/linux/swap.h, union swap_header), in pages of 4096 bytes.
+// A swap area of Linux, version 1 (include/linux/swap.h, union swap_header), in pages of 4096
+// bytes.
 const (
 	swapPage  = 4096
 	swapLeast = 10 * swapPage // the least that mkswap(8) makes
 )
 
-// swapArea is an area of so many bytes, as mkswap makes it: a first page that says what it is, and whatever else is there.
+// swapArea is an area of so many bytes, as mkswap makes it: a first page that says what it is, and
+// whatever else is there.
 func swapArea(size int64, id osmith.GUID, label string) osmith.Source {
 	page := make([]byte, swapPage)
 	binary.LittleEndian.PutUint32(page[1024:], 1)                       // version

@@ -18,22 +18,27 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// Parts are one version of a system before anything binds them together. What it is called is in UKI.Image.OSRelease: IMAGE_ID or ID, and IMAGE_VERSION.
+// Parts are one version of a system before anything binds them together. What it is called is in
+// UKI.Image.OSRelease: IMAGE_ID or ID, and IMAGE_VERSION.
 type Parts struct {
-	// Root is the image of a read-only file system, of / or with Usr of /usr. Nil: the system runs from its initrd.
+	// Root is the image of a read-only file system, of / or with Usr of /usr. Nil: the system runs
+	// from its initrd.
 	Root osmith.Source
 	Usr  bool
 
-	// Verity are the parameters of the hash tree. Salt and UUID that are not given are derived from Seed.
+	// Verity are the parameters of the hash tree. Salt and UUID that are not given are derived from
+	// Seed.
 	Verity verity.Params
 
-	// Seed is what identifiers are derived from, as by systemd-repart --seed. Zero: the salt and the UUID of the hash tree must be given.
+	// Seed is what identifiers are derived from, as by systemd-repart --seed. Zero: the salt and
+	// the UUID of the hash tree must be given.
 	Seed osmith.GUID
 
 	// UKI are stub, kernel, initrds and the rest. RootHash and Usr are filled in.
 	UKI UKIParts
 
-	// Loader is systemd-boot for the architecture of the UKI. It is signed unless it is already. Nil: the version comes without one, and disks need it from elsewhere.
+	// Loader is systemd-boot for the architecture of the UKI. It is signed unless it is already.
+	// Nil: the version comes without one, and disks need it from elsewhere.
 	Loader osmith.Source
 
 	Addons     []release.Addon  // signed
@@ -41,7 +46,8 @@ type Parts struct {
 	SBOMs      []release.SBOM
 }
 
-// Set is one version of a system: UKI, root file system, hash tree, and what belongs to them. It is what a disk is made with ([Disk]), what is released ([Release]) and upgraded to.
+// Set is one version of a system: UKI, root file system, hash tree, and what belongs to them. It is
+// what a disk is made with ([Disk]), what is released ([Release]) and upgraded to.
 type Set struct {
 	release.Release
 
@@ -59,10 +65,14 @@ func (s *Set) Close() error {
 	return prefix.Error("build", errors.Join(errs...))
 }
 
-// System makes one version: the hash tree of the root file system, the signature of its root hash, a UKI that starts that root and no other, and a signed boot loader. Hash tree and UKI become files in the directory, ID_VERSION.verity.raw and
-// ID_VERSION.efi, each written beside and renamed: those that are there are replaced, and an error leaves none of this call. The root file system is read once and stays where it is. The set has files open; close it after use.
+// System makes one version: the hash tree of the root file system, the signature of its root hash,
+// a UKI that starts that root and no other, and a signed boot loader. Hash tree and UKI become
+// files in the directory, ID_VERSION.verity.raw and ID_VERSION.efi, each written beside and
+// renamed: those that are there are replaced, and an error leaves none of this call. The root file
+// system is read once and stays where it is. The set has files open; close it after use.
 //
-// A part that is missing or of the wrong kind is a *uki.PartError, a file system of no whole number of blocks a *verity.AlignmentError. The same parts and RSA keys give the same bytes.
+// A part that is missing or of the wrong kind is a *uki.PartError, a file system of no whole number
+// of blocks a *verity.AlignmentError. The same parts and RSA keys give the same bytes.
 func System(ctx context.Context, dir string, p Parts, k Keys) (set *Set, err error) {
 	defer prefix.Add("build", &err)
 	s := &systemBuilder{dir: dir, parts: p, keys: k, set: new(Set)}
@@ -205,7 +215,9 @@ func (s *systemBuilder) uki(ctx context.Context) error {
 // maxLoader bounds what is signed in memory. Boot loaders have a few hundred KiB.
 const maxLoader = 16 << 20
 
-// SignLoader is a boot loader, or another program of up to 16 MiB, with a signature by the Secure Boot key. One that has such a signature stays as it is, and so does every one if there is no key; signatures of others are kept.
+// SignLoader is a boot loader, or another program of up to 16 MiB, with a signature by the Secure
+// Boot key. One that has such a signature stays as it is, and so does every one if there is no key;
+// signatures of others are kept.
 func SignLoader(src osmith.Source, k Keys) (signed osmith.Source, err error) {
 	defer prefix.Add("build", &err)
 	if src.Size() > maxLoader {

@@ -9,22 +9,27 @@ import (
 	"time"
 )
 
-// TreeOptions say what becomes of a tree of files in a file system or an archive. The zero value is one that is the same on every machine: all belongs to root, and dates from 1970.
+// TreeOptions say what becomes of a tree of files in a file system or an archive. The zero value is
+// one that is the same on every machine: all belongs to root, and dates from 1970.
 type TreeOptions struct {
-	// Time is the latest that a file may have: later times become it, such as those of files that the build has made. Zero: 1970-01-01, and so for all files. Times are in whole seconds.
+	// Time is the latest that a file may have: later times become it, such as those of files that
+	// the build has made. Zero: 1970-01-01, and so for all files. Times are in whole seconds.
 	Time time.Time
 
-	// KeepOwners takes user, group and device numbers from the file system, where that says them as an [os.DirFS] of Linux does. Otherwise all files belong to root, and devices need a [Node].
+	// KeepOwners takes user, group and device numbers from the file system, where that says them as
+	// an [os.DirFS] of Linux does. Otherwise all files belong to root, and devices need a [Node].
 	KeepOwners bool
 }
 
-// Node is what a file has besides the mode. A [fs.FileInfo] whose Sys is a *Node has it, with TreeOptions.KeepOwners and without.
+// Node is what a file has besides the mode. A [fs.FileInfo] whose Sys is a *Node has it, with
+// TreeOptions.KeepOwners and without.
 type Node struct {
 	UID, GID     uint32
 	Major, Minor uint32 // of a device
 }
 
-// ErrLink is returned for a symbolic link in a file system that cannot say where it leads: it is no [fs.ReadLinkFS].
+// ErrLink is returned for a symbolic link in a file system that cannot say where it leads: it is no
+// [fs.ReadLinkFS].
 var ErrLink = errors.New("the file system does not support reading symbolic links")
 
 // file is one file of a tree.

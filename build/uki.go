@@ -17,20 +17,25 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// UKIParts are what a unified kernel image is made of. Stub and Linux are needed; all else may be left out.
+// UKIParts are what a unified kernel image is made of. Stub and Linux are needed; all else may be
+// left out.
 type UKIParts struct {
-	// Image has the parts one by one. Its PCRSignature and the room for that are filled in, and so is PCRPublicKey, unless it is given or there are several PCR keys,
-	// as by ukify.
+	// Image has the parts one by one. Its PCRSignature and the room for that are filled in, and so
+	// is PCRPublicKey, unless it is given or there are several PCR keys, as by ukify.
 	Image uki.Image
 
-	// RootHash is that of the file system that the system runs from: it comes first on the command line, and on that of each profile that has one of its own, as roothash=, or usrhash= with Usr. Nil: command lines are as they are given.
+	// RootHash is that of the file system that the system runs from: it comes first on the command
+	// line, and on that of each profile that has one of its own, as roothash=, or usrhash= with
+	// Usr. Nil: command lines are as they are given.
 	RootHash []byte
 	Usr      bool
 
-	// Banks are the PCR banks whose values are signed for. None: all that systemd knows, [tpm.Banks].
+	// Banks are the PCR banks whose values are signed for. None: all that systemd knows,
+	// [tpm.Banks].
 	Banks []crypto.Hash
 
-	// Progress is called after each piece that was written, with bytes of the image without its signature.
+	// Progress is called after each piece that was written, with bytes of the image without its
+	// signature.
 	Progress func(done, total int64)
 }
 
@@ -39,23 +44,30 @@ type UKIImage struct {
 	Size   int64 // bytes of the file
 	Signed bool  // for Secure Boot
 
-	// Digests are Authenticode digests, which firmware measures into PCR 4 and looks up in db and dbx: SHA-256 and those of the banks that firmware has them in.
+	// Digests are Authenticode digests, which firmware measures into PCR 4 and looks up in db and
+	// dbx: SHA-256 and those of the banks that firmware has them in.
 	Digests map[crypto.Hash][]byte
 
-	// Variants are what the stub measures into PCR 11: one, or one for each profile and each piece of hardware that decides. None: what this stub measures is not known, and there are no PCR keys.
+	// Variants are what the stub measures into PCR 11: one, or one for each profile and each piece
+	// of hardware that decides. None: what this stub measures is not known, and there are no PCR
+	// keys.
 	Variants []uki.VariantMeasurements
 
-	// ToSign are the policies that wait for keys elsewhere. They are to be signed and put into .pcrsig ([uki.File]) before the image is signed: it is not, then.
+	// ToSign are the policies that wait for keys elsewhere. They are to be signed and put into
+	// .pcrsig ([uki.File]) before the image is signed: it is not, then.
 	ToSign policy.PCRPolicies
 
 	// FreeSections is how many more sections the headers have room for.
 	FreeSections int
 }
 
-// UKI writes a unified kernel image to w, from offset 0 on, in one pass over its parts: it is assembled as by ukify, measured for all banks, gets the signed policies for what it will itself leave in PCR 11, and a Secure Boot signature over
-// all of that. The same parts and RSA keys give the same bytes.
+// UKI writes a unified kernel image to w, from offset 0 on, in one pass over its parts: it is
+// assembled as by ukify, measured for all banks, gets the signed policies for what it will itself
+// leave in PCR 11, and a Secure Boot signature over all of that. The same parts and RSA keys give
+// the same bytes.
 //
-// Faults of the parts are found before the first byte is written ([*uki.PartError]). After any other error w has a part of the image.
+// Faults of the parts are found before the first byte is written ([*uki.PartError]). After any
+// other error w has a part of the image.
 func UKI(ctx context.Context, w io.WriterAt, p UKIParts, k Keys) (made *UKIImage, err error) {
 	defer prefix.Add("build", &err)
 	b := &ukiBuilder{parts: p, keys: k, image: p.Image}
@@ -144,7 +156,8 @@ func (b *ukiBuilder) cmdline() error {
 	return nil
 }
 
-// join puts the root hash in front of a command line, which must not name another file system: the last roothash= would win.
+// join puts the root hash in front of a command line, which must not name another file system: the
+// last roothash= would win.
 func join(rootHash, cmdline string) (string, error) {
 	given, err := dm.ParseCmdline(cmdline)
 	if err != nil {
@@ -166,7 +179,8 @@ func (b *ukiBuilder) write(ctx context.Context, w io.WriterAt, assembled *uki.As
 	image := func(to io.Writer) (err error) {
 		to = &interruptible{ctx, to}
 		made.Variants, err = assembled.WriteStream(to, o)
-		if b.policies == nil && errors.Is(err, uki.ErrUnknownStub) { // before a byte was written, and nothing is to be signed by it
+		if b.policies == nil && errors.Is(err, uki.ErrUnknownStub) {
+			// before a byte was written, and nothing is to be signed by it
 			_, err = assembled.WriteTo(to)
 		}
 		return prefix.Bare(err)
@@ -183,10 +197,12 @@ func (b *ukiBuilder) write(ctx context.Context, w io.WriterAt, assembled *uki.As
 	return made, nil
 }
 
-// digestHashes are those that firmware has Authenticode digests in: signatures, and the banks of PCR 4.
+// digestHashes are those that firmware has Authenticode digests in: signatures, and the banks of
+// PCR 4.
 func digestHashes() []crypto.Hash { return []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} }
 
-// writeSigned signs what image writes on its way to w, or only digests it without a key. size is that of the image.
+// writeSigned signs what image writes on its way to w, or only digests it without a key. size is
+// that of the image.
 func writeSigned(w io.WriterAt, k Keys, image func(io.Writer) error, size int64) (sums map[crypto.Hash][]byte, n int64, err error) {
 	end := &extent{w: w}
 	if k.SecureBoot.Key == nil {

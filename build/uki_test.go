@@ -156,7 +156,8 @@ func TestUKIElsewhere(t *testing.T) {
 	require.GreaterOrEqual(t, section.Size(), int64(len(text)))
 }
 
-// A profile with a command line of its own starts the same file system, and one without has that of the image.
+// A profile with a command line of its own starts the same file system, and one without has that of
+// the image.
 func TestUKIProfiles(t *testing.T) {
 	p := build.UKIParts{Image: image(), RootHash: bytes.Repeat([]byte{7}, 32)}
 	p.Image.Profiles = []uki.Profile{{Profile: []byte("ID=debug"), Cmdline: "debug"}, {Profile: []byte("ID=same"), OSRelease: []byte(osRelease + "X=1\n")}}

@@ -23,8 +23,9 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// TestUKIsAlone boots a disk without slots, whose sets are UKIs alone on an extended boot loader partition, and boots it again after package upgrade has put version 2 beside
-// version 1. What each boot tells about itself is what the plan, and the commit, go by.
+// TestUKIsAlone boots a disk without slots, whose sets are UKIs alone on an extended boot loader
+// partition, and boots it again after package upgrade has put version 2 beside version 1. What each
+// boot tells about itself is what the plan, and the commit, go by.
 func TestUKIsAlone(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -80,7 +81,8 @@ func runsAlone(t *testing.T, r *report.Report) *upgrade.Running {
 	return &upgrade.Running{Image: text("StubImageIdentifier"), Version: r.Version, ESP: id, BootCountPath: text("LoaderBootCountPath"), Log: log}
 }
 
-// apartDisk makes a disk with an ESP that has the loader alone, and an extended boot loader partition with version 1.
+// apartDisk makes a disk with an ESP that has the loader alone, and an extended boot loader
+// partition with version 1.
 func apartDisk(t *testing.T, s *System, one []byte) {
 	t.Helper()
 	loader, err := s.Builder.SignedLoader()

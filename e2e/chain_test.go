@@ -23,8 +23,10 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// TestChains boots through Debian's shim, which Microsoft's certificate in db lets start: to systemd-boot and a UKI, to GRUB and Debian's kernel; and through a shim that our own certificate
-// lets start, as the UKI behind it. What each boot measures is predicted before it begins, in all banks.
+// TestChains boots through Debian's shim, which Microsoft's certificate in db lets start: to
+// systemd-boot and a UKI, to GRUB and Debian's kernel; and through a shim that our own certificate
+// lets start, as the UKI behind it. What each boot measures is predicted before it begins, in all
+// banks.
 func TestChains(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -44,7 +46,8 @@ func TestChains(t *testing.T) {
 		rep := c.boot(t, "1-shim-systemd-boot", *b, []int{4, 5, 7, 8, 11, 12, 13, 14, 15})
 		require.Equal(t, "1", rep.Version)
 
-		// Another machine, whose owner signed shim: firmware and shim both measure the same certificate. What its firmware does is learnt from this boot.
+		// Another machine, whose owner signed shim: firmware and shim both measure the same
+		// certificate. What its firmware does is learnt from this boot.
 		own := newChains(t)
 		own.s.Builder.Keys = c.s.Builder.Keys
 		own.s.Facts = c.s.Facts

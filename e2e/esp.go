@@ -17,8 +17,9 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// WriteESP gives the machine a new disk with nothing but an EFI system partition: systemd-boot under our signature with
-// its configuration, our keys for it to enrol, and files. Firmware variables and TPM stay.
+// WriteESP gives the machine a new disk with nothing but an EFI system partition: systemd-boot
+// under our signature with its configuration, our keys for it to enrol, and files. Firmware
+// variables and TPM stay.
 func (s *System) WriteESP(config bootloader.Config, files ...osmith.ESPFile) error {
 	enrolment, err := s.Builder.Enroll()
 	if err != nil {
@@ -40,7 +41,8 @@ func (s *System) WriteESP(config bootloader.Config, files ...osmith.ESPFile) err
 	if s.loaderConf, err = config.MarshalText(); err != nil {
 		return err
 	}
-	// The stub makes one where there is none, and with it another boot secret than that of an earlier boot.
+	// The stub makes one where there is none, and with it another boot secret than that of an
+	// earlier boot.
 	files = append(files, osmith.ESPFile{Path: "loader/boot-secret-mixin", Content: bytes.NewReader(make([]byte, 32))})
 	for _, f := range installed {
 		files = append(files, osmith.ESPFile{Path: f.Path, Content: f.Content})

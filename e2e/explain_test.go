@@ -22,8 +22,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// An input is one of those of a boot. A boot that was expected to have another one differs in what the causes say, and in
-// what follows from them.
+// An input is one of those of a boot. A boot that was expected to have another one differs in what
+// the causes say, and in what follows from them.
 type input struct {
 	name   string
 	files  func(t *testing.T, files espFiles) // changes the ESP,
@@ -33,8 +33,8 @@ type input struct {
 	pcrs   []int                              // of all differences
 }
 
-// explained holds the log of a boot against predictions of boots that have another input. Each time that input is named,
-// and nothing else. No boot is needed for it.
+// explained holds the log of a boot against predictions of boots that have another input. Each time
+// that input is named, and nothing else. No boot is needed for it.
 func explained(t *testing.T, s *System, inputs []input, files espFiles, before, got *report.Report) {
 	t.Helper()
 	actual, err := tpm.ParseLog(got.EventLog)

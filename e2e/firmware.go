@@ -34,8 +34,9 @@ var (
 	attemptsTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// Attempts makes a machine that tries programs one after the other, whether they start or not, with these Secure Boot variables, and others: its disk has the
-// files, its variables a boot entry for each attempt. The programs return an error when they run.
+// Attempts makes a machine that tries programs one after the other, whether they start or not, with
+// these Secure Boot variables, and others: its disk has the files, its variables a boot entry for
+// each attempt. The programs return an error when they run.
 func (m *Machine) Attempts(v osmith.FirmwareVariables, files []osmith.ESPFile, attempts []Attempt, more ...varstore.Variable) error {
 	m.Disk, m.BootVariables = filepath.Join(m.Dir, "attempts.img"), true
 	image, err := writeESP(m.Disk, files, attemptsSeed, attemptsTime)
@@ -55,7 +56,8 @@ func (m *Machine) Attempts(v osmith.FirmwareVariables, files []osmith.ESPFile, a
 	return m.SetVariables(v, more...)
 }
 
-// SetVariables gives a machine that has not been booted these Secure Boot variables, and others beside them. Machine.Vars is the store to begin with.
+// SetVariables gives a machine that has not been booted these Secure Boot variables, and others
+// beside them. Machine.Vars is the store to begin with.
 func (m *Machine) SetVariables(v osmith.FirmwareVariables, more ...varstore.Variable) error {
 	store, err := os.ReadFile(or(m.Vars, hostVars))
 	if err != nil {
@@ -74,7 +76,8 @@ func (m *Machine) SetVariables(v osmith.FirmwareVariables, more ...varstore.Vari
 	return os.WriteFile(m.varsFile(), store, 0o600)
 }
 
-// loadOption is EFI_LOAD_OPTION (UEFI Specification 2.10, section 3.1.3) with the short form of a path: hard drive and file.
+// loadOption is EFI_LOAD_OPTION (UEFI Specification 2.10, section 3.1.3) with the short form of a
+// path: hard drive and file.
 func loadOption(number int, a Attempt, p partition.Partition) []byte {
 	le := binary.LittleEndian
 	drive := []byte{4, 1, 42, 0}
@@ -101,7 +104,8 @@ func ucs2(s string) (b []byte) {
 	return b
 }
 
-// attemptRE finds what BDS says of an entry: it could not load it, or it could not start it, since it returned.
+// attemptRE finds what BDS says of an entry: it could not load it, or it could not start it, since
+// it returned.
 var attemptRE = regexp.MustCompile(`BdsDxe: failed to (load|start) Boot[0-9A-F]{4} "([^"]*)" from [^\n]*?: ([A-Za-z ]+)`)
 
 // Outcome is what became of an attempt.
@@ -110,7 +114,8 @@ type Outcome struct {
 	Status  string // EFI_STATUS in words
 }
 
-// Outcomes reads what became of the attempts of a boot, by name. One that firmware did not come to is not there.
+// Outcomes reads what became of the attempts of a boot, by name. One that firmware did not come to
+// is not there.
 func (b *Boot) Outcomes(attempts []Attempt) map[string]Outcome {
 	text := controlRE.ReplaceAll(bytes.ReplaceAll([]byte(b.Serial), []byte("\r"), nil), nil)
 	out := map[string]Outcome{}

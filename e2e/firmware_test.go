@@ -39,8 +39,8 @@ var (
 	recordUpdates = flag.String("record-updates", "", "write what firmware did with the grid of updates to this `FILE`")
 )
 
-// firmwareMachines are machines with the builds of edk2 that are asked, each under the name of its row: Debian's of 2022.11 is that of a host with
-// Debian 12.
+// firmwareMachines are machines with the builds of edk2 that are asked, each under the name of its
+// row: Debian's of 2022.11 is that of a host with Debian 12.
 func firmwareMachines(t *testing.T) map[secureboot.Firmware]*Machine {
 	r := testtools.Forky(t)
 	return map[secureboot.Firmware]*Machine{
@@ -52,7 +52,8 @@ func firmwareMachines(t *testing.T) map[secureboot.Firmware]*Machine {
 // nothingLeft is what firmware says once it has tried every boot entry.
 const nothingLeft = "BdsDxe: No bootable option or device was found"
 
-// secureBootCases are images that were judged wrongly once, by store: what each store's db and dbx have goes together with that of others.
+// secureBootCases are images that were judged wrongly once, by store: what each store's db and dbx
+// have goes together with that of others.
 var secureBootCases = map[string][]string{
 	"firmware/VARS.fd.gz":         {"firmware/*.efi"},
 	"dbx/budget/VARS.fd.gz":       {"dbx/budget/*.efi"},
@@ -61,9 +62,10 @@ var secureBootCases = map[string][]string{
 	"certificates/v-dbxneg.fd.gz": {"certificates/lneg.efi"},
 }
 
-// TestFirmwareImages asks both builds about images of the grid and about those that were judged wrongly once, in one boot each: package secureboot has
-// to give the same answer, or say that it cannot tell. With OSMITH_LONG=1 it is the whole grid in two boots each, otherwise every fourth image: firmware tries each
-// certificate in db for each image, so that time grows with the square.
+// TestFirmwareImages asks both builds about images of the grid and about those that were judged
+// wrongly once, in one boot each: package secureboot has to give the same answer, or say that it
+// cannot tell. With OSMITH_LONG=1 it is the whole grid in two boots each, otherwise every fourth
+// image: firmware tries each certificate in db for each image, so that time grows with the square.
 func TestFirmwareImages(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -116,7 +118,8 @@ func TestFirmwareImages(t *testing.T) {
 	}
 }
 
-// askImages boots each build once with the images of a grid and those that were judged wrongly once.
+// askImages boots each build once with the images of a grid and those that were judged wrongly
+// once.
 func askImages(t *testing.T, name string, g *firmwaregrid.Grid) map[string]map[string]Outcome {
 	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, PK: g.Root, KEK: g.Root, DB: bytes.Clone(g.DB), DBX: bytes.Clone(g.DBX)}
 	images := map[string][]byte{}
@@ -165,7 +168,8 @@ func askImages(t *testing.T, name string, g *firmwaregrid.Grid) map[string]map[s
 			switch {
 			case verdict.Unknown:
 				open++
-			case verdict.Allowed != o.Started && len(verdict.Warnings) == 0: // a warning says that firmware may start what dbx revokes
+			case verdict.Allowed != o.Started && len(verdict.Warnings) == 0:
+				// a warning says that firmware may start what dbx revokes
 				t.Errorf("%s: %s: started %v (%s), verdict %v: %s", row, name, o.Started, o.Status, verdict.Allowed, verdict.Reason)
 			}
 		}
@@ -174,8 +178,9 @@ func askImages(t *testing.T, name string, g *firmwaregrid.Grid) map[string]map[s
 	return answers
 }
 
-// TestFirmwareUpdates hands both builds the updates of the grid, one after the other, from a running system: package secureboot has to say the same of each,
-// and to know what is in the variables afterwards.
+// TestFirmwareUpdates hands both builds the updates of the grid, one after the other, from a
+// running system: package secureboot has to say the same of each, and to know what is in the
+// variables afterwards.
 func TestFirmwareUpdates(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -217,7 +222,8 @@ func TestFirmwareUpdates(t *testing.T) {
 					now[name] = sum
 				}
 			}
-			if w.Attributes&^0x40 != 0x27 { // which Pending cannot say: it always asks for what key variables have
+			if w.Attributes&^0x40 != 0x27 {
+				// which Pending cannot say: it always asks for what key variables have
 				require.NotEmpty(t, got.Error, "%s: %s", row, w.Name)
 				require.Empty(t, got.Changed)
 				continue
@@ -255,11 +261,13 @@ func TestFirmwareUpdates(t *testing.T) {
 	require.Equal(t, recorded, answers)
 }
 
-// perShimBoot is how many images one boot has shim start: firmware was seen to reset after the sixteenth.
+// perShimBoot is how many images one boot has shim start: firmware was seen to reset after the
+// sixteenth.
 const perShimBoot = 14
 
-// TestShim has Debian's shim start images, one after the other, each by a boot entry with the image as load options: package secureboot has to give the same answer,
-// or say that it cannot tell. A refusal takes shim some seconds, so that there is one boot of them without OSMITH_LONG=1.
+// TestShim has Debian's shim start images, one after the other, each by a boot entry with the image
+// as load options: package secureboot has to give the same answer, or say that it cannot tell. A
+// refusal takes shim some seconds, so that there is one boot of them without OSMITH_LONG=1.
 func TestShim(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -341,7 +349,8 @@ func throughShim(t *testing.T, m *Machine, shim []byte, v osmith.FirmwareVariabl
 	return boot(t, m, "shim-"+strings.TrimPrefix(cases[0].Name, "shim-"), Stopped).Outcomes(attempts)
 }
 
-// variableSums are what the guest reports of variables that exist, but for SecureBoot, which follows at the next start.
+// variableSums are what the guest reports of variables that exist, but for SecureBoot, which
+// follows at the next start.
 func variableSums(v osmith.FirmwareVariables) map[string]string {
 	out := map[string]string{}
 	for name, data := range map[string][]byte{"SetupMode": v.SetupMode, "PK": v.PK, "KEK": v.KEK, "db": v.DB, "dbx": v.DBX, "dbt": v.DBT, "dbr": v.DBR} {

@@ -17,8 +17,9 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// forThisHardware adds device trees to an image, and firmware if the stub knows that, of which the second ones are for the
-// machine: by the hardware id of its manufacturer and product, out of the tables that it reported.
+// forThisHardware adds device trees to an image, and firmware if the stub knows that, of which the
+// second ones are for the machine: by the hardware id of its manufacturer and product, out of the
+// tables that it reported.
 func forThisHardware(t *testing.T, s *System, im uki.Image, rep *report.Report) uki.Image {
 	t.Helper()
 	smbios, err := hwid.ParseSMBIOS(rep.SMBIOS)
@@ -55,23 +56,24 @@ func forThisHardware(t *testing.T, s *System, im uki.Image, rep *report.Report) 
 	return im
 }
 
-// requireMeasured says which sections a stub has measured, in its order: the tree that every machine gets is one of them
-// although the kernel gets another.
+// requireMeasured says which sections a stub has measured, in its order: the tree that every
+// machine gets is one of them although the kernel gets another.
 func requireMeasured(t *testing.T, rep *report.Report, want ...string) {
 	t.Helper()
 	log, err := tpm.ParseLog(rep.EventLog)
 	require.NoError(t, err)
 	var got []string
 	for _, e := range log.Events {
-		if name := report.UTF16(e.Data); e.PCR == 11 && !slices.Contains(got, name) { // once for the name, once for the content
+		if name := report.UTF16(e.Data); e.PCR == 11 && !slices.Contains(got, name) {
+			// once for the name, once for the content
 			got = append(got, name)
 		}
 	}
 	require.Equal(t, want, got)
 }
 
-// deviceTree is a flattened device tree with nothing but the compatible string of its root: Devicetree Specification v0.4,
-// chapter 5. Kernels for this processor do not look at it.
+// deviceTree is a flattened device tree with nothing but the compatible string of its root:
+// Devicetree Specification v0.4, chapter 5. Kernels for this processor do not look at it.
 func deviceTree(compatible string) []byte {
 	const header, reservations, name = 40, 16, "compatible\x00"
 	be := binary.BigEndian

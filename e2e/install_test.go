@@ -24,8 +24,9 @@ const installLayout = `{"schema": "osmith.layout/1", "partitions": [
 	{"type": "root-x86-64", "name": "_empty", "size": 67108864}, {"type": "root-x86-64-verity", "name": "_empty", "size": 2097152},
 	{"type": "var", "name": "state", "minSize": 1048576, "weight": 1000}]}`
 
-// TestInstallDisk installs version 2 from a machine that runs version 1 onto a second disk, which is empty, by the program, under Linux; and boots that disk, measured as predicted. It is for OSMITH_LONG=1: what is written is proved
-// elsewhere, at every cut.
+// TestInstallDisk installs version 2 from a machine that runs version 1 onto a second disk, which
+// is empty, by the program, under Linux; and boots that disk, measured as predicted. It is for
+// OSMITH_LONG=1: what is written is proved elsewhere, at every cut.
 func TestInstallDisk(t *testing.T) {
 	requireVM(t)
 	if os.Getenv("OSMITH_LONG") != "1" {

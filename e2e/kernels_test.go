@@ -21,8 +21,9 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// TestRefusedKernels has stubs start kernels that their model says they refuse, one image after the other in one boot: each comes back, and Check said so. A stub
-// waits a while after what it prints, so that those of 252 and 254 are asked with OSMITH_LONG=1 alone.
+// TestRefusedKernels has stubs start kernels that their model says they refuse, one image after the
+// other in one boot: each comes back, and Check said so. A stub waits a while after what it prints,
+// so that those of 252 and 254 are asked with OSMITH_LONG=1 alone.
 func TestRefusedKernels(t *testing.T) {
 	requireVM(t)
 	t.Parallel()

@@ -15,12 +15,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Limits of one run of the tests, without OSMITH_LONG. Boots without firmware ("light") count as time only.
+// Limits of one run of the tests, without OSMITH_LONG. Boots without firmware ("light") count as
+// time only.
 const (
 	maxBoots = 64
-	maxCPU   = 15 * time.Minute // of all machines, as the rows have it; the time on the clock depends on what else runs
+	// of all machines, as the rows have it; the time on the clock depends on what else runs
+	maxCPU = 15 * time.Minute
 
-	// maxBusyCPU is what a run may take. Emulation takes more processor time, too, on a machine that does something else: 1,035 s where the rows had 826.
+	// maxBusyCPU is what a run may take. Emulation takes more processor time, too, on a machine
+	// that does something else: 1,035 s where the rows had 826.
 	maxBusyCPU = maxCPU * 5 / 4
 )
 
@@ -95,7 +98,8 @@ func checkLedger() []string {
 	return problems
 }
 
-// A ledgerRow is what README.md says about a test. Seconds are 0 where nobody has measured them yet, or there is nothing to measure.
+// A ledgerRow is what README.md says about a test. Seconds are 0 where nobody has measured them
+// yet, or there is nothing to measure.
 type ledgerRow struct{ boots, light, seconds int }
 
 func (r ledgerRow) String() string {
@@ -108,7 +112,8 @@ func (r ledgerRow) String() string {
 
 var ledgerRE = regexp.MustCompile("(?m)^\\| (?:`(Test\\w+)`|together) \\| (\\d+) \\| (\\d+) \\| (\\d+|-) \\|")
 
-// writeLedger puts the processor seconds of this run into the rows of those tests that made all their boots.
+// writeLedger puts the processor seconds of this run into the rows of those tests that made all
+// their boots.
 func writeLedger(rows map[string]ledgerRow) error {
 	b, err := os.ReadFile("README.md")
 	if err != nil {

@@ -32,11 +32,15 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// examples begins the import paths of the programs that run in the machine: the agent of docs/live.md, and what a person calls.
+// examples begins the import paths of the programs that run in the machine: the agent of
+// docs/live.md, and what a person calls.
 const examples = "github.com/osmith-dev/osmith/examples/"
 
-// TestLive upgrades a machine from inside: the agent of docs/live.md runs on version 1 with the ESP mounted, and on version 2, which it commits, with the ESP unmounted; a newer loader is put before version 3. Twice, with OSMITH_LONG=1 30 times, power is taken away
-// in the middle of the first upgrade, and the machine comes up by itself. Every write and flush of its disk is recorded; whatever a power cut could have left at any of them boots the old version or the new one.
+// TestLive upgrades a machine from inside: the agent of docs/live.md runs on version 1 with the ESP
+// mounted, and on version 2, which it commits, with the ESP unmounted; a newer loader is put before
+// version 3. Twice, with OSMITH_LONG=1 30 times, power is taken away in the middle of the first
+// upgrade, and the machine comes up by itself. Every write and flush of its disk is recorded;
+// whatever a power cut could have left at any of them boots the old version or the new one.
 func TestLive(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -78,8 +82,10 @@ func TestLive(t *testing.T) {
 	versions := versionsOf(t, v1, v2, v3)
 	rng, long := testtools.Seed(t)
 
-	// Power fails in the middle of the slot, then where the UKI is all but written and not yet an entry, then anywhere. Each machine is the one that the failure before has left: it has come up by itself, and goes on.
-	// What a kill leaves is a prefix of the writes, and each of these is tried below: here it is the machine that shows it.
+	// Power fails in the middle of the slot, then where the UKI is all but written and not yet an
+	// entry, then anywhere. Each machine is the one that the failure before has left: it has come
+	// up by itself, and goes on. What a kill leaves is a prefix of the writes, and each of these is
+	// tried below: here it is the machine that shows it.
 	kills := 2
 	if long {
 		kills = 30
@@ -130,10 +136,12 @@ func TestLive(t *testing.T) {
 		requireAgentRan(t, two, name)
 	}
 	requireAgentRan(t, two, "agent")
-	// The loader has counted the boot, by firmware's FAT driver, whose rename is two writes: a cut between them loses the entry, and the version that it was to replace comes up.
+	// The loader has counted the boot, by firmware's FAT driver, whose rename is two writes: a cut
+	// between them loses the entry, and the version that it was to replace comes up.
 	proveWrites(t, s, before, versions, "2", "3", "1")
 
-	// A loader of another release goes before version 3: what it measures is in the plan, and what it starts as well.
+	// A loader of another release goes before version 3: what it measures is in the plan, and what
+	// it starts as well.
 	newer, err := osmith.OpenFile(root.Part(t, "loader"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, newer.Close()) })
@@ -157,7 +165,8 @@ func TestLive(t *testing.T) {
 	require.Equal(t, banks[crypto.SHA256].PCR(4), three.InitrdPCRs["sha256"][4])
 }
 
-// missing is how many bytes of a version's file system and hash tree are not yet in the slot that nothing runs from: an upgrade goes on there.
+// missing is how many bytes of a version's file system and hash tree are not yet in the slot that
+// nothing runs from: an upgrade goes on there.
 func (s *System) missing(t *testing.T, set *acmeos.Set) (n int64) {
 	t.Helper()
 	disk, state := s.inspect(t)
@@ -251,7 +260,8 @@ func versionsOf(t *testing.T, sets ...*acmeos.Set) *oracle.Versions {
 	return v
 }
 
-// proveWrites holds what a power cut could have left at any of the writes of a boot against the oracle: each prefix, and samples of what may be lost of the writes since the last flush.
+// proveWrites holds what a power cut could have left at any of the writes of a boot against the
+// oracle: each prefix, and samples of what may be lost of the writes since the last flush.
 func proveWrites(t *testing.T, s *System, before *faultio.Disk, versions *oracle.Versions, from, to, counting string) {
 	t.Helper()
 	writes, err := ReadWriteLog(s.Machine.WriteLog)

@@ -37,9 +37,11 @@ type Machine struct {
 	Disk string
 	// SecondDisk is another one, which firmware does not boot from by itself. Empty: there is none.
 	SecondDisk string
-	// WriteLog is a file that gets every write and flush of the disk in a boot, as [ReadWriteLog] reads them. Empty: none is kept.
+	// WriteLog is a file that gets every write and flush of the disk in a boot, as [ReadWriteLog]
+	// reads them. Empty: none is kept.
 	WriteLog string
-	// CutAfter takes the power away once WriteLog has that many bytes; 0: never. The guest's writes are all on the disk then, up to that moment.
+	// CutAfter takes the power away once WriteLog has that many bytes; 0: never. The guest's writes
+	// are all on the disk then, up to that moment.
 	CutAfter int64
 
 	// Architecture is its EFI name; empty means x64. An aa64 machine needs Code
@@ -62,7 +64,8 @@ type Machine struct {
 
 	// Deadline of a boot; 0 means [DefaultDeadline].
 	Deadline time.Duration
-	// Linger is what the guest gets for powering off after its last word; 0 means 20 seconds. A whole system takes longer.
+	// Linger is what the guest gets for powering off after its last word; 0 means 20 seconds. A
+	// whole system takes longer.
 	Linger time.Duration
 	// StopAt ends a boot when one of the texts appears on the serial console. It
 	// is for what would otherwise stay until the deadline.
@@ -80,17 +83,19 @@ type Ended string
 const (
 	Reported Ended = "reported" // the guest reported and powered off
 	Failed   Ended = "failed"   // the guest gave up, said why and rebooted
-	Reset    Ended = "reset"    // reset or power off by anything else: firmware, loader, kernel panic
-	Stopped  Ended = "stopped"  // a text of StopAt appeared
+	// reset or power off by anything else: firmware, loader, kernel panic
+	Reset    Ended = "reset"
+	Stopped  Ended = "stopped" // a text of StopAt appeared
 	Deadline Ended = "deadline"
 	Cut      Ended = "cut" // the power was taken away, as CutAfter says
 )
 
 // A Boot is what one boot left.
 type Boot struct {
-	Name     string
-	Ended    Ended
-	Reason   string         // of Failed: the guest's words; of Stopped: the text; of Reset: the kernel's panic
+	Name  string
+	Ended Ended
+	// of Failed: the guest's words; of Stopped: the text; of Reset: the kernel's panic
+	Reason   string
 	Report   *report.Report // of Reported, nil otherwise
 	Serial   string         // everything the serial console showed, firmware and loader included
 	Duration time.Duration

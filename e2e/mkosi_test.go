@@ -33,7 +33,9 @@ import (
 // takeover is the name of the system of testdata/mkosi.
 const takeover = "takeover"
 
-// takeoverSteps are what the guest runs, by the version that runs; it has the second disk as /run/payload. Nothing in them tells osmith what version runs, where the disk is, or what is sealed: it reads that from the machine.
+// takeoverSteps are what the guest runs, by the version that runs; it has the second disk as
+// /run/payload. Nothing in them tells osmith what version runs, where the disk is, or what is
+// sealed: it reads that from the machine.
 var takeoverSteps = map[string][]guestStep{
 	"1": slices.Concat(lookAround, []guestStep{
 		osmithStep("inspect", "inspect"),
@@ -69,9 +71,12 @@ func osmithStep(name, verb string, args ...string) guestStep {
 	return guestStep{Name: name, Args: append([]string{"/run/payload/upgrade", verb, "-esp", "/boot", "-no-shim", "-pcr-key", "/run/payload/pcr.pem"}, args...)}
 }
 
-// TestMkosiTakeover takes over an image that Debian's mkosi has built, with a user space of systemd alone: the initrd of mkosi makes the root in the first boot, as LUKS2 with a token of the TPM and nothing else that
-// would open it. In version 1 osmith reads the machine and installs 2, in 2 systemd-sysupdate installs 3 by the vendor's definitions, and in 3 osmith installs 4. mkosi builds all four; only the number of the version
-// differs. In each boot the token has opened the root, which is that of the boots before. It is for OSMITH_LONG=1.
+// TestMkosiTakeover takes over an image that Debian's mkosi has built, with a user space of systemd
+// alone: the initrd of mkosi makes the root in the first boot, as LUKS2 with a token of the TPM and
+// nothing else that would open it. In version 1 osmith reads the machine and installs 2, in 2
+// systemd-sysupdate installs 3 by the vendor's definitions, and in 3 osmith installs 4. mkosi
+// builds all four; only the number of the version differs. In each boot the token has opened the
+// root, which is that of the boots before. It is for OSMITH_LONG=1.
 func TestMkosiTakeover(t *testing.T) {
 	requireVM(t)
 	if os.Getenv("OSMITH_LONG") != "1" {
@@ -100,7 +105,8 @@ func TestMkosiTakeover(t *testing.T) {
 	}
 }
 
-// requireUnlocked says that the root is the volume that the first boot has made, and that its token has opened it.
+// requireUnlocked says that the root is the volume that the first boot has made, and that its token
+// has opened it.
 func (v *vendor) requireUnlocked(t *testing.T, r *report.Report, before int) {
 	t.Helper()
 	history, _ := r.Run("history")
@@ -125,7 +131,8 @@ func (v *vendor) requireDone(t *testing.T, r *report.Report) {
 	}
 }
 
-// requireOnDisk holds the disk of the machine, which is off, against what ran: the version, and the next one.
+// requireOnDisk holds the disk of the machine, which is off, against what ran: the version, and the
+// next one.
 func (v *vendor) requireOnDisk(t *testing.T, s *System, running string) {
 	t.Helper()
 	disk, state := s.inspect(t)
@@ -205,7 +212,8 @@ func buildVendor(t *testing.T, s *System, tree testtools.Root, versions ...strin
 	return v
 }
 
-// keys writes the keys of the system as mkosi takes them: that of db for UKIs, loader and root hashes, that of PCR policies with a certificate around it.
+// keys writes the keys of the system as mkosi takes them: that of db for UKIs, loader and root
+// hashes, that of PCR policies with a certificate around it.
 func (v *vendor) keys(t *testing.T, dir string) {
 	t.Helper()
 	require.NoError(t, os.Mkdir(dir, 0o700))
@@ -242,7 +250,8 @@ func (v *vendor) disk(t *testing.T, name string) {
 	require.NoError(t, os.Truncate(name, 1536<<20))
 }
 
-// payload is the disk with what the guest gets: releases for osmith, one more as systemd-sysupdate takes it, the programs and what to do.
+// payload is the disk with what the guest gets: releases for osmith, one more as systemd-sysupdate
+// takes it, the programs and what to do.
 func (v *vendor) payload(t *testing.T) string {
 	t.Helper()
 	keys := filepath.Join(v.dir, "src/keys")

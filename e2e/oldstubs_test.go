@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// TestOldStubs boots images on the stubs of older releases, beside a loader that is newer: what each measures is its own. It is
-// for OSMITH_LONG=1, as these stubs do not change.
+// TestOldStubs boots images on the stubs of older releases, beside a loader that is newer: what
+// each measures is its own. It is for OSMITH_LONG=1, as these stubs do not change.
 func TestOldStubs(t *testing.T) {
 	requireVM(t)
 	if os.Getenv("OSMITH_LONG") != "1" {

@@ -16,17 +16,17 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// Without an earlier boot, what only the machine knows is not claimed: its firmware, and the secret in the initrd of stubs
-// since systemd 261. PCR 5 then has one of two values, since with some firmware ExitBootServices fails the first time. With
-// one, nothing is left open.
+// Without an earlier boot, what only the machine knows is not claimed: its firmware, and the secret
+// in the initrd of stubs since systemd 261. PCR 5 then has one of two values, since with some
+// firmware ExitBootServices fails the first time. With one, nothing is left open.
 var (
 	everyPCR   = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15}
 	ownPCRs    = []int{4, 5, 7, 8, 11, 12, 13, 14, 15}
 	ownPCRs257 = append([]int{9}, ownPCRs...)
 )
 
-// bootUKI writes down what the PCRs will hold, boots, expects a report and holds it against what was written. It finds a
-// signed policy for what the TPM has.
+// bootUKI writes down what the PCRs will hold, boots, expects a report and holds it against what
+// was written. It finds a signed policy for what the TPM has.
 func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report {
 	t.Helper()
 	described, err := s.Describe(what)
@@ -63,7 +63,8 @@ func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report 
 	return r
 }
 
-// writeDown keeps a prediction beside the serial log of the boot that it is about, which has not begun.
+// writeDown keeps a prediction beside the serial log of the boot that it is about, which has not
+// begun.
 func (s *System) writeDown(t *testing.T, name string, v PCRValues) (file string) {
 	t.Helper()
 	dir := s.Machine.logs()

@@ -77,7 +77,9 @@ func (m *Machine) arguments() []string {
 		} else {
 			args = append(args, "-blockdev", "driver=file,node-name=image,filename="+escape(m.Disk), "-blockdev", "driver=file,node-name=writes,filename="+escape(m.WriteLog),
 				"-blockdev", "driver=blklogwrites,node-name=disk,file=image,log=writes,log-super-update-interval=1",
-				"-device", device+",request-merging=off") // merged to as many pieces as writev(2) takes, a request and what the log adds are too many
+				// merged to as many pieces as writev(2) takes, a request and what the log adds are
+				// too many
+				"-device", device+",request-merging=off")
 		}
 	}
 	if m.SecondDisk != "" {

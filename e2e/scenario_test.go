@@ -51,7 +51,8 @@ func installAndEnrol(t *testing.T, s *System, v1 *acmeos.Set) {
 	boot(t, s.Machine, "0-enrol", Reset)
 }
 
-// TestLifecycle is the whole flow on the newest parts: install, measured boot, upgrade, bless, and two ways to fail.
+// TestLifecycle is the whole flow on the newest parts: install, measured boot, upgrade, bless, and
+// two ways to fail.
 func TestLifecycle(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -94,7 +95,8 @@ func TestLifecycle(t *testing.T) {
 	})
 }
 
-// damagedSlot upgrades to a version whose slot is then damaged where the guest reads, and sees the tries used up.
+// damagedSlot upgrades to a version whose slot is then damaged where the guest reads, and sees the
+// tries used up.
 func damagedSlot(t *testing.T, s *System, bad, good *acmeos.Set) *upgrade.Plan {
 	t.Helper()
 	plan, err := s.Upgrade(t.Context(), bad, upgrade.PlanOptions{Tries: 2}, nil)
@@ -133,8 +135,9 @@ func (s *System) cutUpgrade(t *testing.T, set *acmeos.Set) {
 	require.ErrorIs(t, plan.Apply(t.Context(), nil), acmeos.ErrPowerCut)
 }
 
-// TestLifecycleStable runs what differs with the older loader of Debian stable: the same prediction by another row of the
-// table, and a machine that does not come back by itself from an image that the firmware refuses.
+// TestLifecycleStable runs what differs with the older loader of Debian stable: the same prediction
+// by another row of the table, and a machine that does not come back by itself from an image that
+// the firmware refuses.
 func TestLifecycleStable(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -164,7 +167,8 @@ func TestLifecycleStable(t *testing.T) {
 			require.Equal(t, upgrade.OutcomeWarn, j.Outcome, "%v", j.Reasons)
 		}
 	}
-	// The firmware tries the ESP once more when the loader gives up, which costs a second try, and then asks a person.
+	// The firmware tries the ESP once more when the loader gives up, which costs a second try, and
+	// then asks a person.
 	s.Machine.StopAt = []string{"No bootable option or device was found"}
 	boot(t, s.Machine, "foreign", Stopped)
 	require.Equal(t, "EFI/Linux/acme_4+1-2.efi", s.entry(t, v4), "tries are counted before the image is refused")
@@ -223,7 +227,8 @@ func (s *System) entry(t *testing.T, set *acmeos.Set) string {
 	return ""
 }
 
-// TestImage holds the disk of version 1 against the tools that people will use on it, and against itself.
+// TestImage holds the disk of version 1 against the tools that people will use on it, and against
+// itself.
 func TestImage(t *testing.T) {
 	s := newSystem(t, testtools.Trixie(t))
 	v1 := buildVersion(t, s, "1")

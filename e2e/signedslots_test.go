@@ -39,9 +39,11 @@ const (
 	keyringMayNotBeAdded = "operation not permitted"
 )
 
-// TestSignedSlots boots a disk that systemd-repart has made, ESP, hash tree and signature of the root hash included, and boots it again after package upgrade has put version
-// 2 into its other slot. Both root hashes are signed with the key of db, which the kernel finds in its platform keyring. In both boots the guest tries other signatures, too:
-// what the kernel says to them is what the boots verdict says.
+// TestSignedSlots boots a disk that systemd-repart has made, ESP, hash tree and signature of the
+// root hash included, and boots it again after package upgrade has put version 2 into its other
+// slot. Both root hashes are signed with the key of db, which the kernel finds in its platform
+// keyring. In both boots the guest tries other signatures, too: what the kernel says to them is
+// what the boots verdict says.
 func TestSignedSlots(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -130,7 +132,8 @@ func TestSignedSlots(t *testing.T) {
 	require.True(t, ok)
 	require.Contains(t, got.Error, keyRejected, "a signature of another root hash")
 
-	// systemd's own program, told root-hash-signature=auto: it does without a signature that the kernel refuses unless that requires one, and fails if there is none.
+	// systemd's own program, told root-hash-signature=auto: it does without a signature that the
+	// kernel refuses unless that requires one, and fails if there is none.
 	for _, c := range []struct {
 		boot     *report.Report
 		name     string
@@ -148,10 +151,12 @@ func TestSignedSlots(t *testing.T) {
 	}
 }
 
-// veritysetup are systemd's program that sets up dm-verity and the libraries that it loads, for the guest to run.
+// veritysetup are systemd's program that sets up dm-verity and the libraries that it loads, for the
+// guest to run.
 func veritysetup(t *testing.T, root testtools.Root) (out []osmith.ESPFile) {
 	t.Helper()
-	for _, f := range withLibraries(t, root, "/usr/lib/systemd/systemd-veritysetup", "/usr/lib/x86_64-linux-gnu/libcryptsetup.so.12") { // the latter as it runs
+	for _, f := range withLibraries(t, root, "/usr/lib/systemd/systemd-veritysetup", "/usr/lib/x86_64-linux-gnu/libcryptsetup.so.12") {
+		// the latter as it runs
 		out = append(out, osmith.ESPFile{Path: "veritysetup/" + f.Path, Content: f.Content})
 	}
 	return out
@@ -180,7 +185,8 @@ func withLibraries(t *testing.T, root testtools.Root, programs ...string) (out [
 	return out
 }
 
-// verityKeys sign root hashes: db's, one that the guest puts into the keyring of dm-verity, and one that no keyring has.
+// verityKeys sign root hashes: db's, one that the guest puts into the keyring of dm-verity, and one
+// that no keyring has.
 type verityKeys struct {
 	db, extra, foreign secureboot.KeyPair
 
@@ -261,7 +267,8 @@ func (k *verityKeys) judge(t *testing.T, s *System, r *release.Release, keyrings
 	return 0
 }
 
-// repartDisk makes the machine's disk with systemd-repart: an ESP of files, a slot with a version whose tree and signature are repart's, and an empty slot.
+// repartDisk makes the machine's disk with systemd-repart: an ESP of files, a slot with a version
+// whose tree and signature are repart's, and an empty slot.
 func repartDisk(t *testing.T, s *System, root testtools.Root, set *acmeos.Set, more []osmith.ESPFile) {
 	t.Helper()
 	dir := t.TempDir()
@@ -285,7 +292,8 @@ func repartDisk(t *testing.T, s *System, root testtools.Root, set *acmeos.Set, m
 	write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 	write("cert.pem", pemCertificate(s.Builder.Keys.SecureBoot.DB.Cert))
 
-	// The tree of systemd-repart covers the whole partition, and that of the builder the file system.
+	// The tree of systemd-repart covers the whole partition, and that of the builder the file
+	// system.
 	slot := set.Root.Size()
 	sized := func(size int64) string { return fmt.Sprintf("SizeMinBytes=%d\nSizeMaxBytes=%d\n", size, size) }
 	for i, text := range []string{

@@ -40,8 +40,8 @@ func (p BootParts) arguments() string {
 	return kernelArguments
 }
 
-// System is Acme OS on one virtual machine: everything on its disk and in its firmware comes from the packages under
-// test.
+// System is Acme OS on one virtual machine: everything on its disk and in its firmware comes from
+// the packages under test.
 type System struct {
 	Builder *acmeos.Builder
 	Machine *Machine        // the virtual machine
@@ -207,7 +207,8 @@ func (s *System) Prediction(set *acmeos.Set, phases ...string) (*tpm.Bank, error
 // predictedPCRs are compared with the machine's.
 var predictedPCRs = []int{4, 7, 11}
 
-// Check holds a boot's report against what was built and predicted, and returns everything that differs.
+// Check holds a boot's report against what was built and predicted, and returns everything that
+// differs.
 func (s *System) Check(b *Boot, set *acmeos.Set) error {
 	r := b.Report
 	if r == nil {
@@ -256,8 +257,8 @@ func at(values [][]byte, n int) []byte {
 	return nil
 }
 
-// replays checks that the firmware's log explains the TPM's values in every bank, before userspace extended anything.
-// PCR 10 is the kernel's IMA, which has a log of its own.
+// replays checks that the firmware's log explains the TPM's values in every bank, before userspace
+// extended anything. PCR 10 is the kernel's IMA, which has a log of its own.
 func replays(r *report.Report) error {
 	log, err := tpm.ParseLog(r.EventLog)
 	if err != nil {

@@ -18,8 +18,9 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// UKI is an image that reports from its initrd and needs no root, with policies signed for each way to boot it, under our
-// Secure Boot signature. It has what more has, too; a command line there is added to its own.
+// UKI is an image that reports from its initrd and needs no root, with policies signed for each way
+// to boot it, under our Secure Boot signature. It has what more has, too; a command line there is
+// added to its own.
 func (s *System) UKI(version string, more uki.Image) ([]byte, error) {
 	parts, keys := s.Builder.Parts, s.Builder.Keys
 	key, err := keys.PCRPublicKey()
@@ -29,7 +30,8 @@ func (s *System) UKI(version string, more uki.Image) ([]byte, error) {
 	im := more
 	im.Stub, im.Linux, im.Initrd, im.OSRelease = parts.Stub, parts.Linux, []osmith.Source{parts.Initrd}, acmeos.OSRelease(version)
 	im.Cmdline = strings.TrimRight(s.Builder.Cmdline+" osmith.report=initrd osmith.version="+version+" "+more.Cmdline, " ")
-	// Four signatures for each of four banks, with space for other sizes, and that for each way to pick sections.
+	// Four signatures for each of four banks, with space for other sizes, and that for each way to
+	// pick sections.
 	room := 16 << 10 * (len(im.DeviceTreeAuto) + 1) * (len(im.Firmware) + 1)
 	im.PCRPublicKey, im.PCRSignatureReserve, im.Profiles = key, room, slices.Clone(more.Profiles)
 	for i := range im.Profiles {

@@ -5,8 +5,13 @@ package e2e
 import (
 	"bytes"
 	"crypto"
+	"encoding/json"
+	"encoding/pem"
 	"maps"
 	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,8 +28,9 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// TestUKI is one machine, with firmware that protects memory strictly (no page is writable and executable, which misaligned
-// sections would be): keys from our .auth files, an image in both of its profiles, with companion files, and revoked by our dbx.
+// TestUKI is one machine, with firmware that protects memory strictly (no page is writable and
+// executable, which misaligned sections would be): keys from our .auth files, an image in both of
+// its profiles, with companion files, and revoked by our dbx.
 func TestUKI(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -48,17 +54,22 @@ func TestUKI(t *testing.T) {
 
 	rep = profileWithCompanions(t, s, r, twoProfiles(), rep)
 
-	// The stub picks what is for this machine. What the second add-on adds to the command line makes the guest append our
-	// dbx.
+	// The stub picks what is for this machine. What the second add-on adds to the command line
+	// makes the guest append our dbx.
 	dbx, auth := s.revoke(t, plain)
 	picky, err := s.UKI("1", forThisHardware(t, s, uki.Image{}, rep))
 	require.NoError(t, err)
 	files := withCompanions(t, s, r, espFiles{firstPath: picky}, "osmith.append=keys/dbx.auth")
 	files["keys/dbx.auth"] = auth
+	s.judgedAddons(t, r, files, open(t, picky).Uname())
 	files.write(t, s, "acme_1.efi")
-	rep = bootUKI(t, s, "3-hardware-append", files.boot(t, 0, rep))
+	what := files.boot(t, 0, rep)
+	what.Companions.Addons = slices.DeleteFunc(what.Companions.Addons, func(f uki.CompanionFile) bool { return f.Name == "q-unsigned.addon.efi" })
+	what.Skipped = 1
+	rep = bootUKI(t, s, "3-hardware-append", what)
 	cmdline, _ := open(t, picky).Cmdline()
-	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth"+oddText, rep.Cmdline)
+	require.Equal(t, cmdline+" acme.addon=global osmith.append=keys/dbx.auth"+oddText+" acme.addon=this-kernel", rep.Cmdline)
+	s.requireListed(t, files, rep.Cmdline)
 	require.Equal(t, dbx, rep.Variables["dbx"])
 	requireMeasured(t, rep, ".linux", ".osrel", ".cmdline", ".initrd", ".dtb", ".uname", ".sbat", ".pcrpkey", ".dtbauto", ".hwids", ".efifw")
 
@@ -69,7 +80,8 @@ func TestUKI(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, verdict.Allowed, verdict.Reason)
 	first.write(t, s, "acme_1.efi")
-	// The loader comes back from an entry whose tries are counted; from this one the firmware asks a person.
+	// The loader comes back from an entry whose tries are counted; from this one the firmware asks
+	// a person.
 	s.Machine.StopAt = []string{"No bootable option or device was found"}
 	b = boot(t, s.Machine, "4-revoked", Stopped)
 	require.Contains(t, b.Serial, "acme_1.efi: Access denied", "the firmware's word for it")
@@ -83,8 +95,8 @@ func TestUKI(t *testing.T) {
 	require.Equal(t, "2", rep.Version)
 }
 
-// profileWithCompanions boots the second profile of an image, with a file of each kind that a stub passes on. Before is
-// what an earlier boot of the machine reported.
+// profileWithCompanions boots the second profile of an image, with a file of each kind that a stub
+// passes on. Before is what an earlier boot of the machine reported.
 func profileWithCompanions(t *testing.T, s *System, r testtools.Root, im uki.Image, before *report.Report) *report.Report {
 	t.Helper()
 	image, err := s.UKI("1", im)
@@ -134,7 +146,8 @@ func (files espFiles) boot(t *testing.T, profile int, before *report.Report) UKI
 	return UKIBoot{Image: files[firstPath], Path: firstPath, Profile: profile, Companions: found, Before: before}
 }
 
-// addons are one for all images and one for the first: between them they have a section of each kind.
+// addons are one for all images and one for the first: between them they have a section of each
+// kind.
 func addons(t *testing.T, s *System, r testtools.Root, cmdline string) (global, local []byte) {
 	t.Helper()
 	stub := addonStub(t, r)
@@ -158,8 +171,8 @@ func addonStub(t *testing.T, r testtools.Root) osmith.Source {
 	return bytes.NewReader(b)
 }
 
-// withCompanions adds a file of each kind that a stub passes on. Two of them are add-ons of all parts, the second with the
-// command line given; the others have odd command lines.
+// withCompanions adds a file of each kind that a stub passes on. Two of them are add-ons of all
+// parts, the second with the command line given; the others have odd command lines.
 func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, cmdline string) espFiles {
 	t.Helper()
 	global, local := addons(t, s, r, cmdline)
@@ -172,8 +185,9 @@ func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, c
 		"EFI/Linux/acme_1.efi.extra.d/what nobody asks for": []byte("nothing"),
 		"loader/credentials/b.cred":                         []byte("a credential for every image"),
 		"loader/credentials/a.cred":                         {},
-		"loader/extensions/acme.raw":                        []byte("a system extension for every image"), // not for 257
-		"loader/extensions/acme.confext.raw":                []byte("and a configuration"),
+		// not for 257
+		"loader/extensions/acme.raw":         []byte("a system extension for every image"),
+		"loader/extensions/acme.confext.raw": []byte("and a configuration"),
 	}
 	for name, cmdline := range oddCmdlines {
 		var err error
@@ -184,12 +198,69 @@ func withCompanions(t *testing.T, s *System, r testtools.Root, image espFiles, c
 	return files
 }
 
-// oddCmdlines are add-ons by name whose command lines are not all text that the stub takes, and oddText what it makes of them.
+// oddCmdlines are add-ons by name whose command lines are not all text that the stub takes, and
+// oddText what it makes of them.
 var oddCmdlines = map[string]string{
 	"odd-1.addon.efi": "a\x00b", "odd-2.addon.efi": "name=\U0001f600", "odd-3.addon.efi": "caf\xe9", "odd-4.addon.efi": "z\xe9abc",
 }
 
 const oddText = " a name= caf zc"
+
+// judgedAddons adds three add-ons that the stub treats in three ways: one for the kernel of the
+// image, one for another kernel, and one without a signature.
+func (s *System) judgedAddons(t *testing.T, r testtools.Root, files espFiles, uname string) {
+	t.Helper()
+	const extra = firstPath + ".extra.d/"
+	var err error
+	files[extra+"p-other-kernel.addon.efi"], err = s.Addon(uki.Addon{Stub: addonStub(t, r), Cmdline: "acme.addon=other-kernel", Uname: uname + "-other"})
+	require.NoError(t, err)
+	files[extra+"r-this-kernel.addon.efi"], err = s.Addon(uki.Addon{Stub: addonStub(t, r), Cmdline: "acme.addon=this-kernel", Uname: uname})
+	require.NoError(t, err)
+	unsigned, err := (&uki.Addon{Stub: addonStub(t, r), Cmdline: "acme.addon=unsigned", Uname: uname}).Assemble()
+	require.NoError(t, err)
+	var b bytes.Buffer
+	_, err = unsigned.WriteTo(&b)
+	require.NoError(t, err)
+	files[extra+"q-unsigned.addon.efi"] = b.Bytes()
+}
+
+// requireListed asks uki addon list about the files of an ESP: it says of each add-on what the stub
+// has done, and of the command line what the kernel got.
+func (s *System) requireListed(t *testing.T, files espFiles, cmdline string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		file := filepath.Join(dir, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+		require.NoError(t, os.WriteFile(file, content, 0o600))
+	}
+	cert := filepath.Join(t.TempDir(), "db.crt")
+	require.NoError(t, os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Builder.Keys.SecureBoot.DB.Cert.Raw}), 0o600))
+	list := exec.CommandContext(t.Context(), "go", "run", "./examples/uki", "addon", "list", "-json", "-esp", dir, "-cert", cert, path.Base(firstPath))
+	list.Dir = ".."
+	list.Stderr = os.Stderr
+	out, err := list.Output()
+	require.NoError(t, err)
+	var said struct {
+		Images []struct {
+			KernelCmdline string
+			Addons        []struct{ Path, Verdict, Reason string }
+		}
+	}
+	require.NoError(t, json.Unmarshal(out, &said))
+	require.Len(t, said.Images, 1)
+	require.Equal(t, cmdline, said.Images[0].KernelCmdline)
+	skipped := map[string]string{}
+	for _, a := range said.Images[0].Addons {
+		if a.Verdict != "accepted" {
+			require.Equal(t, "skipped", a.Verdict, a.Reason)
+			skipped[path.Base(a.Path)] = a.Reason
+		}
+	}
+	require.Len(t, skipped, 2)
+	require.Contains(t, skipped["p-other-kernel.addon.efi"], "-other")
+	require.Contains(t, skipped["q-unsigned.addon.efi"], "firmware refuses it")
+}
 
 // revoke makes dbx as it will be, and the update that makes it so.
 func (s *System) revoke(t *testing.T, image []byte) (dbx, auth []byte) {

@@ -45,9 +45,12 @@ type guestStep struct {
 // unlocked is the moment at which the guest opens volumes.
 var unlocked = []string{"enter-initrd"}
 
-// TestVolumes boots a disk with an encrypted state partition that was made offline, with tokens of the machine's TPM: one for PCR 11 in any state that the vendor has signed for, one for the
-// value of version 1. systemd-cryptsetup and our packages open it in version 1, and in version 2 as the unlocks verdict said before the upgrade; a token that systemd-cryptenroll adds in between, for that and PCR 7,
-// is judged and opened alike. An agent in the machine reads it with our packages and sees what the host knows. When the TPM was cleared, the recovery key opens it.
+// TestVolumes boots a disk with an encrypted state partition that was made offline, with tokens of
+// the machine's TPM: one for PCR 11 in any state that the vendor has signed for, one for the value
+// of version 1. systemd-cryptsetup and our packages open it in version 1, and in version 2 as the
+// unlocks verdict said before the upgrade; a token that systemd-cryptenroll adds in between, for
+// that and PCR 7, is judged and opened alike. An agent in the machine reads it with our packages
+// and sees what the host knows. When the TPM was cleared, the recovery key opens it.
 func TestVolumes(t *testing.T) {
 	requireVM(t)
 	t.Parallel()
@@ -171,7 +174,8 @@ func requireRuns(t *testing.T, r *report.Report, digest string, want map[string]
 	}
 }
 
-// requireAgent holds what an agent sees on the machine, with packages bootloader and upgrade alone, against what the guest reports and what the host has made.
+// requireAgent holds what an agent sees on the machine, with packages bootloader and upgrade alone,
+// against what the guest reports and what the host has made.
 func requireAgent(t *testing.T, r *report.Report, set *acmeos.Set, entry string, tokens []int) {
 	t.Helper()
 	run, ok := r.Run("agent")
@@ -223,7 +227,8 @@ func requireAgent(t *testing.T, r *report.Report, set *acmeos.Set, entry string,
 	require.Contains(t, v.Order, *v.Current)
 }
 
-// stateVolume makes the volume: a passphrase for provisioning in key slot 0, two tokens of the machine's TPM, and a recovery key.
+// stateVolume makes the volume: a passphrase for provisioning in key slot 0, two tokens of the
+// machine's TPM, and a recovery key.
 func stateVolume(t *testing.T, s *System, first *acmeos.Set, data []byte) (osmith.Source, string) {
 	t.Helper()
 	require.NoError(t, s.Machine.prepare())
@@ -264,12 +269,14 @@ func stateVolume(t *testing.T, s *System, first *acmeos.Set, data []byte) (osmit
 	return image, recovery
 }
 
-// volumePrograms are systemd's programs for encrypted volumes with what they load, our opener, and the kernel module.
+// volumePrograms are systemd's programs for encrypted volumes with what they load, our opener, and
+// the kernel module.
 func (s *System) volumePrograms(t *testing.T, root testtools.Root) (out []osmith.ESPFile) {
 	t.Helper()
 	const lib = "/usr/lib/x86_64-linux-gnu/"
 	out = withLibraries(t, root, "/usr/bin/systemd-cryptsetup", "/usr/bin/systemd-cryptenroll", lib+"libcryptsetup.so.12", lib+"libcrypto.so.3", lib+"libblkid.so.1",
-		lib+"libmount.so.1", lib+"libtss2-esys.so.0", lib+"libtss2-rc.so.0", lib+"libtss2-mu.so.0", lib+"libtss2-tcti-device.so.0") // the latter as they run
+		// the latter as they run
+		lib+"libmount.so.1", lib+"libtss2-esys.so.0", lib+"libtss2-rc.so.0", lib+"libtss2-mu.so.0", lib+"libtss2-tcti-device.so.0")
 	for _, name := range []string{"opener", "agent"} {
 		file := filepath.Join(t.TempDir(), name)
 		require.NoError(t, buildProgram(t.Context(), file, "amd64", guestPackage+"/"+name))

@@ -13,10 +13,12 @@ import (
 type DiskWrite struct {
 	Offset int64
 	Data   []byte // of a write
-	Flush  bool   // what was written before is on the medium from here on; of a write with data, that one too
+	// what was written before is on the medium from here on; of a write with data, that one too
+	Flush bool
 }
 
-// The log of QEMU's driver blklogwrites has the format of the kernel's target dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst).
+// The log of QEMU's driver blklogwrites has the format of the kernel's target dm-log-writes
+// (Documentation/admin-guide/device-mapper/log-writes.rst).
 const (
 	writeLogMagic   = 0x6a736677736872
 	writeLogVersion = 1
@@ -27,7 +29,8 @@ const (
 	logMark    = 8
 )
 
-// ReadWriteLog reads what [Machine].WriteLog has. A log whose end was cut off with the power ends before that.
+// ReadWriteLog reads what [Machine].WriteLog has. A log whose end was cut off with the power ends
+// before that.
 func ReadWriteLog(name string) (writes []DiskWrite, err error) {
 	f, err := os.Open(name)
 	if err != nil {

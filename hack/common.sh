@@ -23,8 +23,9 @@ need_go() {
 	export GOFLAGS="${GOFLAGS:+$GOFLAGS }-buildvcs=false"
 }
 
-# The two Go releases that are supported, in their newest versions: that of the go line in go.mod, and the next one.
-# CONTRIBUTING.md has the rule. A new version of either is changed here and nowhere else.
+# The two Go releases that are supported, in their newest versions: that of the go line in go.mod,
+# and the next one. CONTRIBUTING.md has the rule. A new version of either is changed here and
+# nowhere else.
 go_releases="go1.26.11 go1.27.4"
 
 # other_go prints the supported release that the Go on PATH is not.

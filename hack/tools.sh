@@ -31,7 +31,7 @@ esac
 demo_packages="qemu-system-x86 swtpm ovmf xz-utils debootstrap debian-archive-keyring"
 test_packages="$demo_packages qemu-system-arm binutils cryptsetup-bin sbsigntool efitools gdisk fdisk
 	dosfstools mtools tpm2-tools libtss2-tcti-swtpm0 erofs-utils squashfs-tools e2fsprogs genisoimage qemu-user-static openssl ca-certificates systemd argon2
-	cgpt cpio grub-common grub-emu libubootenv-tool u-boot-tools rauc dbus-daemon"
+	cgpt cpio softhsm2 opensc grub-common grub-emu libubootenv-tool u-boot-tools rauc dbus-daemon"
 
 packages=$test_packages
 [ "$what" = demo ] && packages=$demo_packages
@@ -84,7 +84,8 @@ install_host() {
 	return 1
 }
 
-# take_registry takes the one program out of the package docker-registry, to $tools/bin: where that is installed it runs as a service.
+# take_registry takes the one program out of the package docker-registry, to $tools/bin: where that
+# is installed it runs as a service.
 take_registry() {
 	if command -v docker-registry >/dev/null 2>&1 || [ -x "$tools/bin/docker-registry" ]; then
 		say "docker-registry: present"

@@ -6,9 +6,10 @@ import (
 	"slices"
 )
 
-// The algorithm of systemd-repart 262 (systemd-repart(8), repart.d(5), and what it does when it runs), so that the same
-// definitions give the same disk: every gap between partitions is an area; new partitions go with their minimal sizes into the smallest area that
-// fits; then each area, together with the partition before it, is shared out by weight.
+// The algorithm of systemd-repart 262 (systemd-repart(8), repart.d(5), and what it does when it
+// runs), so that the same definitions give the same disk: every gap between partitions is an area;
+// new partitions go with their minimal sizes into the smallest area that fits; then each area,
+// together with the partition before it, is shared out by weight.
 
 // slice is a partition or a definition while space is allocated.
 type slice struct {
@@ -42,8 +43,8 @@ type allocator struct {
 	slices  []*slice // those of the layout first, in its order
 	areas   []*area
 	mergers []*merger
-	// strict is systemd-repart's: an existing partition that the layout has must fit with its padding, up to a multiple of
-	// the alignment, even if it stays as it is.
+	// strict is systemd-repart's: an existing partition that the layout has must fit with its
+	// padding, up to a multiple of the alignment, even if it stays as it is.
 	strict bool
 }
 
@@ -71,8 +72,8 @@ type misfit struct {
 	need, have int64
 }
 
-// allocate gives every new partition an area. When there is none for one, supplements are taken apart, and partitions left
-// out by priority.
+// allocate gives every new partition an area. When there is none for one, supplements are taken
+// apart, and partitions left out by priority.
 func (al *allocator) allocate() *misfit {
 	for {
 		miss := al.fit()
@@ -131,7 +132,8 @@ func (al *allocator) fit() *misfit {
 	return nil
 }
 
-// drop leaves out the new partitions of the highest priority number above 0, and makes no demands for existing ones.
+// drop leaves out the new partitions of the highest priority number above 0, and makes no demands
+// for existing ones.
 func (al *allocator) drop() bool {
 	highest := int32(0)
 	for _, s := range al.slices {
@@ -200,8 +202,8 @@ func (al *allocator) growIn(a *area) {
 			take(s.size, s.weight)
 		}
 	}
-	// First those who need more than their share get what they need, until no share is too small; then those who may not
-	// have all of theirs; and the rest by weight.
+	// First those who need more than their share get what they need, until no share is too small;
+	// then those who may not have all of theirs; and the rest by weight.
 	for al.charge(members, &span, &weights, func(share, low, _ int64) (int64, bool) { return low, low > share }) {
 	}
 	for al.charge(members, &span, &weights, func(share, _, high int64) (int64, bool) { return high, high < share }) {
@@ -209,7 +211,8 @@ func (al *allocator) growIn(a *area) {
 	al.charge(members, &span, &weights, func(share, low, high int64) (int64, bool) {
 		return min(max(share/al.align*al.align, low), high), true
 	})
-	// Rounding and bounds may leave something: to the partition before the area, else to the first that may have it.
+	// Rounding and bounds may leave something: to the partition before the area, else to the first
+	// that may have it.
 	more := func(s *slice) {
 		larger := min(max((s.size+span)/al.align*al.align, s.size), s.max)
 		span = max(span-al.alignUp(larger-s.size), 0)
@@ -222,8 +225,8 @@ func (al *allocator) growIn(a *area) {
 	}
 }
 
-// charge decides sizes and paddings by a rule, and says whether it decided any. What is decided leaves the pool of space
-// and weights at once.
+// charge decides sizes and paddings by a rule, and says whether it decided any. What is decided
+// leaves the pool of space and weights at once.
 func (al *allocator) charge(members []*slice, span *int64, weights *uint64, rule func(share, low, high int64) (int64, bool)) bool {
 	any := false
 	one := func(to *int64, weight uint64, low, high int64) {

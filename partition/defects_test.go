@@ -13,8 +13,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// What another GPT library was found to do wrong, each as a test of ours. Headers that lie are in TestHostileHeaders,
-// I/O errors in TestReadErrors, disks that grew in TestFindBackup, tables moved by sgdisk -j in TestMovedTable.
+// What another GPT library was found to do wrong, each as a test of ours. Headers that lie are in
+// TestHostileHeaders, I/O errors in TestReadErrors, disks that grew in TestFindBackup, tables moved
+// by sgdisk -j in TestMovedTable.
 func TestDefectsSeenElsewhere(t *testing.T) {
 	part := func(first, last uint64) Partition {
 		return Partition{Type: LinuxGeneric, ID: idN(byte(first >> 8)), Name: "p", FirstLBA: first, LastLBA: last}

@@ -9,8 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// Diagram is a picture of a disk of size bytes in text, width columns wide (at least 60, 0 for 80): a bar with a box
-// for each partition, as wide as the disk allows, and a list with sizes. Free space is hatched.
+// Diagram is a picture of a disk of size bytes in text, width columns wide (at least 60, 0 for 80):
+// a bar with a box for each partition, as wide as the disk allows, and a list with sizes. Free
+// space is hatched.
 func Diagram(t *Table, size int64, width int) string {
 	if width == 0 {
 		width = 80
@@ -95,8 +96,8 @@ func pieces(t *Table, size int64) []piece {
 	return all
 }
 
-// share gives each piece columns: up to a half of all is shared alike, so that names can be read, the rest in proportion
-// to the size.
+// share gives each piece columns: up to a half of all is shared alike, so that names can be read,
+// the rest in proportion to the size.
 func share(parts []piece, columns int) []int {
 	least := min(max(columns/(2*max(len(parts), 1)), 3), 8)
 	var total int64
@@ -193,7 +194,8 @@ func printable(name string) string {
 	}, name)
 }
 
-// Bytes is a size for people, in powers of 1024 with one decimal: "1.5 GiB"; exact multiples have none: "64 MiB".
+// Bytes is a size for people, in powers of 1024 with one decimal: "1.5 GiB"; exact multiples have
+// none: "64 MiB".
 func Bytes(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {
@@ -213,8 +215,9 @@ func Bytes(n int64) string {
 // String is a [Diagram] of 80 columns.
 func (im *Image) String() string { return Diagram(im.Table, im.Size, 80) }
 
-// SVG is the picture of [Diagram] as an SVG document, 960 pixels wide, on white. Like Diagram it shows what it is given,
-// so that a disk that is still planned looks as it will.
+// SVG is the picture of [Diagram] as an SVG document, 960 pixels wide, on white, or on black for a
+// reader who prefers dark colours. Like Diagram it shows what it is given, so that a disk that is
+// still planned looks as it will.
 func SVG(t *Table, size int64) string {
 	const (
 		width, bar, row, left = 960, 84, 24, 8
@@ -224,14 +227,14 @@ func SVG(t *Table, size int64) string {
 	widths := share(parts, space)
 	height := 44 + bar + 16 + row*(len(parts)+1)
 	var out strings.Builder
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="ui-sans-serif, system-ui, sans-serif" font-size="13" role="img">`+"\n",
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="ui-sans-serif, system-ui, sans-serif" font-size="13" role="img" class="gpt">`+"\n",
 		width, height, width, height)
-	fmt.Fprintf(&out, "<title>GPT disk of %s</title>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", Bytes(size))
+	fmt.Fprintf(&out, "<title>GPT disk of %s</title>\n<desc>%s</desc>\n<style>%s</style>\n<rect class=\"ground\" width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n", Bytes(size), escape(describe(parts)), darkStyle)
 	fmt.Fprintf(&out, `<text x="%d" y="26" font-weight="600" fill="#1f2328">GPT disk %s, %s, %d-byte sectors</text>`+"\n", left, t.DiskID, Bytes(size), t.SectorSize)
 	x := left
 	for i, p := range parts {
-		fill, dash := p.colour()
-		fmt.Fprintf(&out, `<rect x="%d" y="44" width="%d" height="%d" rx="4" fill="%s" stroke="#57606a"%s/>`+"\n", x+1, max(widths[i]-2, 1), bar, fill, dash)
+		class, fill, dash := p.colour()
+		fmt.Fprintf(&out, `<rect class="%s" x="%d" y="44" width="%d" height="%d" rx="4" fill="%s" stroke="#57606a"%s/>`+"\n", class, x+1, max(widths[i]-2, 1), bar, fill, dash)
 		if p.number > 0 {
 			for line, text := range []string{fmt.Sprint(p.number), p.name, Bytes(p.size)} {
 				if text = fitText(text, widths[i]-8, line == 1); text != "" {
@@ -243,8 +246,8 @@ func SVG(t *Table, size int64) string {
 	}
 	y := 44 + bar + 16 + row
 	for _, p := range parts {
-		fill, dash := p.colour()
-		fmt.Fprintf(&out, `<rect x="%d" y="%d" width="14" height="14" rx="2" fill="%s" stroke="#57606a"%s/>`+"\n", left+1, y-12, fill, dash)
+		class, fill, dash := p.colour()
+		fmt.Fprintf(&out, `<rect class="%s" x="%d" y="%d" width="14" height="14" rx="2" fill="%s" stroke="#57606a"%s/>`+"\n", class, left+1, y-12, fill, dash)
 		columns := []struct {
 			x      int
 			anchor string
@@ -265,24 +268,42 @@ func SVG(t *Table, size int64) string {
 	return out.String()
 }
 
-// colour says what a box looks like: system, hash trees and signatures, the ESP, data; empty slots and free space are
-// dashed.
-func (p *piece) colour() (fill, attributes string) {
+// darkStyle are the colours for a reader who prefers dark ones. What knows no style sheets shows
+// the light ones, which are attributes.
+const darkStyle = "@media screen and (prefers-color-scheme:dark){.gpt text{fill:#e6edf3}.gpt rect{stroke:#8b949e}.gpt .ground{fill:#0d1117;stroke:none}" +
+	".gpt .free{fill:#0d1117}.gpt .empty{fill:#21262d}.gpt .esp{fill:#7a4413}.gpt .tree{fill:#0c3f6e}.gpt .root{fill:#1158a0}.gpt .data{fill:#1c5a2c}}"
+
+// describe is the picture in words, for those who do not see it.
+func describe(parts []piece) string {
+	var out []string
+	for _, p := range parts {
+		if p.number == 0 {
+			out = append(out, "free space, "+Bytes(p.size))
+		} else {
+			out = append(out, fmt.Sprintf("partition %d %s, %s, %s", p.number, p.name, p.kind, Bytes(p.size)))
+		}
+	}
+	return strings.Join(out, "; ")
+}
+
+// colour says what a box looks like: system, hash trees and signatures, the ESP, data; empty slots
+// and free space are dashed.
+func (p *piece) colour() (class, fill, attributes string) {
 	const dashed = ` stroke-dasharray="4 3"`
 	verity := strings.Contains(p.kind, "-verity")
 	switch {
 	case p.number == 0:
-		return "#ffffff", dashed
+		return "free", "#ffffff", dashed
 	case p.empty:
-		return "#f6f8fa", dashed
+		return "empty", "#f6f8fa", dashed
 	case p.kind == "esp" || p.kind == "xbootldr":
-		return "#ffd8b5", ""
+		return "esp", "#ffd8b5", ""
 	case verity:
-		return "#b6e3ff", ""
+		return "tree", "#b6e3ff", ""
 	case strings.HasPrefix(p.kind, "root") || strings.HasPrefix(p.kind, "usr"):
-		return "#80ccff", ""
+		return "root", "#80ccff", ""
 	}
-	return "#d2f4d3", ""
+	return "data", "#d2f4d3", ""
 }
 
 // fitText cuts a text to pixels, at about 7.5 for a character; what cannot be cut is left out.

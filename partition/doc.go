@@ -1,10 +1,10 @@
 // Package partition reads, plans and writes disks with a GUID partition table (GPT).
 //
 // It follows the UEFI Specification 2.10, chapter 5
-// (https://uefi.org/specs/UEFI/2.10/05_GUID_Partition_Table_Format.html), and for types, attributes and IDs the
-// Discoverable Partitions Specification
-// (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/). Disks may have sectors of 512
-// or 4096 bytes.
+// (https://uefi.org/specs/UEFI/2.10/05_GUID_Partition_Table_Format.html), and for types, attributes
+// and IDs the Discoverable Partitions Specification
+// (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/). Disks may
+// have sectors of 512 or 4096 bytes.
 //
 // A disk image with an ESP, one filled and one empty slot:
 //
@@ -18,19 +18,22 @@
 //	err = partition.WriteImage(file, im, partition.WriteOptions{TargetIsZero: true})
 //	fmt.Print(im)
 //
-// Sizes may also be shared out by weight, as systemd-repart does it and with the same result, and a layout may be a file
-// ([ReadLayout]), definition files of systemd-repart ([ReadRepart]) or that of a known system (package partition/layouts).
-// [PlanOnto] plans what a disk that is in use lacks, and takes nothing away. [FindSlots] is the A/B view of a table.
+// Sizes may also be shared out by weight, as systemd-repart does it and with the same result, and a
+// layout may be a file ([ReadLayout]), definition files of systemd-repart ([ReadRepart]) or that of
+// a known system (package partition/layouts). [PlanOnto] plans what a disk that is in use lacks,
+// and takes nothing away. [FindSlots] is the A/B view of a table.
 //
-// A table that was read with [Read] can be edited and written again: what the package does not know stays byte for
-// byte, and a power cut at any write leaves the old or the new table, for firmware, which looks for a backup in the last sector only,
-// and for a kernel, which looks for none ([Table.Write]). [Table.PlanWrite] says beforehand what firmware will measure of it.
+// A table that was read with [Read] can be edited and written again: what the package does not know
+// stays byte for byte, and a power cut at any write leaves the old or the new table, for firmware,
+// which looks for a backup in the last sector only, and for a kernel, which looks for none
+// ([Table.Write]). [Table.PlanWrite] says beforehand what firmware will measure of it.
 //
-// [Repair] makes a damaged table whole, and moves the backup of a disk that grew to its new end; on Linux,
-// UpdateKernel tells the kernel what changed while other partitions are in use.
+// [Repair] makes a damaged table whole, and moves the backup of a disk that grew to its new end; on
+// Linux, UpdateKernel tells the kernel what changed while other partitions are in use.
 //
 // # Limits
 //
-// Entry arrays of more than 4 MiB are not read, nor is a table whose backup would lie beyond the end of the disk, as
-// that of a truncated image. Package partition/fat makes and updates the file system of an ESP.
+// Entry arrays of more than 4 MiB are not read, nor is a table whose backup would lie beyond the
+// end of the disk, as that of a truncated image. Package partition/fat makes and updates the file
+// system of an ESP.
 package partition

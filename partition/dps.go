@@ -39,7 +39,8 @@ var (
 // BIOSBoot is where GRUB keeps the part of itself that a BIOS machine loads.
 var BIOSBoot = osmith.MustParseGUID("21686148-6449-6e6f-744e-656564454649")
 
-// typeNames has the names that systemd gives the types without an architecture (systemd-id128 show).
+// typeNames has the names that systemd gives the types without an architecture (systemd-id128
+// show).
 var typeNames = []typeName{
 	{ESP, "esp"}, {XBOOTLDR, "xbootldr"}, {Swap, "swap"}, {Home, "home"}, {Srv, "srv"}, {Var, "var"}, {Tmp, "tmp"},
 	{UserHome, "user-home"}, {LinuxGeneric, "linux-generic"},
@@ -50,9 +51,9 @@ type typeName struct {
 	name string
 }
 
-// TypeName is systemd's name of a type of the Discoverable Partitions Specification, such as "root-x86-64-verity"; a
-// name such as "chromeos-kernel" for a type of another system that this package knows ([TypeByName]); or the GUID as
-// text.
+// TypeName is systemd's name of a type of the Discoverable Partitions Specification, such as
+// "root-x86-64-verity"; a name such as "chromeos-kernel" for a type of another system that this
+// package knows ([TypeByName]); or the GUID as text.
 func TypeName(id osmith.GUID) string {
 	if name, ok := systemTypeName(id); ok {
 		return name
@@ -88,12 +89,14 @@ func systemTypeByName(name string) (osmith.GUID, bool) {
 	return arch.TypeByName(name)
 }
 
-// TypeByName is the type with a name that [TypeName] returns, or that systemd accepts besides ("root-x86_64" and
-// "root-amd64" for "root-x86-64"). Names that depend on the machine ("root", "usr-secondary") are not known.
+// TypeByName is the type with a name that [TypeName] returns, or that systemd accepts besides
+// ("root-x86_64" and "root-amd64" for "root-x86-64"). Names that depend on the machine ("root",
+// "usr-secondary") are not known.
 //
-// The names of types outside of the specification start with bios-boot, chromeos- (kernel, root, reserved, firmware,
-// minios, hibernate), flatcar- (usr, resize, reserved, root-raid; those of CoreOS Container Linux), bottlerocket- (boot,
-// root, hash, reserved, private, data, firmware) and android- (those of gdisk for Intel and Qualcomm platforms).
+// The names of types outside of the specification start with bios-boot, chromeos- (kernel, root,
+// reserved, firmware, minios, hibernate), flatcar- (usr, resize, reserved, root-raid; those of
+// CoreOS Container Linux), bottlerocket- (boot, root, hash, reserved, private, data, firmware) and
+// android- (those of gdisk for Intel and Qualcomm platforms).
 func TypeByName(name string) (osmith.GUID, bool) {
 	for _, t := range foreignTypes {
 		if t.name == name {
@@ -103,13 +106,14 @@ func TypeByName(name string) (osmith.GUID, bool) {
 	return systemTypeByName(name)
 }
 
-// Attribute bits: 0 to 2 are those of UEFI for every type (UEFI 2.10, table 5.7), 59, 60 and 63 those of the Discoverable
-// Partitions Specification for its own types.
+// Attribute bits: 0 to 2 are those of UEFI for every type (UEFI 2.10, table 5.7), 59, 60 and 63
+// those of the Discoverable Partitions Specification for its own types.
 const (
-	AttrRequired       uint64 = 1 << 0  // the platform needs the partition: do not delete it
-	AttrNoBlockIO      uint64 = 1 << 1  // firmware does not offer it
-	AttrLegacyBIOSBoot uint64 = 1 << 2  // BIOS boot code may boot it
-	AttrGrowFileSystem uint64 = 1 << 59 // the file system is to be grown to the size of the partition
+	AttrRequired       uint64 = 1 << 0 // the platform needs the partition: do not delete it
+	AttrNoBlockIO      uint64 = 1 << 1 // firmware does not offer it
+	AttrLegacyBIOSBoot uint64 = 1 << 2 // BIOS boot code may boot it
+	// the file system is to be grown to the size of the partition
+	AttrGrowFileSystem uint64 = 1 << 59
 	AttrReadOnly       uint64 = 1 << 60 // to be mounted read-only
 	AttrNoAuto         uint64 = 1 << 63 // not to be mounted automatically
 )
@@ -122,7 +126,8 @@ var attributeNames = []struct {
 	{AttrGrowFileSystem, "grow-file-system"}, {AttrReadOnly, "read-only"}, {AttrNoAuto, "no-auto"},
 }
 
-// AttributeNames lists the names of the attribute bits that are set, lowest first. Bits without a name are left out.
+// AttributeNames lists the names of the attribute bits that are set, lowest first. Bits without a
+// name are left out.
 func AttributeNames(attributes uint64) []string {
 	var out []string
 	for _, a := range attributeNames {
@@ -143,12 +148,14 @@ func AttributeByName(name string) (uint64, bool) {
 	return 0, false
 }
 
-// EmptyName is the name of a slot that holds nothing: systemd-sysupdate writes to it, and nothing mounts it.
+// EmptyName is the name of a slot that holds nothing: systemd-sysupdate writes to it, and nothing
+// mounts it.
 const EmptyName = "_empty"
 
-// foreignTypes are types of systems that do not follow the Discoverable Partitions Specification. The names are ours.
-// Sources: ChromiumOS vboot_reference, firmware/lib/cgptlib/include/gpt.h; Flatcar and CoreOS Container Linux, "GPT UUID
-// types"; Bottlerocket SDK, rpm2img and partyplanner; gdisk 1.0.9, parttypes.cc, codes a000 to a011 for Android.
+// foreignTypes are types of systems that do not follow the Discoverable Partitions Specification.
+// The names are ours. Sources: ChromiumOS vboot_reference, firmware/lib/cgptlib/include/gpt.h;
+// Flatcar and CoreOS Container Linux, "GPT UUID types"; Bottlerocket SDK, rpm2img and partyplanner;
+// gdisk 1.0.9, parttypes.cc, codes a000 to a011 for Android.
 var foreignTypes = []typeName{
 	{BIOSBoot, "bios-boot"},
 	{osmith.MustParseGUID("fe3a2a5d-4f32-41a7-b725-accc3285a309"), "chromeos-kernel"},
@@ -187,9 +194,10 @@ var foreignTypes = []typeName{
 	{osmith.MustParseGUID("193d1ea4-b3ca-11e4-b075-10604b889dcf"), "android-ext"},
 }
 
-// VerityIDs are the partition IDs by which a root hash finds its partitions: the first 128 bits for the data, the
-// last 128 bits for the hash tree, without version bits (Discoverable Partitions Specification, "Partition UUIDs").
-// The hash must have at least 32 bytes, so that the two do not overlap; else the error matches [ErrRootHash].
+// VerityIDs are the partition IDs by which a root hash finds its partitions: the first 128 bits for
+// the data, the last 128 bits for the hash tree, without version bits (Discoverable Partitions
+// Specification, "Partition UUIDs"). The hash must have at least 32 bytes, so that the two do not
+// overlap; else the error matches [ErrRootHash].
 func VerityIDs(root []byte) (data, tree osmith.GUID, err error) {
 	defer prefix.Add("partition", &err)
 	if len(root) < 32 || len(root) > 64 {
@@ -204,12 +212,13 @@ var (
 	sysupdatePending = osmith.MustParseGUID("80f3d61e-2383-43b9-81f5-ce3793f47d4c")
 )
 
-// PartialType is the type that systemd-sysupdate gives a partition of type t while it is being written: nothing that
-// looks for t finds half of it.
+// PartialType is the type that systemd-sysupdate gives a partition of type t while it is being
+// written: nothing that looks for t finds half of it.
 func PartialType(t osmith.GUID) osmith.GUID { return derive(t, sysupdatePartial) }
 
 // PendingType is the type of a partition that is complete but not yet to be used.
 func PendingType(t osmith.GUID) osmith.GUID { return derive(t, sysupdatePending) }
 
-// derive is HMAC-SHA256 with the type as key, cut to 16 bytes and marked as a version 4 UUID; all bytes in text order.
+// derive is HMAC-SHA256 with the type as key, cut to 16 bytes and marked as a version 4 UUID; all
+// bytes in text order.
 func derive(t, app osmith.GUID) osmith.GUID { return seedGUID(t, app[:]) }

@@ -8,7 +8,8 @@ import (
 var (
 	// ErrNoTable: the disk shows no trace of a GPT. Errors of [Read] wrap it.
 	ErrNoTable = errors.New("no GPT")
-	// ErrDamaged: the disk has, or had, a GPT, but neither of its tables can be read. Errors of [Read] wrap it together with the reasons.
+	// ErrDamaged: the disk has, or had, a GPT, but neither of its tables can be read. Errors of
+	// [Read] wrap it together with the reasons.
 	ErrDamaged = errors.New("the GPT cannot be read")
 	// ErrOverlap: two partitions share a sector.
 	ErrOverlap = errors.New("overlaps")
@@ -18,12 +19,13 @@ var (
 	ErrUnaligned = errors.New("is not aligned")
 	// ErrDuplicateID: two partitions have one ID.
 	ErrDuplicateID = errors.New("has the same ID as another partition")
-	// ErrHybridMBR: the MBR lists partitions besides the protective one. Editing only the GPT would let the two disagree.
+	// ErrHybridMBR: the MBR lists partitions besides the protective one. Editing only the GPT would
+	// let the two disagree.
 	ErrHybridMBR = errors.New("hybrid MBR")
 	// ErrNoRoom: a partition takes the last sectors of the disk, where a backup table belongs.
 	ErrNoRoom = errors.New("no room for a backup table at the end of the disk")
-	// ErrUnfilled: a partition that a plan makes is to be filled ([Spec.Fill]), but its Content is not set. With
-	// [Layout.LayoutOnly] somebody else fills it.
+	// ErrUnfilled: a partition that a plan makes is to be filled ([Spec.Fill]), but its Content is
+	// not set. With [Layout.LayoutOnly] somebody else fills it.
 	ErrUnfilled = errors.New("its content is not set")
 	// ErrRootHash: a root hash that is too short to make two different IDs from.
 	ErrRootHash = errors.New("root hash")
@@ -47,7 +49,9 @@ func (e *EntryError) Unwrap() error { return e.Err }
 
 // SpaceError: something does not fit.
 type SpaceError struct {
-	Need      int64  // bytes that are needed: by the partition's content, or of the disk up to the end of the whole layout
+	// bytes that are needed: by the partition's content, or of the disk up to the end of the whole
+	// layout
+	Need      int64
 	Have      int64  // bytes that there are: of the partition, or of the disk
 	Partition string // name of the first partition that does not fit
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/osmith-dev/osmith/partition/layouts"
 )
 
-// A disk of 64 GiB laid out as that of IncusOS, and what it takes to give its data partition the space of a larger disk.
+// A disk of 64 GiB laid out as that of IncusOS, and what it takes to give its data partition the
+// space of a larger disk.
 func ExamplePlanOnto() {
 	l := layouts.IncusOS()
 	l.Seed = osmith.GUID{1, 2, 3}

@@ -32,7 +32,8 @@ func ExampleTable_PlanWrite() {
 		panic(err)
 	}
 	fmt.Println(plan.Writes(), plan.InPlace)
-	// Header and Entries of tpm.PartitionTable: what firmware measures afterwards, and what it would if it ever restored the table.
+	// Header and Entries of tpm.PartitionTable: what firmware measures afterwards, and what it
+	// would if it ever restored the table.
 	fmt.Println(len(plan.Primary.Header), len(plan.Primary.Entries), string(plan.Primary.Header) == string(plan.Restored.Header))
 	if err := table.Write(disk); err != nil {
 		panic(err)

@@ -7,7 +7,8 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// An image was written to a larger disk: the backup table is brought to the end of it, and the last partition may grow.
+// An image was written to a larger disk: the backup table is brought to the end of it, and the last
+// partition may grow.
 func ExampleRepair() {
 	image := faultio.NewDisk(64 << 20)
 	table := &partition.Table{DiskID: id("5a3b1c44-0f0e-4d6e-9d39-000000000001"), SectorSize: 512, Size: image.Size(), Partitions: []partition.Partition{

@@ -85,7 +85,8 @@ func ExampleWriteImage() {
 	// Output: root-x86-64 a file system
 }
 
-// A slot gets a new version: nothing finds it while it is being written, and its name, type and ID appear in one step.
+// A slot gets a new version: nothing finds it while it is being written, and its name, type and ID
+// appear in one step.
 func ExampleTable_Write() {
 	im, err := partition.Plan(layout())
 	if err != nil {

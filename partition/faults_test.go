@@ -22,7 +22,8 @@ type faultCase struct {
 	name   string
 	disk   func(t testing.TB, ss int) *faultio.Disk
 	change func(d *faultio.Disk) error
-	// inPlace says that there is no second place for the entries, so that a kernel may find nothing in between.
+	// inPlace says that there is no second place for the entries, so that a kernel may find nothing
+	// in between.
 	inPlace bool
 	// only is a sector size that the case is for; 0: both.
 	only int
@@ -140,7 +141,8 @@ var (
 	repair = func(d *faultio.Disk) error { _, err := Repair(d, RepairOptions{}); return err }
 )
 
-// bootCode is what a vendor may keep between the header and the entries, or in front of the first partition.
+// bootCode is what a vendor may keep between the header and the entries, or in front of the first
+// partition.
 var bootCode = bytes.Repeat([]byte("boot code "), 3000)
 
 func boardDisk(t testing.TB, ss int) *faultio.Disk {
@@ -241,8 +243,9 @@ func smallStart(t testing.TB, d *faultio.Disk, ss int) *faultio.Disk {
 	return start
 }
 
-// lookalike is a larger disk whose last partition was put over the old place of the backup, by a tool that left AlternateLBA as
-// it was. One of its sectors, the last one if moved is 0, has data that looks like a backup header.
+// lookalike is a larger disk whose last partition was put over the old place of the backup, by a
+// tool that left AlternateLBA as it was. One of its sectors, the last one if moved is 0, has data
+// that looks like a backup header.
 func lookalike(moved uint64) func(testing.TB, int) *faultio.Disk {
 	return func(t testing.TB, ss int) *faultio.Disk { return lookalikeAt(t, ss, moved) }
 }
@@ -283,8 +286,8 @@ type faultTally struct {
 	lostUnbootable                     map[string]int
 }
 
-// After a cut at any moment every reader finds the old or the new table. What edk2 rewrites then, cut anywhere as well, changes
-// nothing about that, and touches neither partitions nor boot code.
+// After a cut at any moment every reader finds the old or the new table. What edk2 rewrites then,
+// cut anywhere as well, changes nothing about that, and touches neither partitions nor boot code.
 func TestFaults(t *testing.T) {
 	tally := &faultTally{unbootable: map[string]int{}, lostUnbootable: map[string]int{}}
 	for _, ss := range []int{512, 4096} {
@@ -342,7 +345,8 @@ func testFaults(t *testing.T, c faultCase, ss int, tally *faultTally) {
 		if !judge(t, c, state, before, after, start, end, ss, tally) {
 			return
 		}
-		if headerEpochs[state.Epoch] && state.Kind != faultio.FaultLost { // a bad sector where the header is written
+		if headerEpochs[state.Epoch] && state.Kind != faultio.FaultLost {
+			// a bad sector where the header is written
 			bad := state
 			bad.Disk = primaryLost(t, state.Disk, ss)
 			for _, reader := range oracle.Readers() {
@@ -378,7 +382,8 @@ func judge(t *testing.T, c faultCase, state faultio.State, before, after map[ora
 				continue
 			case state.Kind == faultio.FaultLost:
 				tally.lostUnbootable[reader.String()]++
-				if !strings.Contains(state.String(), "the physical sector at 0 is lost") { // that of the protective MBR
+				if !strings.Contains(state.String(), "the physical sector at 0 is lost") {
+					// that of the protective MBR
 					require.Equal(t, 4096, ss, "%v", state)
 					require.Contains(t, state.String(), "the physical sector at 4096 is lost")
 					require.Equal(t, oracle.ReaderLinux, reader)
@@ -576,7 +581,8 @@ func TestNoRoomForBackup(t *testing.T) {
 		table.Partitions[0].Name = "EFI"
 		d.Record()
 		require.Error(t, table.Write(d))
-		table.Partitions[2].LastLBA = 700 // smaller, but what it holds must not be lost before that is on the disk
+		// smaller, but what it holds must not be lost before that is on the disk
+		table.Partitions[2].LastLBA = 700
 		require.ErrorIs(t, table.Write(d), ErrNoRoom)
 		require.Empty(t, d.Writes())
 	}
@@ -595,7 +601,8 @@ func TestRepairForgetsHeaders(t *testing.T) {
 	require.Equal(t, "precious", string(b))
 }
 
-// Second judges: what sgdisk and sfdisk make of a sample of the same states. Both read a backup in the last sector and at AlternateLBA.
+// Second judges: what sgdisk and sfdisk make of a sample of the same states. Both read a backup in
+// the last sector and at AlternateLBA.
 func TestFaultsForeign(t *testing.T) {
 	sfdisk, sgdisk := testtools.Require(t, "sfdisk"), testtools.Require(t, "sgdisk")
 	rnd, long := testtools.Seed(t)

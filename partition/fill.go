@@ -8,13 +8,15 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Fill says, as data, what a partition is to be filled with. This package does none of it: whoever can makes the bytes and
-// sets [Spec.Content], or [Image.SetContent] once the size of the partition is known. At most one of File, Running, FAT and
-// FileSystem is set; Verity, Encrypt and Minimize say more about it, and a Verity hash tree or signature stands alone.
+// Fill says, as data, what a partition is to be filled with. This package does none of it: whoever
+// can makes the bytes and sets [Spec.Content], or [Image.SetContent] once the size of the partition
+// is known. At most one of File, Running, FAT and FileSystem is set; Verity, Encrypt and Minimize
+// say more about it, and a Verity hash tree or signature stands alone.
 type Fill struct {
 	// File is the path of a file whose bytes are the content.
 	File string `json:"file,omitempty"`
-	// Running asks for a copy of the partition of this type that the machine runs from (CopyBlocks=auto).
+	// Running asks for a copy of the partition of this type that the machine runs from
+	// (CopyBlocks=auto).
 	Running bool `json:"running,omitempty"`
 	// FAT is a FAT file system, as an ESP has.
 	FAT *FATFill `json:"fat,omitempty"`
@@ -24,10 +26,11 @@ type Fill struct {
 	Verity *VerityFill `json:"verity,omitempty"`
 	// Encrypt puts the content into a LUKS2 volume.
 	Encrypt *EncryptFill `json:"encrypt,omitempty"`
-	// Minimize makes the partition as small as its content lets it be, which must then be known before [Plan].
+	// Minimize makes the partition as small as its content lets it be, which must then be known
+	// before [Plan].
 	Minimize Minimize `json:"minimize,omitempty"`
-	// SectorSize is that of the file system, the LUKS2 volume and the hash tree, in bytes; 0: [Layout.FileSystemSectorSize].
-	// It is never less than the sector size of the disk.
+	// SectorSize is that of the file system, the LUKS2 volume and the hash tree, in bytes; 0:
+	// [Layout.FileSystemSectorSize]. It is never less than the sector size of the disk.
 	SectorSize int `json:"sectorSize,omitempty"`
 }
 
@@ -35,32 +38,36 @@ type Fill struct {
 type FATFill struct {
 	Label string `json:"label,omitempty"` // volume label; "": none
 	Files []Copy `json:"files,omitempty"`
-	// Exclude are paths of the host that are not copied; one that ends with a slash keeps the directory itself.
+	// Exclude are paths of the host that are not copied; one that ends with a slash keeps the
+	// directory itself.
 	Exclude []string `json:"exclude,omitempty"`
 	// ExcludeTarget are paths in the file system that nothing is copied to.
 	ExcludeTarget []string `json:"excludeTarget,omitempty"`
 }
 
-// FileSystemFill is a file system to be made of files. Its UUID is [FileSystemID] of the partition, its label the name of
-// the partition.
+// FileSystemFill is a file system to be made of files. Its UUID is [FileSystemID] of the partition,
+// its label the name of the partition.
 type FileSystemFill struct {
 	Format        string   `json:"format"` // "ext4", "btrfs", "erofs", "swap", ...
 	Files         []Copy   `json:"files,omitempty"`
 	Exclude       []string `json:"exclude,omitempty"`       // as in FATFill
 	ExcludeTarget []string `json:"excludeTarget,omitempty"` // as in FATFill
-	Links         []Link   `json:"links,omitempty"`         // symbolic links, made behind all copies
+	// symbolic links, made behind all copies
+	Links []Link `json:"links,omitempty"`
 
 	Subvolumes       []Subvolume `json:"subvolumes,omitempty"` // of btrfs
 	DefaultSubvolume string      `json:"defaultSubvolume,omitempty"`
 	Compression      string      `json:"compression,omitempty"`
 	CompressionLevel string      `json:"compressionLevel,omitempty"`
-	// ValidateFS asks for the extended attributes that systemd-validatefs reads, or for none; nil: as the maker has it.
+	// ValidateFS asks for the extended attributes that systemd-validatefs reads, or for none; nil:
+	// as the maker has it.
 	ValidateFS *bool `json:"validateFS,omitempty"`
 }
 
 // Copy puts a file, or a directory with all that is in it, into a file system.
 type Copy struct {
-	Source   string `json:"source,omitempty"`   // path of a file or directory; "": Target is a directory to be made
+	// path of a file or directory; "": Target is a directory to be made
+	Source   string `json:"source,omitempty"`
 	Target   string `json:"target"`             // where it goes, from the root of the file system
 	FSVerity bool   `json:"fsverity,omitempty"` // files keep fs-verity where the source has it
 }
@@ -83,32 +90,41 @@ type VerityRole string
 
 // The roles.
 const (
-	VerityData      VerityRole = "data"      // it has the data, whose hash tree is in another partition
+	// it has the data, whose hash tree is in another partition
+	VerityData      VerityRole = "data"
 	VerityHash      VerityRole = "hash"      // it has the hash tree
 	VeritySignature VerityRole = "signature" // it has the signature of the root hash
 )
 
-// VerityFill is the part that a partition has in a dm-verity volume. Unless the layout gives IDs, those of data and hash
-// tree are what [VerityIDs] makes of the root hash.
+// VerityFill is the part that a partition has in a dm-verity volume. Unless the layout gives IDs,
+// those of data and hash tree are what [VerityIDs] makes of the root hash.
 type VerityFill struct {
-	Role          VerityRole `json:"role"`
-	MatchKey      string     `json:"matchKey"`                // the same for the partitions of one volume
-	DataBlockSize int        `json:"dataBlockSize,omitempty"` // bytes, of the hash partition; 0: Fill.SectorSize
-	HashBlockSize int        `json:"hashBlockSize,omitempty"` // likewise
+	Role VerityRole `json:"role"`
+	// the same for the partitions of one volume
+	MatchKey string `json:"matchKey"`
+	// bytes, of the hash partition; 0: Fill.SectorSize
+	DataBlockSize int `json:"dataBlockSize,omitempty"`
+	HashBlockSize int `json:"hashBlockSize,omitempty"` // likewise
 }
 
 // EncryptFill is a LUKS2 volume to be made in a partition. Its UUID is [LUKSID] of the partition.
 type EncryptFill struct {
-	Key                string `json:"key"`               // "key-file", "tpm2" or "key-file+tpm2"
-	Label              string `json:"label,omitempty"`   // of the LUKS2 header; "": "luks-" and the name of the partition
-	Name               string `json:"name,omitempty"`    // of the device under /dev/mapper while the partition is made
-	KDF                string `json:"kdf,omitempty"`     // "argon2id", "pbkdf2", "minimal"; "": as the maker has it
-	KeyFile            string `json:"keyFile,omitempty"` // path
-	PCRs               string `json:"pcrs,omitempty"`    // those that a TPM key is bound to, as in "7+11:sha256"
-	Discard            *bool  `json:"discard,omitempty"` // discards are passed through; nil: as the maker has it
-	Inline             bool   `json:"inline,omitempty"`  // authenticated encryption
+	Key string `json:"key"` // "key-file", "tpm2" or "key-file+tpm2"
+	// of the LUKS2 header; "": "luks-" and the name of the partition
+	Label string `json:"label,omitempty"`
+	// of the device under /dev/mapper while the partition is made
+	Name string `json:"name,omitempty"`
+	// "argon2id", "pbkdf2", "minimal"; "": as the maker has it
+	KDF     string `json:"kdf,omitempty"`
+	KeyFile string `json:"keyFile,omitempty"` // path
+	// those that a TPM key is bound to, as in "7+11:sha256"
+	PCRs string `json:"pcrs,omitempty"`
+	// discards are passed through; nil: as the maker has it
+	Discard            *bool  `json:"discard,omitempty"`
+	Inline             bool   `json:"inline,omitempty"` // authenticated encryption
 	IntegrityAlgorithm string `json:"integrityAlgorithm,omitempty"`
-	Crypttab           string `json:"crypttab,omitempty"` // EncryptedVolume=: name, key, options and extra options, with colons between
+	// EncryptedVolume=: name, key, options and extra options, with colons between
+	Crypttab string `json:"crypttab,omitempty"`
 }
 
 // Minimize says how small a partition gets.
@@ -215,8 +231,9 @@ func (f *Fill) format() string {
 	return ""
 }
 
-// What systemd-repart 262 takes for the least size of a file system, in bytes (observed with --json and --dry-run; the two
-// of the ESP are also in repart.d(5), SizeMinBytes=). It knows none of other formats.
+// What systemd-repart 262 takes for the least size of a file system, in bytes (observed with --json
+// and --dry-run; the two of the ESP are also in repart.d(5), SizeMinBytes=). It knows none of other
+// formats.
 const (
 	leastExt4   = 32 << 20
 	leastBtrfs  = 256 << 20
@@ -228,11 +245,12 @@ const (
 	signatureFix = 16 << 10 // what a partition for a root hash signature always has
 )
 
-// LUKSOverhead is what systemd-repart adds to the size of a content that it encrypts, in bytes: room for the LUKS2 header.
+// LUKSOverhead is what systemd-repart adds to the size of a content that it encrypts, in bytes:
+// room for the LUKS2 header.
 const LUKSOverhead = 32 << 20
 
-// least is the size in bytes that systemd-repart takes for the least of a new partition of type t, for what is in it.
-// ss is the sector size of file systems.
+// least is the size in bytes that systemd-repart takes for the least of a new partition of type t,
+// for what is in it. ss is the sector size of file systems.
 func (f *Fill) least(t osmith.GUID, ss int) int64 {
 	if f == nil {
 		return 0
@@ -260,8 +278,8 @@ func (f *Fill) least(t osmith.GUID, ss int) int64 {
 	return n
 }
 
-// growsFromNothing says that systemd-repart has no default for the least size: what is in the partition decides it.
-// So it is for all parts of a dm-verity volume, its data too.
+// growsFromNothing says that systemd-repart has no default for the least size: what is in the
+// partition decides it. So it is for all parts of a dm-verity volume, its data too.
 func (f *Fill) growsFromNothing() bool {
 	if f == nil {
 		return false
@@ -299,9 +317,9 @@ func treeSize(data int64, dataBlock, hashBlock int) int64 {
 	return blocks * int64(hashBlock)
 }
 
-// treeOf is what the hash tree of s needs, when the size of the data decides it: the most that the data partition may have,
-// if the hash partition has no bounds of its own; or the content of the data partition, if the hash partition is to be
-// minimized. 0: it is not decided.
+// treeOf is what the hash tree of s needs, when the size of the data decides it: the most that the
+// data partition may have, if the hash partition has no bounds of its own; or the content of the
+// data partition, if the hash partition is to be minimized. 0: it is not decided.
 func (l *Layout) treeOf(s *Spec) int64 {
 	f := s.Fill
 	if f == nil || f.Verity == nil || f.Verity.Role != VerityHash {

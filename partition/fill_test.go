@@ -10,7 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// A partition of a dm-verity volume has no least size of 10 MiB, as others have that systemd-repart lays out: seen of 262, for the data as for the tree.
+// A partition of a dm-verity volume has no least size of 10 MiB, as others have that systemd-repart
+// lays out: seen of 262, for the data as for the tree.
 func TestVerityHasNoLeastSize(t *testing.T) {
 	content := bytes.NewReader(make([]byte, 1<<20))
 	verity := func(role partition.VerityRole) *partition.Fill {

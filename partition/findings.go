@@ -9,8 +9,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// A Finding is something about a partition table that firmware, kernels or tools take in another way than this package, or
-// that another tool should not have left.
+// A Finding is something about a partition table that firmware, kernels or tools take in another
+// way than this package, or that another tool should not have left.
 type Finding struct {
 	Code string // stable, for programs: "backup-place", "hybrid-mbr"...
 	Text string // for people: what it is and what comes of it
@@ -19,15 +19,17 @@ type Finding struct {
 // String is the text and, in parentheses, the code.
 func (f Finding) String() string { return fmt.Sprintf("%s (%s)", f.Text, f.Code) }
 
-// A BadEntry is an entry in use whose sectors make no partition: it ends before it starts, or lies beyond the disk. [Table.Write]
-// keeps it byte for byte, and no other partition is refused for it. Without it in [Table.BadEntries] the entry is cleared.
+// A BadEntry is an entry in use whose sectors make no partition: it ends before it starts, or lies
+// beyond the disk. [Table.Write] keeps it byte for byte, and no other partition is refused for it.
+// Without it in [Table.BadEntries] the entry is cleared.
 type BadEntry struct {
 	Partition
 	Err error // a [*osmith.FormatError]
 }
 
-// Findings lists what others see otherwise in the table as it was read, in the order of the disk; none for a whole table as sgdisk and sfdisk
-// write it. What edk2 (2022.11, 2026.08), U-Boot (2025.01) and Linux (6.12, 7.2) do was tried on 115 disks.
+// Findings lists what others see otherwise in the table as it was read, in the order of the disk;
+// none for a whole table as sgdisk and sfdisk write it. What edk2 (2022.11, 2026.08), U-Boot
+// (2025.01) and Linux (6.12, 7.2) do was tried on 115 disks.
 //
 //	primary, backup       the table there is damaged, missing, or says something else
 //	backup-place          the backup is not in the last sector
@@ -144,12 +146,15 @@ func (c *findings) partitions(t *Table) {
 
 // mbrClass is what sector 0 says.
 type mbrClass struct {
-	signed     bool // 55 AA
-	protective int  // records of type EE that start at sector 1: those that firmware and kernels take
+	signed bool // 55 AA
+	// records of type EE that start at sector 1: those that firmware and kernels take
+	protective int
 	records    int  // records of type EE
 	wrongStart bool // there are records of type EE, and none starts at sector 1
 	others     int  // records of other types
-	wrongType  bool // the only record starts at sector 1 as a protective one does, but is of type EF, that of an ESP
+	// the only record starts at sector 1 as a protective one does, but is of type EF, that of an
+	// ESP
+	wrongType bool
 }
 
 func classify(b []byte) (m mbrClass) {

@@ -12,7 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/oracle"
 )
 
-// craft changes the table of a disk and makes both copies of it whole again. Entries and headers are those of the disk.
+// craft changes the table of a disk and makes both copies of it whole again. Entries and headers
+// are those of the disk.
 func craft(t testing.TB, d *faultio.Disk, ss int, entries func(array []byte), head func(primary, backup *header)) {
 	t.Helper()
 	table, err := Read(d, ReadOptions{SectorSize: ss})
@@ -64,8 +65,8 @@ func (d device) SectorSize() int { return d.sectorSize }
 
 var everyReader = oracle.Readers()
 
-// Each finding says what others make of the disk, which the oracle confirms: readers that are listed find no partition, or not
-// all of them, and the others do.
+// Each finding says what others make of the disk, which the oracle confirms: readers that are
+// listed find no partition, or not all of them, and the others do.
 func TestFindings(t *testing.T) {
 	edk2 := []oracle.Reader{oracle.ReaderEDK2Stable202211, oracle.ReaderEDK2Stable202608}
 	most := []oracle.Reader{oracle.ReaderEDK2Stable202211, oracle.ReaderEDK2Stable202608, oracle.ReaderUBoot, oracle.ReaderLinux}
@@ -281,7 +282,8 @@ func TestOddPartitionsStay(t *testing.T) {
 	}
 }
 
-// A disk that becomes too small for a partition is refused, where that was inside before and where it was not.
+// A disk that becomes too small for a partition is refused, where that was inside before and where
+// it was not.
 func TestResizeTooSmall(t *testing.T) {
 	for _, outside := range []bool{false, true} {
 		d := usual(t, 512)
@@ -292,7 +294,8 @@ func TestResizeTooSmall(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, table.Check())
 		require.NoError(t, table.Resize(600*512))
-		for _, sectors := range []int64{440, 448, 470} { // the last partition ends in sector 447, and a backup takes 33
+		for _, sectors := range []int64{440, 448, 470} {
+			// the last partition ends in sector 447, and a backup takes 33
 			require.ErrorIs(t, table.Resize(sectors*512), ErrRange, "%d sectors, outside %t", sectors, outside)
 		}
 	}
@@ -324,7 +327,8 @@ func TestNoTableOrDamaged(t *testing.T) {
 	}
 }
 
-// An image that is cut off is read as far as it goes, but what is there of a partition is not overwritten with a backup table.
+// An image that is cut off is read as far as it goes, but what is there of a partition is not
+// overwritten with a backup table.
 func TestTruncated(t *testing.T) {
 	whole := usual(t, 512)
 	d := faultio.NewDisk(440 * 512)
@@ -362,7 +366,8 @@ func (d unreadableAt) ReadAt(b []byte, off int64) (int, error) {
 
 var errUnreadable = errors.New("medium error")
 
-// Where a table may be and cannot be read, none is not the answer: what would be a new disk to someone may have all of their data.
+// Where a table may be and cannot be read, none is not the answer: what would be a new disk to
+// someone may have all of their data.
 func TestUnreadableIsNotEmpty(t *testing.T) {
 	const size = 1 << 20
 	_, err := Read(unreadableAt{size, -1}, ReadOptions{})

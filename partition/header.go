@@ -27,8 +27,8 @@ const (
 	minHeaderSize = 92
 	minEntrySize  = 128
 
-	// maxArray bounds the memory that a header can ask for: 32,768 entries of 128 bytes. Tables in use have 128
-	// entries, some 256.
+	// maxArray bounds the memory that a header can ask for: 32,768 entries of 128 bytes. Tables in
+	// use have 128 entries, some 256.
 	maxArray = 4 << 20
 )
 
@@ -52,8 +52,8 @@ func (h *header) arraySectors(ss int64) uint64 {
 	return (uint64(h.count)*uint64(h.entrySize) + uint64(ss) - 1) / uint64(ss)
 }
 
-// readHeader reads the header at lba of a disk of sectors sectors. AlternateLBA is not held against anything: nobody does. beyond
-// lets LastUsableLBA lie beyond the disk.
+// readHeader reads the header at lba of a disk of sectors sectors. AlternateLBA is not held against
+// anything: nobody does. beyond lets LastUsableLBA lie beyond the disk.
 func readHeader(r io.ReaderAt, lba, sectors uint64, ss int64, which string, beyond bool) (*header, error) {
 	off := int64(lba) * ss
 	fail := func(at int64, field, format string, args ...any) error {
@@ -159,8 +159,8 @@ const (
 
 // Partition is one entry of a table.
 type Partition struct {
-	// Number is the entry number, from 1, as in /dev/sda1. [Read] sets it; 0 stands for the first free entry when the
-	// table is written.
+	// Number is the entry number, from 1, as in /dev/sda1. [Read] sets it; 0 stands for the first
+	// free entry when the table is written.
 	Number int
 	// Type is the partition type, for example [ESP].
 	Type osmith.GUID
@@ -237,8 +237,9 @@ func (p *Partition) checkName() error {
 	return nil
 }
 
-// Protective MBR, UEFI 2.10 section 5.2.3: 440 bytes of boot code, 4 disk signature, 2 unknown, four records of 16
-// bytes, 0x55 0xaa. A record: 0 BootIndicator, 1 StartingCHS, 4 OSType, 5 EndingCHS, 8 StartingLBA, 12 SizeInLBA.
+// Protective MBR, UEFI 2.10 section 5.2.3: 440 bytes of boot code, 4 disk signature, 2 unknown,
+// four records of 16 bytes, 0x55 0xaa. A record: 0 BootIndicator, 1 StartingCHS, 4 OSType, 5
+// EndingCHS, 8 StartingLBA, 12 SizeInLBA.
 const (
 	mbrSize       = 512
 	mbrRecords    = 446
@@ -265,15 +266,16 @@ func protective(sectors uint64) []byte {
 	return r
 }
 
-// isHybrid reports whether an MBR lists partitions of its own, beside a protective record or without one.
+// isHybrid reports whether an MBR lists partitions of its own, beside a protective record or
+// without one.
 func isHybrid(b []byte) bool {
 	m := classify(b)
 	return m.signed && m.others > 0 && !m.wrongType
 }
 
-// updateMBR returns the sector 0 that protects a GPT on a disk of the given number of sectors. Boot code and
-// everything else outside of the records stays. A protective record stays too unless the disk has another size than
-// it says.
+// updateMBR returns the sector 0 that protects a GPT on a disk of the given number of sectors. Boot
+// code and everything else outside of the records stays. A protective record stays too unless the
+// disk has another size than it says.
 func updateMBR(old []byte, sectors uint64, keep bool) []byte {
 	b := append([]byte(nil), old...)
 	if keep {

@@ -15,8 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// Headers with valid checksums that lie. The other table is used; without one it is an error that names the field.
-// Nothing large is allocated.
+// Headers with valid checksums that lie. The other table is used; without one it is an error that
+// names the field. Nothing large is allocated.
 func TestHostileHeaders(t *testing.T) {
 	le := binary.LittleEndian
 	for _, c := range []struct {
@@ -123,8 +123,9 @@ func TestWindow(t *testing.T) {
 	require.NoError(t, w.Sync())
 }
 
-// FuzzRead: no panic, a table or an error; and what was read is written back the same, repaired and drawn. The input is
-// a list of changes to the MBR, the headers and entries of a good disk, with checksums that fit every other time.
+// FuzzRead: no panic, a table or an error; and what was read is written back the same, repaired and
+// drawn. The input is a list of changes to the MBR, the headers and entries of a good disk, with
+// checksums that fit every other time.
 func FuzzRead(f *testing.F) {
 	var images [][]byte
 	for _, ss := range []int{512, 4096} {

@@ -10,18 +10,23 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// PolicyFlags say how a partition may be used. systemd.image-policy(7) has their names; [PolicyFlags.String] writes them.
+// PolicyFlags say how a partition may be used. systemd.image-policy(7) has their names;
+// [PolicyFlags.String] writes them.
 type PolicyFlags uint32
 
-// The ways in which a partition may be used, or not. Several are alternatives; none at all stands for all of them ([PolicyOpen]).
+// The ways in which a partition may be used, or not. Several are alternatives; none at all stands
+// for all of them ([PolicyOpen]).
 const (
-	PolicyVerity                 PolicyFlags = 1 << iota // with dm-verity; a signature of the root hash is not looked at
-	PolicySigned                                         // with dm-verity and a signature of the root hash
-	PolicyEncrypted                                      // with LUKS
-	PolicyEncryptedWithIntegrity                         // with LUKS and integrity, since systemd 260
-	PolicyUnprotected                                    // with nothing
-	PolicyUnused                                         // it may be there, and is not used
-	PolicyAbsent                                         // it may be missing
+	// with dm-verity; a signature of the root hash is not looked at
+	PolicyVerity PolicyFlags = 1 << iota
+	// with dm-verity and a signature of the root hash
+	PolicySigned
+	PolicyEncrypted // with LUKS
+	// with LUKS and integrity, since systemd 260
+	PolicyEncryptedWithIntegrity
+	PolicyUnprotected // with nothing
+	PolicyUnused      // it may be there, and is not used
+	PolicyAbsent      // it may be missing
 )
 
 // What the flags in the table must say. Both or neither of two: anything.
@@ -58,7 +63,8 @@ const (
 	policyGrowFS   = PolicyGrowFSOn | PolicyGrowFSOff
 )
 
-// String is the flags as a policy has them: "verity+signed"; "open" and "ignore" for these combinations, "-" for none.
+// String is the flags as a policy has them: "verity+signed"; "open" and "ignore" for these
+// combinations, "-" for none.
 func (f PolicyFlags) String() string {
 	var names []string
 	rest := f
@@ -97,19 +103,22 @@ func (f PolicyFlags) whole() PolicyFlags {
 	return f
 }
 
-// PolicyDesignators are the partitions that a policy has rules for, in the order in which systemd writes them.
+// PolicyDesignators are the partitions that a policy has rules for, in the order in which systemd
+// writes them.
 func PolicyDesignators() []string { return slices.Clone(policyDesignators) }
 
 var policyDesignators = []string{"root", "usr", "home", "srv", "esp", "xbootldr", "swap", "root-verity", "usr-verity", "root-verity-sig", "usr-verity-sig", "tmp", "var"}
 
-// PolicyRule is what a policy says about the partitions of a designator; "" is the default for those without a rule.
+// PolicyRule is what a policy says about the partitions of a designator; "" is the default for
+// those without a rule.
 type PolicyRule struct {
 	Designator string
 	Flags      PolicyFlags
 }
 
-// ImagePolicy is an image policy of systemd (systemd.image-policy(7) of systemd 262): how the partitions of a disk, or of an image such as an extension, may be used.
-// One without rules uses nothing.
+// ImagePolicy is an image policy of systemd (systemd.image-policy(7) of systemd 262): how the
+// partitions of a disk, or of an image such as an extension, may be used. One without rules uses
+// nothing.
 type ImagePolicy struct {
 	Rules []PolicyRule // in the order of the text; one at most of a designator
 }
@@ -117,8 +126,10 @@ type ImagePolicy struct {
 // maxPolicy bounds a policy's text: each designator stands there once at most.
 const maxPolicy = 4096
 
-// ParseImagePolicy reads a policy: "root=verity+signed:usr=absent", or "*" (everything), "-" or "" (nothing), "~" (there must be nothing). A text that systemd 262 refuses is a
-// [*osmith.FormatError]: a designator or flag that it does not know, a rule without "=", two rules for one designator.
+// ParseImagePolicy reads a policy: "root=verity+signed:usr=absent", or "*" (everything), "-" or ""
+// (nothing), "~" (there must be nothing). A text that systemd 262 refuses is a
+// [*osmith.FormatError]: a designator or flag that it does not know, a rule without "=", two rules
+// for one designator.
 func ParseImagePolicy(text string) (p *ImagePolicy, err error) {
 	defer prefix.Add("partition", &err)
 	fail := func(at int, field string, err error) (*ImagePolicy, error) {
@@ -205,8 +216,9 @@ func (p *ImagePolicy) String() string {
 	return strings.Join(rules, ":")
 }
 
-// Normal is the policy as systemd-analyze image-policy writes it: "*", "-" or "~" where it means the same, else its rules in the order of [PolicyDesignators] without flags that
-// exclude nothing, and the default last, if it is not to ignore.
+// Normal is the policy as systemd-analyze image-policy writes it: "*", "-" or "~" where it means
+// the same, else its rules in the order of [PolicyDesignators] without flags that exclude nothing,
+// and the default last, if it is not to ignore.
 func (p *ImagePolicy) Normal() string {
 	for _, s := range []struct {
 		text string
@@ -244,9 +256,11 @@ func (p *ImagePolicy) fallback() PolicyFlags {
 	return PolicyIgnore
 }
 
-// Effective are the flags that hold for the partitions of a designator, with what is implied: all uses where the rule names none; for a hash tree or signature without a
-// rule what the rule of the file system that it protects needs; then the default. Uses that such a partition cannot have are left out: no flag of use at all means that
-// every partition of the kind is refused. So it is for a designator that does not exist.
+// Effective are the flags that hold for the partitions of a designator, with what is implied: all
+// uses where the rule names none; for a hash tree or signature without a rule what the rule of the
+// file system that it protects needs; then the default. Uses that such a partition cannot have are
+// left out: no flag of use at all means that every partition of the kind is refused. So it is for a
+// designator that does not exist.
 func (p *ImagePolicy) Effective(designator string) PolicyFlags {
 	f, ok := p.rule(designator)
 	if !ok {
@@ -272,7 +286,8 @@ func (p *ImagePolicy) Effective(designator string) PolicyFlags {
 	return f
 }
 
-// derived are the flags of a hash tree or signature by the rule of its file system, where that may be used with such a thing.
+// derived are the flags of a hash tree or signature by the rule of its file system, where that may
+// be used with such a thing.
 func (p *ImagePolicy) derived(designator string) (PolicyFlags, bool) {
 	needs := PolicySigned
 	data, ok := strings.CutSuffix(designator, "-verity-sig")
@@ -292,9 +307,10 @@ type SignatureDemand uint8
 
 // The answers. The zero value is the one that promises nothing.
 const (
-	SignatureNotDemanded SignatureDemand = iota // the partition may be used without a signature of its root hash
-	SignatureDemanded                           // it is used with a signature only
-	SignatureUnused                             // it is not used at all
+	// the partition may be used without a signature of its root hash
+	SignatureNotDemanded SignatureDemand = iota
+	SignatureDemanded                    // it is used with a signature only
+	SignatureUnused                      // it is not used at all
 )
 
 // String is the answer in words.
@@ -308,9 +324,11 @@ func (d SignatureDemand) String() string {
 	return "not demanded"
 }
 
-// Signature answers whether partitions of a designator, "root" or "usr", are used with a signature of their root hash only. A policy that has the flag "signed" beside another use, such as
-// "verity+signed", does not demand one: where the signature is missing or wrong, the other use stands. So does a rule without a flag, and a default that allows more than the rule that was meant.
-// Whose signature counts is not a matter of policies.
+// Signature answers whether partitions of a designator, "root" or "usr", are used with a signature
+// of their root hash only. A policy that has the flag "signed" beside another use, such as
+// "verity+signed", does not demand one: where the signature is missing or wrong, the other use
+// stands. So does a rule without a flag, and a default that allows more than the rule that was
+// meant. Whose signature counts is not a matter of policies.
 func (p *ImagePolicy) Signature(designator string) SignatureDemand {
 	if designator != "root" && designator != "usr" {
 		return SignatureNotDemanded

@@ -15,10 +15,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// UpdateKernel tells Linux which partitions the disk has, disk being its open block device. Each partition that is new,
-// gone or changed is told by itself (ioctl BLKPG, include/uapi/linux/blkpg.h), so that the others may be in use,
-// unlike with BLKRRPART. A partition in use may grow or shrink; one that is in use and is gone or has moved stays as the
-// kernel knows it, and is part of the error, an [*EntryError] with EBUSY. All others are told nevertheless.
+// UpdateKernel tells Linux which partitions the disk has, disk being its open block device. Each
+// partition that is new, gone or changed is told by itself (ioctl BLKPG,
+// include/uapi/linux/blkpg.h), so that the others may be in use, unlike with BLKRRPART. A partition
+// in use may grow or shrink; one that is in use and is gone or has moved stays as the kernel knows
+// it, and is part of the error, an [*EntryError] with EBUSY. All others are told nevertheless.
 func UpdateKernel(disk *os.File, t *Table) (err error) {
 	defer prefix.Add("partition", &err)
 	info, err := disk.Stat()
@@ -99,8 +100,8 @@ func (c *kernelChange) verb() string {
 	return "adding"
 }
 
-// kernelChanges lists the calls that make the kernel know the partitions of t: deletions and what shrinks first, so that
-// there is room for the others.
+// kernelChanges lists the calls that make the kernel know the partitions of t: deletions and what
+// shrinks first, so that there is room for the others.
 func kernelChanges(have []extent, t *Table, numbers []int) []kernelChange {
 	known := map[int]extent{}
 	for _, e := range have {

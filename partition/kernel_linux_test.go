@@ -77,7 +77,8 @@ func TestKernelPartitions(t *testing.T) {
 	require.ErrorContains(t, UpdateKernel(f, &Table{}), "not a block device")
 }
 
-// A real disk, where a loop device can be had: a partition in use stays while others come, grow and go.
+// A real disk, where a loop device can be had: a partition in use stays while others come, grow and
+// go.
 func TestUpdateKernel(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root and a loop device")

@@ -17,48 +17,54 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// Spec is a partition to be laid out. Its size is fixed (Size), that of its Content, or between MinSize and MaxSize: then
-// it takes part in what is free, by Weight. Sizes are bytes.
+// Spec is a partition to be laid out. Its size is fixed (Size), that of its Content, or between
+// MinSize and MaxSize: then it takes part in what is free, by Weight. Sizes are bytes.
 type Spec struct {
 	Type osmith.GUID // what is in it, for example [RootX8664]
 	ID   osmith.GUID // PARTUUID; zero: derived from the Seed of the layout
 	Name string      // at most [MaxName] UTF-16 units; [EmptyName] for a slot without content
-	// DefaultName gives a partition without Name the name of its type, as systemd-repart has it: "root-x86-64", or "linux"
-	// for a type that systemd does not know; then "root-x86-64-2" and so on, where an earlier partition of the layout has it.
+	// DefaultName gives a partition without Name the name of its type, as systemd-repart has it:
+	// "root-x86-64", or "linux" for a type that systemd does not know; then "root-x86-64-2" and so
+	// on, where an earlier partition of the layout has it.
 	DefaultName bool
-	Size        int64 // the size, rounded up to 4096; 0: as large as Content and Reserve, or more (below)
-	Attributes  uint64
-	Content     osmith.Source // what is in it, followed by zeros; nil: zeros
+	// the size, rounded up to 4096; 0: as large as Content and Reserve, or more (below)
+	Size       int64
+	Attributes uint64
+	Content    osmith.Source // what is in it, followed by zeros; nil: zeros
 
-	// MinSize and MaxSize bound the size, which Weight then decides; the first is rounded up to a multiple of 4096, the
-	// second down. With any of the three set, MaxSize 0 is no bound. They exclude Size.
+	// MinSize and MaxSize bound the size, which Weight then decides; the first is rounded up to a
+	// multiple of 4096, the second down. With any of the three set, MaxSize 0 is no bound. They
+	// exclude Size.
 	MinSize, MaxSize int64
-	// Weight is the share of the free space, in relation to all other weights (systemd-repart takes 1000 by default).
-	// 0: only what nobody else can take.
+	// Weight is the share of the free space, in relation to all other weights (systemd-repart takes
+	// 1000 by default). 0: only what nobody else can take.
 	Weight uint32
-	// Reserve is room for growth: bytes to be left behind Content, so that larger contents of later versions fit.
+	// Reserve is room for growth: bytes to be left behind Content, so that larger contents of later
+	// versions fit.
 	Reserve int64
-	// Priority above 0: the partition may be left out when the disk is too small, the highest number first.
+	// Priority above 0: the partition may be left out when the disk is too small, the highest
+	// number first.
 	Priority int32
-	// Padding is left free behind the partition: at least PaddingMin, at most PaddingMax (0: no bound; below 4096: none is
-	// left), decided by PaddingWeight as with sizes.
+	// Padding is left free behind the partition: at least PaddingMin, at most PaddingMax (0: no
+	// bound; below 4096: none is left), decided by PaddingWeight as with sizes.
 	PaddingMin, PaddingMax int64
 	PaddingWeight          uint32
 	// Number is the entry number; 0: the next free one. It decides nothing about the place.
 	Number int
-	// Definition is a name for the partition within the layout, for SupplementFor: of a definition file "10-esp.conf" it is
-	// "10-esp".
+	// Definition is a name for the partition within the layout, for SupplementFor: of a definition
+	// file "10-esp.conf" it is "10-esp".
 	Definition string
-	// SupplementFor is the Definition of another partition, which this one is merged into where that is possible: Weight and
-	// PaddingWeight replace those of the other; of MinSize and PaddingMin the larger and of MaxSize and PaddingMax the smaller
-	// one that is given holds for both; what both are to be filled with goes into the one ([Image.Fill]). It is a partition of
+	// SupplementFor is the Definition of another partition, which this one is merged into where
+	// that is possible: Weight and PaddingWeight replace those of the other; of MinSize and
+	// PaddingMin the larger and of MaxSize and PaddingMax the smaller one that is given holds for
+	// both; what both are to be filled with goes into the one ([Image.Fill]). It is a partition of
 	// its own where the disk has it already, and where the one for both has no room.
 	SupplementFor string
-	// Merged are the bounds of the one partition for both, instead of those that SupplementFor tells of; [ReadRepart] has them
-	// as systemd-repart does.
+	// Merged are the bounds of the one partition for both, instead of those that SupplementFor
+	// tells of; [ReadRepart] has them as systemd-repart does.
 	Merged *Bounds
-	// Fill tells what the partition is to be filled with, and where Content comes from. [Plan] does not follow it: whoever
-	// has the files sets Content.
+	// Fill tells what the partition is to be filled with, and where Content comes from. [Plan] does
+	// not follow it: whoever has the files sets Content.
 	Fill *Fill
 }
 
@@ -70,29 +76,35 @@ type Bounds struct {
 	PaddingMax int64 `json:"paddingMax,omitempty"`
 }
 
-// Layout is a disk to be made, or what a disk is to have ([PlanOnto]). As JSON it has the schema "osmith.layout/1".
+// Layout is a disk to be made, or what a disk is to have ([PlanOnto]). As JSON it has the schema
+// "osmith.layout/1".
 type Layout struct {
-	DiskID     osmith.GUID // zero: derived from Seed
-	Seed       osmith.GUID // what IDs that are not given are derived from; zero: all IDs must be given
-	SectorSize int         // 512 (also 0) or 4096
-	Size       int64       // bytes of the disk; 0: as small as possible, rounded up to Align
-	Align      int64       // every partition starts at a multiple of it; 0: 1 MiB
-	Start      int64       // no partition starts before it; 0: behind the table
+	DiskID osmith.GUID // zero: derived from Seed
+	// what IDs that are not given are derived from; zero: all IDs must be given
+	Seed       osmith.GUID
+	SectorSize int   // 512 (also 0) or 4096
+	Size       int64 // bytes of the disk; 0: as small as possible, rounded up to Align
+	Align      int64 // every partition starts at a multiple of it; 0: 1 MiB
+	Start      int64 // no partition starts before it; 0: behind the table
 	Partitions []Spec
 
-	// Repart takes all rules of systemd-repart about sizes, as [ReadRepart] sets it: without MinSize a partition has at
-	// least 10 MiB, unless what is in it decides its size (erofs, squashfs, hash trees); the file systems and LUKS2 volumes
-	// of Fill have a least size; and MaxSize gives way to what a new partition needs for these and for Content. Start
-	// counts on a new disk of more than 4 MiB only, and a disk without Size is not rounded up to Align.
+	// Repart takes all rules of systemd-repart about sizes, as [ReadRepart] sets it: without
+	// MinSize a partition has at least 10 MiB, unless what is in it decides its size (erofs,
+	// squashfs, hash trees); the file systems and LUKS2 volumes of Fill have a least size; and
+	// MaxSize gives way to what a new partition needs for these and for Content. Start counts on a
+	// new disk of more than 4 MiB only, and a disk without Size is not rounded up to Align.
 	Repart bool
-	// FileSystemSectorSize is the sector size of file systems, LUKS2 volumes and hash trees, in bytes; 0: that of the disk.
-	// systemd-repart takes 4096 for an image file unless it is called with --sector-size.
+	// FileSystemSectorSize is the sector size of file systems, LUKS2 volumes and hash trees, in
+	// bytes; 0: that of the disk. systemd-repart takes 4096 for an image file unless it is called
+	// with --sector-size.
 	FileSystemSectorSize int
-	// LayoutOnly is for a disk that somebody else fills: a partition with a Fill needs no Content. It is not in a layout file.
+	// LayoutOnly is for a disk that somebody else fills: a partition with a Fill needs no Content.
+	// It is not in a layout file.
 	LayoutOnly bool
 }
 
-// grain is what partition sizes are rounded to: the block size of file systems and of dm-verity, as in systemd-repart.
+// grain is what partition sizes are rounded to: the block size of file systems and of dm-verity, as
+// in systemd-repart.
 const grain = 4096
 
 func (l *Layout) sectorSize() (int64, error) {
@@ -141,7 +153,8 @@ func (l *Layout) identified() *Layout {
 	return &out
 }
 
-// name gives every partition its name. existing is the name that one has on the disk already, "" for none.
+// name gives every partition its name. existing is the name that one has on the disk already, ""
+// for none.
 func (l *Layout) name(existing func(i int) string) {
 	taken := map[string]bool{}
 	for i := range l.Partitions {
@@ -175,7 +188,8 @@ const (
 	largest   = 1 << 60 // bytes of a disk or a part of it: sums of a few do not overflow
 )
 
-// bounds is what a partition may have. One that exists is not filled any more: nothing of its content counts.
+// bounds is what a partition may have. One that exists is not filled any more: nothing of its
+// content counts.
 func (l *Layout) bounds(s *Spec, exists bool) (bounds, error) {
 	none := bounds{}
 	if err := l.filled(s, exists); err != nil {
@@ -339,8 +353,8 @@ type specJSON struct {
 	Merged        *Bounds      `json:"merged,omitempty"`
 }
 
-// MarshalJSON is the layout as a file: everything but the contents themselves. Types are names where they have one
-// ([TypeName]), flags are those of [AttributeNames] or "bit-N".
+// MarshalJSON is the layout as a file: everything but the contents themselves. Types are names
+// where they have one ([TypeName]), flags are those of [AttributeNames] or "bit-N".
 func (l Layout) MarshalJSON() ([]byte, error) {
 	out := layoutJSON{Schema: LayoutSchema, DiskID: optional(l.DiskID), Seed: optional(l.Seed), SectorSize: l.SectorSize,
 		Size: l.Size, Align: l.Align, Start: l.Start, Repart: l.Repart, FSSector: l.FileSystemSectorSize, Partitions: []specJSON{}}
@@ -362,8 +376,8 @@ func optional(id osmith.GUID) *osmith.GUID {
 	return &id
 }
 
-// ReadLayout reads a layout file, an object with the schema [LayoutSchema]. A field that it does not know is an error, so
-// that no wish is passed over.
+// ReadLayout reads a layout file, an object with the schema [LayoutSchema]. A field that it does
+// not know is an error, so that no wish is passed over.
 func ReadLayout(r io.Reader) (l Layout, err error) {
 	defer prefix.Add("partition", &err)
 	b, err := io.ReadAll(io.LimitReader(r, maxLayout+1))

@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// Whatever the layout, a plan onto a disk keeps what is there: nothing gets smaller, moves, or changes but by growing.
+// Whatever the layout, a plan onto a disk keeps what is there: nothing gets smaller, moves, or
+// changes but by growing.
 func TestPlanOntoKeeps(t *testing.T) {
 	runs, r := grid(t, 600)
 	fits := 0
@@ -140,7 +141,8 @@ type writeOnly struct{ d *faultio.Disk }
 
 func (w writeOnly) WriteAt(p []byte, off int64) (int, error) { return w.d.WriteAt(p, off) }
 
-// A plan is for the table that it was made for; and until it is written in full the old partitions are there.
+// A plan is for the table that it was made for; and until it is written in full the old partitions
+// are there.
 func TestWriteOnto(t *testing.T) {
 	im, d := image(t, abLayout())
 	old := show(im.Table)

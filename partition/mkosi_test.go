@@ -61,8 +61,9 @@ func placesOf(t *Table, withID func(i int) bool) string {
 	return out.String()
 }
 
-// The image that mkosi 27.1 built with systemd-repart 262, and its disk after the first boot, when systemd-repart added the
-// other slot and the root file system: both sets of definitions are read, and give the same tables.
+// The image that mkosi 27.1 built with systemd-repart 262, and its disk after the first boot, when
+// systemd-repart added the other slot and the root file system: both sets of definitions are read,
+// and give the same tables.
 func TestMkosiImage(t *testing.T) {
 	specifiers := map[byte]string{'M': "vendoros", 'A': "1"}
 	r, err := ReadRepart(os.DirFS(filepath.Join("testdata", "mkosi", "build")), RepartOptions{Specifiers: specifiers})

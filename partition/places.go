@@ -8,20 +8,23 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// This file finds room for the entries of the primary table. A kernel reads no other table, so that its entries cannot be
-// written over: new ones go to a second place, and the header, which is one sector, switches to them.
+// This file finds room for the entries of the primary table. A kernel reads no other table, so that
+// its entries cannot be written over: new ones go to a second place, and the header, which is one
+// sector, switches to them.
 
 const (
-	// firmwareArray is where edk2 puts the entries of a primary table that it restores from the backup, whatever is there
-	// (MdeModulePkg/Universal/Disk/PartitionDxe/Gpt.c), and where those of a new table are.
+	// firmwareArray is where edk2 puts the entries of a primary table that it restores from the
+	// backup, whatever is there (MdeModulePkg/Universal/Disk/PartitionDxe/Gpt.c), and where those
+	// of a new table are.
 	firmwareArray = 2
 
 	// arrayRoom is how much of the start of a disk is searched for room, in bytes.
 	arrayRoom = 1 << 20
 )
 
-// places lists the sectors before limit at which n sectors of entries may begin, best first. All but the last lie in physical
-// sectors of their own, apart from that of the header (LBA 0 to 7) and from what edk2 may write over.
+// places lists the sectors before limit at which n sectors of entries may begin, best first. All
+// but the last lie in physical sectors of their own, apart from that of the header (LBA 0 to 7) and
+// from what edk2 may write over.
 func places(n uint64, ss int64, limit uint64) []uint64 {
 	unit := physicalSector / uint64(ss)
 	up := func(n uint64) uint64 { return (n + unit - 1) / unit * unit }
@@ -36,8 +39,9 @@ func places(n uint64, ss int64, limit uint64) []uint64 {
 	return out
 }
 
-// findFree notes the places in which entries may be written: those that hold zeros, or entries that are out of use. Anything else
-// may be a boot loader that a vendor put in front of the first partition.
+// findFree notes the places in which entries may be written: those that hold zeros, or entries that
+// are out of use. Anything else may be a boot loader that a vendor put in front of the first
+// partition.
 func (r *reading) findFree(disk io.ReaderAt, h *header, ss int64) {
 	n := h.arraySectors(ss)
 	b := make([]byte, int64(n)*ss)
@@ -67,8 +71,9 @@ func plausible(p Partition, sectors uint64) bool {
 	return !p.Type.IsZero() && !p.ID.IsZero() && p.onDisk(sectors)
 }
 
-// secondArray is where the entries go that are to replace those in force, and the first sector behind all that has to stay
-// free for entries. limit is the first sector of a partition, old or new. ok is false if there is no room.
+// secondArray is where the entries go that are to replace those in force, and the first sector
+// behind all that has to stay free for entries. limit is the first sector of a partition, old or
+// new. ok is false if there is no room.
 func (r *reading) secondArray(n, limit uint64) (at, end uint64, ok bool) {
 	now := r.primary.entriesLBA
 	apart := func(at uint64) bool { return at+n <= now || now+n <= at }
@@ -88,8 +93,9 @@ func (r *reading) secondArray(n, limit uint64) (at, end uint64, ok bool) {
 	return 0, 0, false
 }
 
-// primaryArray says where the primary entries of a table go of which only the backup is left. A table that sgdisk -j moved has
-// boot code in the usual place, and only its first usable sector tells where the entries were.
+// primaryArray says where the primary entries of a table go of which only the backup is left. A
+// table that sgdisk -j moved has boot code in the usual place, and only its first usable sector
+// tells where the entries were.
 func (r *reading) primaryArray(n, firstUsable uint64) uint64 {
 	if r.arrayLBA != 0 && r.arrayLBA+n <= firstUsable {
 		return r.arrayLBA

@@ -26,11 +26,12 @@ type Image struct {
 	operations []Operation
 }
 
-// Plan lays out a new disk: the partitions in the order given, each at the first aligned sector behind the one before,
-// and what is free shared out by weight as systemd-repart does it. Nothing is read or written, and the same layout gives
-// the same disk. Its table has 128 entries, or more where the layout needs them. A layout with neither DiskID nor Seed is
-// refused. What does not fit is a [*SpaceError] that names the first partition which does not; everything that
-// [Table.Check] finds is refused.
+// Plan lays out a new disk: the partitions in the order given, each at the first aligned sector
+// behind the one before, and what is free shared out by weight as systemd-repart does it. Nothing
+// is read or written, and the same layout gives the same disk. Its table has 128 entries, or more
+// where the layout needs them. A layout with neither DiskID nor Seed is refused. What does not fit
+// is a [*SpaceError] that names the first partition which does not; everything that [Table.Check]
+// finds is refused.
 func Plan(l Layout) (im *Image, err error) {
 	defer prefix.Add("partition", &err)
 	ss, err := l.sectorSize()
@@ -105,7 +106,8 @@ func Plan(l Layout) (im *Image, err error) {
 	return im, nil
 }
 
-// compactDisk is the largest disk, in bytes, on which systemd-repart lets the first partition begin right behind the table.
+// compactDisk is the largest disk, in bytes, on which systemd-repart lets the first partition begin
+// right behind the table.
 const compactDisk = 4 << 20
 
 // entries is how many entries the table of a new disk needs; 0: the usual number.
@@ -120,8 +122,8 @@ func (l *Layout) entries() int {
 	return (n + defaultCount - 1) / defaultCount * defaultCount
 }
 
-// usable says where partitions may begin on a disk with a new table, and how many bytes at its end are not for them. size 0:
-// the disk is as large as it needs to be.
+// usable says where partitions may begin on a disk with a new table, and how many bytes at its end
+// are not for them. size 0: the disk is as large as it needs to be.
 func (t *Table) usable(size int64) (start, tail int64, err error) {
 	probe := *t
 	if probe.Size = size; size == 0 {
@@ -135,15 +137,16 @@ func (t *Table) usable(size int64) (start, tail int64, err error) {
 	return int64(p.firstUsable) * ss, int64(probe.sectors()-1-p.lastUsable) * ss, nil
 }
 
-// PlanOnto plans what a disk needs in order to have the layout: partitions that are missing are made in
-// free space, partitions that are there get no smaller, keep their place, ID, name, attributes and content, and grow into
-// the free space behind them as far as the layout lets them. One that has no name gets that of the layout. Others are left
-// alone. A partition of the layout is the one with
-// its type and the ID that the layout gives, else with its type and number, else the first of its type that no other takes
-// (in table order), as in systemd-repart; a type that says partial or pending ([PartialType], [PendingType]) counts as the
-// type itself.
+// PlanOnto plans what a disk needs in order to have the layout: partitions that are missing are
+// made in free space, partitions that are there get no smaller, keep their place, ID, name,
+// attributes and content, and grow into the free space behind them as far as the layout lets them.
+// One that has no name gets that of the layout. Others are left alone. A partition of the layout is
+// the one with its type and the ID that the layout gives, else with its type and number, else the
+// first of its type that no other takes (in table order), as in systemd-repart; a type that says
+// partial or pending ([PartialType], [PendingType]) counts as the type itself.
 //
-// The table is not changed. Size and DiskID of the layout are not used, its SectorSize must be 0 or that of the table.
+// The table is not changed. Size and DiskID of the layout are not used, its SectorSize must be 0 or
+// that of the table.
 func PlanOnto(t *Table, l Layout) (im *Image, err error) {
 	defer prefix.Add("partition", &err)
 	if err := t.Check(); err != nil {
@@ -211,8 +214,9 @@ func PlanOnto(t *Table, l Layout) (im *Image, err error) {
 	return im, nil
 }
 
-// unusedID is the derived ID of a new partition. When partitions were left out earlier, the one with its number may be on
-// the disk: then the next number that is free is taken, where systemd-repart takes a random ID.
+// unusedID is the derived ID of a new partition. When partitions were left out earlier, the one
+// with its number may be on the disk: then the next number that is free is taken, where
+// systemd-repart takes a random ID.
 func (t *Table) unusedID(seed osmith.GUID, spec *Spec) osmith.GUID {
 	id := spec.ID
 	for n := len(t.Partitions); t.Find(id) >= 0 && !seed.IsZero(); n++ {
@@ -221,8 +225,9 @@ func (t *Table) unusedID(seed osmith.GUID, spec *Spec) osmith.GUID {
 	return id
 }
 
-// numbers gives out entry numbers that neither the layout nor the table has: the first behind all partitions of the same type, so
-// that these stay in the order in which a layout is matched, or else the first of all (systemd-repart(8), step 4).
+// numbers gives out entry numbers that neither the layout nor the table has: the first behind all
+// partitions of the same type, so that these stay in the order in which a layout is matched, or
+// else the first of all (systemd-repart(8), step 4).
 func numbers(l *Layout, t *Table, count int) func(osmith.GUID) int {
 	taken := map[int]bool{}
 	last := map[osmith.GUID]int{} // by type
@@ -346,7 +351,8 @@ func (al *allocator) existing(t *Table, l *Layout, match []int) error {
 		pos, last = max(pos, s.off+s.old), s
 	}
 	gap(last, end)
-	// Of areas with the same room, systemd-repart takes the one behind the partition with the lowest number.
+	// Of areas with the same room, systemd-repart takes the one behind the partition with the
+	// lowest number.
 	number := func(a *area) int {
 		if a.after == nil {
 			return math.MaxInt
@@ -415,12 +421,14 @@ func (im *Image) create(l *Layout, al *allocator, next func(osmith.GUID) int, id
 	}
 }
 
-// Fill is what partition i (index in Table.Partitions) is to be filled with; nil: with nothing, or it is on the disk already.
-// It is that of the layout, with the files of a supplement that was merged into the partition.
+// Fill is what partition i (index in Table.Partitions) is to be filled with; nil: with nothing, or
+// it is on the disk already. It is that of the layout, with the files of a supplement that was
+// merged into the partition.
 func (im *Image) Fill(i int) *Fill { return im.fills[i] }
 
-// SetContent replaces the content of partition i (index in Table.Partitions), for content that depends on the plan: a
-// file system that is as large as its partition. Only a partition that the plan makes can be filled.
+// SetContent replaces the content of partition i (index in Table.Partitions), for content that
+// depends on the plan: a file system that is as large as its partition. Only a partition that the
+// plan makes can be filled.
 func (im *Image) SetContent(i int, content osmith.Source) (err error) {
 	defer prefix.Add("partition", &err)
 	_, size := im.Table.Extent(i)
@@ -440,7 +448,8 @@ func (im *Image) SetContent(i int, content osmith.Source) (err error) {
 	return nil
 }
 
-// Content is what goes into partition i (index in Table.Partitions); nil for zeros and for a partition that stays.
+// Content is what goes into partition i (index in Table.Partitions); nil for zeros and for a
+// partition that stays.
 func (im *Image) Content(i int) osmith.Source { return im.contents[i] }
 
 // OperationKind is what is done to a partition.
@@ -466,8 +475,10 @@ type Operation struct {
 	OldSize int64         `json:"oldSize,omitempty"` // before it grows
 	Content int64         `json:"content,omitempty"` // bytes written into it, zeros not counted
 	Known   bool          `json:"known"`             // the layout names it
-	Named   bool          `json:"named,omitempty"`   // it is there without a name, and gets this one
-	Fill    *Fill         `json:"fill,omitempty"`    // what it is to be filled with, where it is made without Content
+	// it is there without a name, and gets this one
+	Named bool `json:"named,omitempty"`
+	// what it is to be filled with, where it is made without Content
+	Fill *Fill `json:"fill,omitempty"`
 }
 
 // Operations is a plan as a list, in the order of the disk; what is skipped comes last.
@@ -525,7 +536,8 @@ func boolInt(b bool) int {
 
 var marks = map[OperationKind]string{OperationKeep: " ", OperationGrow: "~", OperationCreate: "+", OperationSkip: "!"}
 
-// String is one line for each partition, like a diff: "+" is made, "~" grows, "!" is left out, " " stays.
+// String is one line for each partition, like a diff: "+" is made, "~" grows, "!" is left out, " "
+// stays.
 func (ops Operations) String() string {
 	nameWidth, kindWidth := 4, 4
 	for _, o := range ops {

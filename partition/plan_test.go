@@ -102,7 +102,8 @@ func TestPlanMaximumGivesWay(t *testing.T) {
 	require.ErrorContains(t, err, `"home": maximum size 1 is less than the minimum 4096`)
 }
 
-// New partitions have numbers behind those of their type, so that a layout is matched in the same way the next time.
+// New partitions have numbers behind those of their type, so that a layout is matched in the same
+// way the next time.
 func TestPlanNumbers(t *testing.T) {
 	base := func(number int) *Table {
 		return &Table{DiskID: diskID, SectorSize: 512, Size: 64 << 20, Partitions: []Partition{

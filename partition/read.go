@@ -19,15 +19,18 @@ type ReadOptions struct {
 	SectorSize int
 }
 
-// Read reads the table of a disk, the primary if it is good, else the backup (UsedBackup, PrimaryErr). A disk that shows no
-// trace of a GPT is an error that matches [ErrNoTable], one whose tables are all damaged [ErrDamaged], and one that cannot be read where a table may be neither.
+// Read reads the table of a disk, the primary if it is good, else the backup (UsedBackup,
+// PrimaryErr). A disk that shows no trace of a GPT is an error that matches [ErrNoTable], one whose
+// tables are all damaged [ErrDamaged], and one that cannot be read where a table may be neither.
 //
-// The backup is looked for where the primary header says, damaged or not, and in the last sector of the disk; then
-// where the disk ended before it grew: where the protective MBR says, behind the last partition of primary entries that
-// are left, in the last MiB, and at the end of every MiB up to 2 GiB and of every GiB up to 256 GiB. The first one
-// that is whole is taken. This search needs a protective MBR or the signature of a primary header.
+// The backup is looked for where the primary header says, damaged or not, and in the last sector of
+// the disk; then where the disk ended before it grew: where the protective MBR says, behind the
+// last partition of primary entries that are left, in the last MiB, and at the end of every MiB up
+// to 2 GiB and of every GiB up to 256 GiB. The first one that is whole is taken. This search needs
+// a protective MBR or the signature of a primary header.
 //
-// Read is more lenient than firmware and kernels are: [Table.Findings] says where they see something else.
+// Read is more lenient than firmware and kernels are: [Table.Findings] says where they see
+// something else.
 func Read(disk osmith.Source, o ReadOptions) (t *Table, err error) {
 	defer prefix.Add("partition", &err)
 	return read(disk, o.SectorSize)
@@ -87,8 +90,9 @@ func read(r osmith.Source, sectorSize int) (*Table, error) {
 	return nil, fmt.Errorf("%w: %w", ErrDamaged, errors.Join(reasons...))
 }
 
-// traces reports whether something says that the disk has, or had, a GPT: a header's signature where one belongs, or a protective
-// record in sector 0. The error is that of a place that cannot be read, where nothing says so elsewhere.
+// traces reports whether something says that the disk has, or had, a GPT: a header's signature
+// where one belongs, or a protective record in sector 0. The error is that of a place that cannot
+// be read, where nothing says so elsewhere.
 func traces(r io.ReaderAt, size int64) (found bool, err error) {
 	b := make([]byte, mbrSize)
 	var unread []error
@@ -118,20 +122,23 @@ type source int
 const (
 	fromPrimary source = iota
 	fromBackup
-	fromLenient // a primary whose LastUsableLBA is beyond the disk, which kernels refuse and sgdisk reads
+	// a primary whose LastUsableLBA is beyond the disk, which kernels refuse and sgdisk reads
+	fromLenient
 )
 
 // reading is what is known of a disk: what [Read] found, or [Table.Write] made.
 type reading struct {
-	sectors         uint64  // of the disk
-	primary, backup *header // nil: not good; a backup that says something else than the primary is not good either
+	sectors uint64 // of the disk
+	// nil: not good; a backup that says something else than the primary is not good either
+	primary, backup *header
 	array           []byte  // the entries in force, in whole sectors
 	mbr             []byte  // sector 0; nil: it cannot be read
 	stale           *header // a table in the last sector that is not this one's backup
-	arrayLBA        uint64  // without a primary header: where the primary entries were found all the same; 0: nowhere
-	firstLBA        uint64  // of all partitions in force
-	lastLBA         uint64
-	free            []uint64 // where entries of the primary table may be written
+	// without a primary header: where the primary entries were found all the same; 0: nowhere
+	arrayLBA uint64
+	firstLBA uint64 // of all partitions in force
+	lastLBA  uint64
+	free     []uint64 // where entries of the primary table may be written
 }
 
 // same reports whether two readings are of one state of a disk.
@@ -231,7 +238,8 @@ func agree(p, b *header) error {
 	return nil
 }
 
-// findArray looks for the primary entries of a table whose primary header is damaged: they are the same as the backup's.
+// findArray looks for the primary entries of a table whose primary header is damaged: they are the
+// same as the backup's.
 func findArray(r io.ReaderAt, h *header, sectors uint64, ss int64) uint64 {
 	n := h.arraySectors(ss)
 	places := []uint64{2}
@@ -244,7 +252,8 @@ func findArray(r io.ReaderAt, h *header, sectors uint64, ss int64) uint64 {
 			places = append(places, lba)
 		}
 	}
-	array := make([]byte, int64(h.count)*int64(h.entrySize)) // as large as the backup's, which was read
+	// as large as the backup's, which was read
+	array := make([]byte, int64(h.count)*int64(h.entrySize))
 	for _, lba := range places {
 		if sparse.ReadFull(r, array, int64(lba)*ss) == nil && crc32.ChecksumIEEE(array) == h.entriesCRC {
 			return lba
@@ -280,8 +289,8 @@ const (
 	gibScan  = 256 << 30 // the end of every GiB of so many bytes
 )
 
-// findBackup reads the backup table of a disk whose primary is no good. If there is none, the error is the one of the
-// last sector, where it belongs.
+// findBackup reads the backup table of a disk whose primary is no good. If there is none, the error
+// is the one of the last sector, where it belongs.
 func findBackup(r io.ReaderAt, sectors uint64, ss int64) (*header, []byte, error) {
 	h, array, err := readBoth(r, sectors-1, sectors, ss, "backup", false)
 	own := hintedBackup(r, ss)
@@ -322,8 +331,9 @@ func hintedBackup(r io.ReaderAt, ss int64) uint64 {
 	return binary.LittleEndian.Uint64(b[32:])
 }
 
-// oldEnds calls try for the sectors that may have been the last one before the disk grew, until it returns true. Only a
-// disk that says it has, or had, a GPT is searched: elsewhere a header is part of somebody's data.
+// oldEnds calls try for the sectors that may have been the last one before the disk grew, until it
+// returns true. Only a disk that says it has, or had, a GPT is searched: elsewhere a header is part
+// of somebody's data.
 func oldEnds(r io.ReaderAt, sectors uint64, ss int64, try func(lba uint64) bool) bool {
 	le := binary.LittleEndian
 	b := make([]byte, len(signature))
@@ -362,7 +372,8 @@ func oldEnds(r io.ReaderAt, sectors uint64, ss int64, try func(lba uint64) bool)
 		}
 		return false
 	}
-	// Images end right behind their last partition: with a whole alignment unit, or with entries and header.
+	// Images end right behind their last partition: with a whole alignment unit, or with entries
+	// and header.
 	n := uint64(tailScan / ss)
 	array := make([]byte, defaultCount*defaultEntry)
 	if sparse.ReadFull(r, array, 2*ss) == nil {

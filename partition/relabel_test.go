@@ -10,8 +10,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// A slot goes from _empty over partial and pending to its version, one table write each. After a cut in any of them
-// the slot is in the state before or after, never between; and no other entry changes.
+// A slot goes from _empty over partial and pending to its version, one table write each. After a
+// cut in any of them the slot is in the state before or after, never between; and no other entry
+// changes.
 func TestCutRelabel(t *testing.T) {
 	data, tree, err := VerityIDs([]byte("another hash of 32 bytes, say v2"))
 	require.NoError(t, err)

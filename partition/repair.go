@@ -16,20 +16,24 @@ type RepairOptions struct {
 	SectorSize int
 	// KeepHybridMBR allows the repair of a GPT beside a hybrid MBR, which stays as it is.
 	KeepHybridMBR bool
-	// Seed gives new IDs to partitions that have none, or that of another one, in which case the first in entry order keeps it. Zero:
-	// they keep what they have. What finds a partition by its PARTUUID finds it by the new one only.
+	// Seed gives new IDs to partitions that have none, or that of another one, in which case the
+	// first in entry order keeps it. Zero: they keep what they have. What finds a partition by its
+	// PARTUUID finds it by the new one only.
 	Seed osmith.GUID
 }
 
 // Repaired says what [Repair] put right.
 type Repaired struct {
-	// Primary and Backup are why the primary or the backup table was written anew; nil for one that was good.
+	// Primary and Backup are why the primary or the backup table was written anew; nil for one that
+	// was good.
 	Primary, Backup error
-	// MovedFrom and MovedTo are the sectors of the backup header before and after, if it was not at the end.
+	// MovedFrom and MovedTo are the sectors of the backup header before and after, if it was not at
+	// the end.
 	MovedFrom, MovedTo uint64
 	// MBR says that the protective MBR was missing or had another size.
 	MBR bool
-	// Usable says that FirstUsableLBA or LastUsableLBA left out sectors of a partition, or named sectors beyond the disk.
+	// Usable says that FirstUsableLBA or LastUsableLBA left out sectors of a partition, or named
+	// sectors beyond the disk.
 	Usable bool
 	// IDs are the numbers of the partitions that got new IDs.
 	IDs []int
@@ -68,14 +72,15 @@ func (r *Repaired) String() string {
 }
 
 // Repair makes the table of a disk whole: a primary or backup that cannot be read, or disagrees, is
-// written anew from the other one; the backup of a disk that grew is moved to its end; the protective MBR is put right; the usable
-// sectors are made to include all partitions; and with a Seed, no two partitions keep one ID.
-// Partitions stay where they are, and so does everything that [Table.Write] keeps. Partitions that overlap are an error that matches
-// [ErrOverlap]: one of them has to go, and which one is for a person to say. If there is nothing to repair, nothing
-// is written. The writes come in the order of [Table.Write].
+// written anew from the other one; the backup of a disk that grew is moved to its end; the
+// protective MBR is put right; the usable sectors are made to include all partitions; and with a
+// Seed, no two partitions keep one ID. Partitions stay where they are, and so does everything that
+// [Table.Write] keeps. Partitions that overlap are an error that matches [ErrOverlap]: one of them
+// has to go, and which one is for a person to say. If there is nothing to repair, nothing is
+// written. The writes come in the order of [Table.Write].
 //
-// A table that was moved leaves its old backup header behind, which could be taken for a table later. It is made zero in
-// the end, unless it lies in a partition.
+// A table that was moved leaves its old backup header behind, which could be taken for a table
+// later. It is made zero in the end, unless it lies in a partition.
 func Repair(disk osmith.Disk, o RepairOptions) (done *Repaired, err error) {
 	defer prefix.Add("partition", &err)
 	t, err := read(disk, o.SectorSize)
@@ -122,8 +127,8 @@ func Repair(disk osmith.Disk, o RepairOptions) (done *Repaired, err error) {
 	return done, nil
 }
 
-// fitUsable widens the range of usable sectors where partitions lie outside of it, and ends it on the disk. edk2 offers only partitions
-// inside.
+// fitUsable widens the range of usable sectors where partitions lie outside of it, and ends it on
+// the disk. edk2 offers only partitions inside.
 func (t *Table) fitUsable(done *Repaired) error {
 	p, b, err := t.geometry()
 	if err != nil {

@@ -23,7 +23,8 @@ func grown(d *faultio.Disk, size int64) *faultio.Disk {
 
 func last(d *faultio.Disk) uint64 { return uint64(d.Size()/512) - 1 }
 
-// Whatever Repair finds, the table is whole in the end, and readable, with the same partitions, after a cut anywhere.
+// Whatever Repair finds, the table is whole in the end, and readable, with the same partitions,
+// after a cut anywhere.
 func TestCutRepair(t *testing.T) {
 	_, small := image(t, abLayout())
 	old := last(small)
@@ -142,7 +143,8 @@ func TestFindBackup(t *testing.T) {
 	for i := range l.Partitions {
 		l.Partitions[i].Size, l.Partitions[i].Content = 1<<20, nil
 	}
-	gpt := func(d *faultio.Disk) { // a protective record that covers everything says where nothing ended
+	// a protective record that covers everything says where nothing ended
+	gpt := func(d *faultio.Disk) {
 		d.WriteAt([]byte{0xff, 0xff, 0xff, 0xff}, 446+12)
 	}
 	for _, c := range []struct {
@@ -172,7 +174,8 @@ func TestFindBackup(t *testing.T) {
 			require.Error(t, table.PrimaryErr)
 			require.Equal(t, uint64(c.old/512-1), table.read.backup.myLBA)
 			require.Len(t, table.Partitions, 6)
-			wipe(d, 0, 512) // without a trace of a GPT, a header inside of the disk is somebody's data
+			// without a trace of a GPT, a header inside of the disk is somebody's data
+			wipe(d, 0, 512)
 			_, err = Read(d, ReadOptions{})
 			require.ErrorIs(t, err, ErrNoTable)
 		})

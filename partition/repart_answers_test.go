@@ -32,7 +32,8 @@ func readVectors(t *testing.T) []repartVector {
 	return out
 }
 
-// Definitions place the same partitions here as through systemd-repart 262: what it answered is kept, so that no tool is needed.
+// Definitions place the same partitions here as through systemd-repart 262: what it answered is
+// kept, so that no tool is needed.
 func TestRepartVectors(t *testing.T) {
 	for _, v := range readVectors(t) {
 		t.Run(v.Name, func(t *testing.T) { v.compare(t, v.Answer) })
@@ -61,7 +62,8 @@ func TestRepartVectorsOfTool(t *testing.T) {
 	}
 }
 
-// vectorCases are the cases of testdata/repart-262.json: one for each thing that decides about a place, and random ones.
+// vectorCases are the cases of testdata/repart-262.json: one for each thing that decides about a
+// place, and random ones.
 func vectorCases() []*repartCase {
 	var out []*repartCase
 	add := func(c *repartCase, name, about string) {
@@ -140,7 +142,8 @@ func vectorCases() []*repartCase {
 			disk(c, oldPartition{Type: XBOOTLDR, Name: "boot", FirstLBA: 2048, LastLBA: 307199})
 		}
 	}
-	for _, target := range []string{"", "SizeMinBytes=0\n", "SizeMinBytes=110M\n", "PaddingMinBytes=1M\n"} { // what only one of them says
+	for _, target := range []string{"", "SizeMinBytes=0\n", "SizeMinBytes=110M\n", "PaddingMinBytes=1M\n"} {
+		// what only one of them says
 		for _, s := range []string{"", "SizeMinBytes=0\n", "SizeMinBytes=20M\n", "PaddingMinBytes=0\n", "PaddingMinBytes=2M\n"} {
 			set("supplement, minimum", 512, "Type=srv\nSupplementFor=20\nWeight=0\n"+s, "Type=var\n"+target, home)
 		}

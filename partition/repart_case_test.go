@@ -55,7 +55,8 @@ type placed struct {
 	Size   int64  `json:"size"`
 }
 
-// repartAnswer is what becomes of the disk. Refused: nothing, and Crashed: systemd-repart fails an assertion of its own.
+// repartAnswer is what becomes of the disk. Refused: nothing, and Crashed: systemd-repart fails an
+// assertion of its own.
 type repartAnswer struct {
 	Refused bool     `json:"refused,omitempty"`
 	Crashed bool     `json:"crashed,omitempty"`
@@ -73,7 +74,8 @@ func (c *repartCase) table() *Table {
 	for i, p := range c.Disk.Partitions {
 		t.Partitions = append(t.Partitions, Partition{Number: cmp.Or(p.Number, i+1), Type: p.Type, ID: p.ID, Name: p.Name, FirstLBA: p.FirstLBA, LastLBA: p.LastLBA})
 	}
-	slices.SortFunc(t.Partitions, func(a, b Partition) int { return a.Number - b.Number }) // as it is read
+	// as it is read
+	slices.SortFunc(t.Partitions, func(a, b Partition) int { return a.Number - b.Number })
 	return t
 }
 
@@ -109,7 +111,8 @@ func (c *repartCase) ours() (repartAnswer, error) {
 		l.FileSystemSectorSize = 4096
 	}
 	for i := range l.Partitions {
-		if f := l.Partitions[i].Fill; f != nil && f.File != "" { // a path such as /sparse/N has N bytes
+		if f := l.Partitions[i].Fill; f != nil && f.File != "" {
+			// a path such as /sparse/N has N bytes
 			var n int64
 			if _, err := fmt.Sscanf(path.Base(f.File), "%d", &n); err != nil {
 				return repartAnswer{}, err
@@ -156,7 +159,8 @@ type repartTool struct {
 func newRepartTool(t testing.TB) *repartTool {
 	root := testtools.Forky(t)
 	r := &repartTool{root, t.TempDir()}
-	// It asks for the programs of file systems before it plans, but in a dry run it does not call them.
+	// It asks for the programs of file systems before it plans, but in a dry run it does not call
+	// them.
 	bin := filepath.Join(r.dir, "bin")
 	require.NoError(t, os.Mkdir(bin, 0o755))
 	for _, name := range []string{"mkfs.ext2", "mkfs.ext4", "mkfs.btrfs", "mkfs.xfs", "mkfs.erofs", "mksquashfs", "mkfs.f2fs"} {

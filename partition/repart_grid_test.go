@@ -171,7 +171,8 @@ func randomDisk(r *rand.Rand, size int64, ss int) *oldDisk {
 		if err != nil {
 			panic(err)
 		}
-		if isVeritySig(kind) { // systemd-repart 262 makes a larger one smaller, against its documentation
+		if isVeritySig(kind) {
+			// systemd-repart 262 makes a larger one smaller, against its documentation
 			at, length = (at+7)/8*8, signatureFix/uint64(ss)
 		}
 		if at+length+100 > sectors {
@@ -199,7 +200,8 @@ func randomCase(r *rand.Rand, name string) *repartCase {
 	return c
 }
 
-// Random definitions place the same partitions here as through systemd-repart, on new disks and on disks in use.
+// Random definitions place the same partitions here as through systemd-repart, on new disks and on
+// disks in use.
 func TestRepartGrid(t *testing.T) {
 	tool := newRepartTool(t)
 	r, long := testtools.Seed(t)

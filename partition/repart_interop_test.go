@@ -95,7 +95,8 @@ func TestRepartDefaults(t *testing.T) {
 	require.Equal(t, []uint64{theirs.FirstUsableLBA, theirs.LastUsableLBA}, []uint64{im.Table.FirstUsableLBA, im.Table.LastUsableLBA})
 }
 
-// grid is how often a random test runs and the source of its randomness: a fixed seed, and in long mode a fresh one.
+// grid is how often a random test runs and the source of its randomness: a fixed seed, and in long
+// mode a fresh one.
 func grid(t testing.TB, long int) (int, *rand.Rand) {
 	if os.Getenv("OSMITH_LONG") == "1" {
 		seed := rand.Uint64()
@@ -112,7 +113,8 @@ func TestRepartAutoSize(t *testing.T) {
 	for _, defs := range []map[string]string{
 		{"1.conf": "[Partition]\nType=home\nSizeMinBytes=5M\n"},
 		{"1.conf": "[Partition]\nType=esp\nSizeMinBytes=33M\n", "2.conf": "[Partition]\nType=home\nPaddingMinBytes=1M\n"},
-		{"1.conf": "[Partition]\nType=home\nSizeMinBytes=4096\nPaddingMinBytes=12288\n"}, // so small that it begins elsewhere
+		// so small that it begins elsewhere
+		{"1.conf": "[Partition]\nType=home\nSizeMinBytes=4096\nPaddingMinBytes=12288\n"},
 	} {
 		for _, ss := range []int{512, 4096} {
 			image := filepath.Join(dir, "disk.img")

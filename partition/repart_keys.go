@@ -206,7 +206,8 @@ func (d *definition) setEncryption(key, value string) (err error) {
 	return err
 }
 
-// bound reads a size. 0 is a bound like any other, while a Spec has 0 for none: the least that is one stands for it.
+// bound reads a size. 0 is a bound like any other, while a Spec has 0 for none: the least that is
+// one stands for it.
 func (d *definition) bound(key, value string) error {
 	s := &d.s
 	n, err := boundValue(value, strings.HasSuffix(key, "MinBytes"))
@@ -355,9 +356,9 @@ func (d *definition) finish() error {
 	return nil
 }
 
-// merged are the bounds of d with a supplement merged into it. repart.d(5) says that they are the larger minimum and the
-// smaller maximum. So they are where both definitions have one; of a minimum that only one has, systemd-repart 262 loses
-// what the target says, and the padding of both.
+// merged are the bounds of d with a supplement merged into it. repart.d(5) says that they are the
+// larger minimum and the smaller maximum. So they are where both definitions have one; of a minimum
+// that only one has, systemd-repart 262 loses what the target says, and the padding of both.
 func (d *definition) merged(other *definition) (*Bounds, error) {
 	t, s, b := &d.s, &other.s, &Bounds{}
 	if b.MinSize = s.MinSize; d.hasMin && other.hasMin {
@@ -503,8 +504,8 @@ func (d *definition) attributes() {
 	}
 }
 
-// kind says which attributes a type knows (Discoverable Partitions Specification, "Partition Attribute Flags"; what
-// systemd-repart 262 takes for known was observed).
+// kind says which attributes a type knows (Discoverable Partitions Specification, "Partition
+// Attribute Flags"; what systemd-repart 262 takes for known was observed).
 type kind struct{ noAuto, readOnly, growFS, verity bool }
 
 func kindOf(t osmith.GUID) kind {

@@ -12,10 +12,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
-// Values of definition files, as systemd-repart 262 reads them (observed: what it takes and what it says it ignores).
+// Values of definition files, as systemd-repart 262 reads them (observed: what it takes and what it
+// says it ignores).
 
-// sizeValue reads a size such as 4096, 512K, 1.5G or "1G 512M": a sum of numbers, each with a smaller unit than the one before,
-// to the base of 1024. Each is rounded down to bytes.
+// sizeValue reads a size such as 4096, 512K, 1.5G or "1G 512M": a sum of numbers, each with a
+// smaller unit than the one before, to the base of 1024. Each is rounded down to bytes.
 func sizeValue(value string) (int64, error) {
 	const units = "EPTGMKB"
 	bad := errors.New("want bytes, as in 4096, 512K, 1.5G or 1G 512M, with the units E, P, T, G, M, K and B from large to small")

@@ -17,24 +17,29 @@ import (
 
 // RepartOptions are what definition files of systemd-repart leave open.
 type RepartOptions struct {
-	// Architecture is the local one, meant by types such as "root": "x86-64" (also ""), "arm64" and so on, as systemd names it.
+	// Architecture is the local one, meant by types such as "root": "x86-64" (also ""), "arm64" and
+	// so on, as systemd names it.
 	Architecture string
-	// ForceArchitecture replaces the architecture of every type that has one, as --architecture of systemd-repart does.
+	// ForceArchitecture replaces the architecture of every type that has one, as --architecture of
+	// systemd-repart does.
 	ForceArchitecture string
-	// Specifiers replace %M, %A and the like, by letter: those of repart.d(5), "Specifiers". "%%" is always a percent sign,
-	// %a the architecture unless it is given here. A specifier that is not given is an error where a file has it.
+	// Specifiers replace %M, %A and the like, by letter: those of repart.d(5), "Specifiers". "%%"
+	// is always a percent sign, %a the architecture unless it is given here. A specifier that is
+	// not given is an error where a file has it.
 	Specifiers map[byte]string
 }
 
 // Repart is what the definition files of a repart.d directory say, as data.
 type Repart struct {
-	// Layout has the partitions, in the order of the names of their files, and what each is to be filled with as [Spec.Fill].
-	// Seed, Size and SectorSize are for the caller, as is FileSystemSectorSize: systemd-repart takes 4096 for an image file
-	// unless it is called with --sector-size.
+	// Layout has the partitions, in the order of the names of their files, and what each is to be
+	// filled with as [Spec.Fill]. Seed, Size and SectorSize are for the caller, as is
+	// FileSystemSectorSize: systemd-repart takes 4096 for an image file unless it is called with
+	// --sector-size.
 	Layout Layout
 	// Definitions have the rest, one for each partition of the layout.
 	Definitions []RepartDefinition
-	// Warnings are about settings that mean nothing, and that systemd-repart passes over with a warning, too.
+	// Warnings are about settings that mean nothing, and that systemd-repart passes over with a
+	// warning, too.
 	Warnings []*RepartError
 }
 
@@ -43,13 +48,15 @@ type RepartDefinition struct {
 	File    string   // "10-esp.conf"
 	DropIns []string // "10-esp.conf.d/50-size.conf", in the order in which they were read
 
-	SplitName          string   // as it is written, with its specifiers: they depend on the plan; "" if it is not given
+	// as it is written, with its specifiers: they depend on the plan; "" if it is not given
+	SplitName          string
 	FactoryReset       bool     // the partition is removed and made anew in a factory reset
 	MountPoints        []string // as they are written
 	BlockDeviceReplace string   // mount point of a btrfs that is moved to the partition
 }
 
-// RepartError is a line of a definition file that cannot be followed, or that says nothing ([Repart.Warnings]).
+// RepartError is a line of a definition file that cannot be followed, or that says nothing
+// ([Repart.Warnings]).
 type RepartError struct {
 	File string
 	Line int // from 1; 0: the file as a whole
@@ -65,25 +72,30 @@ func (e *RepartError) Error() string {
 
 func (e *RepartError) Unwrap() error { return e.Err }
 
-// ErrSpecifier: a specifier that stands in a definition file and is not in [RepartOptions]. It is inside of a [*RepartError].
+// ErrSpecifier: a specifier that stands in a definition file and is not in [RepartOptions]. It is
+// inside of a [*RepartError].
 var ErrSpecifier = errors.New("the text for a specifier is not given")
 
-// ErrRepartKey: a section, key or value of a definition file that is not supported here. It is inside of a [*RepartError].
+// ErrRepartKey: a section, key or value of a definition file that is not supported here. It is
+// inside of a [*RepartError].
 var ErrRepartKey = errors.New("unsupported")
 
-// ReadRepart reads the definition files (*.conf, in the order of their names, each with its drop-ins NAME.conf.d/*.conf) of a
-// repart.d directory, as systemd-repart 262 reads them
-// (https://www.freedesktop.org/software/systemd/man/latest/repart.d.html). With the same Seed, Size and SectorSize, [Plan]
-// places the partitions of the layout where systemd-repart --empty=create places them, and [PlanOnto] those of a disk in use.
+// ReadRepart reads the definition files (*.conf, in the order of their names, each with its
+// drop-ins NAME.conf.d/*.conf) of a repart.d directory, as systemd-repart 262 reads them
+// (https://www.freedesktop.org/software/systemd/man/latest/repart.d.html). With the same Seed, Size
+// and SectorSize, [Plan] places the partitions of the layout where systemd-repart --empty=create
+// places them, and [PlanOnto] those of a disk in use.
 //
-// All keys are known. What placement cannot do (file systems and their files, dm-verity, encryption) is in [Spec.Fill]; a
-// layout whose partitions somebody else fills is planned with [Layout.LayoutOnly]. Files whose names begin with a dot are
-// passed over, empty files and links to /dev/null mask a definition, sections and keys that begin with "X-" are ignored.
+// All keys are known. What placement cannot do (file systems and their files, dm-verity,
+// encryption) is in [Spec.Fill]; a layout whose partitions somebody else fills is planned with
+// [Layout.LayoutOnly]. Files whose names begin with a dot are passed over, empty files and links to
+// /dev/null mask a definition, sections and keys that begin with "X-" are ignored.
 //
-// Where systemd-repart says that it ignores a line (a key that it does not know, a value that it cannot read), the line is a
-// [*RepartError] here, so that no wish is lost; only what cannot mean anything is a warning. So are a UUID of zeros and links to
-// nowhere. Paths that are not absolute, which systemd-repart ignores, are taken as they are written: they are for whoever
-// opens the content ([Fill]).
+// Where systemd-repart says that it ignores a line (a key that it does not know, a value that it
+// cannot read), the line is a [*RepartError] here, so that no wish is lost; only what cannot mean
+// anything is a warning. So are a UUID of zeros and links to nowhere. Paths that are not absolute,
+// which systemd-repart ignores, are taken as they are written: they are for whoever opens the
+// content ([Fill]).
 func ReadRepart(fsys fs.FS, o RepartOptions) (r *Repart, err error) {
 	defer prefix.Add("partition", &err)
 	if err := o.check(); err != nil {
@@ -147,7 +159,8 @@ func (o *RepartOptions) check() error {
 
 func (o *RepartOptions) local() string { return cmp.Or(o.Architecture, "x86-64") }
 
-// typeFor finds a type by the names that systemd-repart takes: with or without architecture, or a GUID.
+// typeFor finds a type by the names that systemd-repart takes: with or without architecture, or a
+// GUID.
 func (o *RepartOptions) typeFor(name string) (osmith.GUID, error) {
 	t, err := o.typeNamed(name)
 	if err != nil || o.ForceArchitecture == "" {
@@ -168,8 +181,10 @@ func (o *RepartOptions) typeNamed(name string) (osmith.GUID, error) {
 	return localType(name, o.local())
 }
 
-// LocalTypeByName is the type that definition files of systemd-repart and systemd-sysupdate mean by a name on a machine of an architecture, as systemd names it ("x86-64", "arm64"):
-// a name of repart.d(5), "Type=", of which some depend on the machine ("root", "usr-verity", "root-secondary"), or a GUID, with or without dashes.
+// LocalTypeByName is the type that definition files of systemd-repart and systemd-sysupdate mean by
+// a name on a machine of an architecture, as systemd names it ("x86-64", "arm64"): a name of
+// repart.d(5), "Type=", of which some depend on the machine ("root", "usr-verity",
+// "root-secondary"), or a GUID, with or without dashes.
 func LocalTypeByName(name, architecture string) (osmith.GUID, error) {
 	if _, ok := arch.ByName(architecture); !ok {
 		return osmith.GUID{}, prefix.Error("partition", fmt.Errorf("unknown architecture %q: want a name such as x86-64 or arm64", printable(architecture)))
@@ -261,7 +276,8 @@ func together(l *Layout, read []*definition) error {
 	return nil
 }
 
-// labelFATs gives FAT file systems their volume labels, which come from the names of their partitions.
+// labelFATs gives FAT file systems their volume labels, which come from the names of their
+// partitions.
 func (r *Repart) labelFATs() {
 	named := r.Layout
 	named.Partitions = slices.Clone(r.Layout.Partitions)
@@ -273,8 +289,8 @@ func (r *Repart) labelFATs() {
 	}
 }
 
-// fatLabel makes a volume label of a partition's name as systemd-repart does: capitals, "_" for what a FAT cannot have, and
-// eleven characters at most.
+// fatLabel makes a volume label of a partition's name as systemd-repart does: capitals, "_" for
+// what a FAT cannot have, and eleven characters at most.
 func fatLabel(name string) string {
 	var out []byte
 	for _, r := range name {

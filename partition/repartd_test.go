@@ -302,7 +302,8 @@ func TestReadRepartRefuses(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// What is merged is merged as a whole: the files of both, and their contents until somebody makes the one for both.
+// What is merged is merged as a whole: the files of both, and their contents until somebody makes
+// the one for both.
 func TestSupplementContents(t *testing.T) {
 	l := Layout{Seed: repartSeed, Size: 1 << 30, Repart: true, LayoutOnly: true, Partitions: []Spec{
 		{Type: ESP, Definition: "esp", Name: "esp", Content: strings.NewReader("abc"), Fill: &Fill{FAT: &FATFill{Files: []Copy{{Target: "/a"}}, Exclude: []string{"/x"}}}},

@@ -20,8 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// randomTable makes a table with partitions in any order and number, of any type, name and attributes.
-// anyType is a partition type of some architecture.
+// randomTable makes a table with partitions in any order and number, of any type, name and
+// attributes. anyType is a partition type of some architecture.
 func anyType(rng *rand.Rand) osmith.GUID {
 	for {
 		if id := arch.Table[rng.IntN(len(arch.Table))].Types[rng.IntN(6)]; !id.IsZero() {
@@ -117,7 +117,8 @@ func roundTrip(t *testing.T, table *Table, sgdisk, sfdisk string) {
 	require.NoError(t, os.Remove(name))
 }
 
-// fromFdisk has sfdisk write the table that it reads to another disk; now and then sgdisk, which sleeps for a second.
+// fromFdisk has sfdisk write the table that it reads to another disk; now and then sgdisk, which
+// sleeps for a second.
 func fromFdisk(t *testing.T, table *Table, d *faultio.Disk, name, sgdisk, sfdisk string) {
 	t.Helper()
 	require.Contains(t, testtools.Run(t, sgdisk, "-v", name), "No problems found")

@@ -15,8 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// loopDevice attaches a file as a disk with sectors of 4096 bytes, which is the only way to show such a disk to gdisk and
-// fdisk. Where there is none to be had, the test is skipped.
+// loopDevice attaches a file as a disk with sectors of 4096 bytes, which is the only way to show
+// such a disk to gdisk and fdisk. Where there is none to be had, the test is skipped.
 func loopDevice(t *testing.T, name string) string {
 	t.Helper()
 	out, err := testtools.Try(t, "losetup", "--find", "--show", "--sector-size", "4096", name)
@@ -28,7 +28,8 @@ func loopDevice(t *testing.T, name string) string {
 	return loop
 }
 
-// Tables for sectors of 4096 bytes that we write and gdisk and fdisk read, and that sfdisk writes and we read.
+// Tables for sectors of 4096 bytes that we write and gdisk and fdisk read, and that sfdisk writes
+// and we read.
 func TestSectors4096(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root and a loop device")
@@ -43,7 +44,8 @@ func TestSectors4096(t *testing.T) {
 	for range rounds {
 		table := randomTable(rng, 4096)
 		table.Partitions = slices.DeleteFunc(table.Partitions, func(p Partition) bool {
-			return strings.Contains(p.Name, "𝄞") // sfdisk drops names with characters that take two UTF-16 units
+			// sfdisk drops names with characters that take two UTF-16 units
+			return strings.Contains(p.Name, "𝄞")
 		})
 		d := faultio.NewDisk(table.Size)
 		require.NoError(t, table.Write(d))

@@ -8,12 +8,15 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// SeedDiskID is the DiskGUID of a disk, derived from a seed by the rules of systemd-repart, as all that follows: the same
-// seed gives what systemd-repart --seed gives. HMAC-SHA256 is keyed with the 16 bytes of the seed in text order
-// (https://www.freedesktop.org/software/systemd/man/latest/systemd-repart.html, --seed; src/repart/repart.c).
+// SeedDiskID is the DiskGUID of a disk, derived from a seed by the rules of systemd-repart, as all
+// that follows: the same seed gives what systemd-repart --seed gives. HMAC-SHA256 is keyed with the
+// 16 bytes of the seed in text order
+// (https://www.freedesktop.org/software/systemd/man/latest/systemd-repart.html, --seed;
+// src/repart/repart.c).
 func SeedDiskID(seed osmith.GUID) osmith.GUID { return seedGUID(seed, []byte("disk-uuid")) }
 
-// SeedPartitionID is the ID of the n-th partition of a type, counted from 0 in the order of the definitions.
+// SeedPartitionID is the ID of the n-th partition of a type, counted from 0 in the order of the
+// definitions.
 func SeedPartitionID(seed osmith.GUID, t osmith.GUID, n int) osmith.GUID {
 	text := t[:]
 	if n > 0 {
@@ -34,7 +37,8 @@ func FileSystemID(partitionID osmith.GUID) osmith.GUID {
 	return seedGUID(partitionID, []byte("file-system-uuid"))
 }
 
-// FATVolumeID is the serial number of a FAT file system in the partition with an ID: the first four bytes of [FileSystemID].
+// FATVolumeID is the serial number of a FAT file system in the partition with an ID: the first four
+// bytes of [FileSystemID].
 func FATVolumeID(partitionID osmith.GUID) uint32 {
 	id := FileSystemID(partitionID)
 	return binary.BigEndian.Uint32(id[:4])

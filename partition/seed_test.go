@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// Three of these were read from an image that systemd-repart 262 wrote; TestSeedsOfRepart reads them all again.
+// Three of these were read from an image that systemd-repart 262 wrote; TestSeedsOfRepart reads
+// them all again.
 func TestSeeds(t *testing.T) {
 	require.Equal(t, "029f4951-90d3-4059-b93b-d358015a0a3b", SeedDiskID(repartSeed).String())
 	require.Equal(t, "1d00c5de-82e6-410f-8ac9-c08e54925652", SeedPartitionID(repartSeed, RootX8664VeritySig, 0).String())
@@ -50,5 +51,6 @@ func TestSeedsOfRepart(t *testing.T) {
 	require.Equal(t, uint16(32), binary.LittleEndian.Uint16(read(1, 80, 2)))
 	require.Equal(t, SeedVeritySalt(repartSeed), read(1, 88, 32))
 	require.Equal(t, SeedPartitionID(repartSeed, Swap, 0), table.Partitions[2].ID)
-	require.Equal(t, FileSystemID(table.Partitions[2].ID), osmith.GUID(read(2, 1036, 16))) // swap header
+	// swap header
+	require.Equal(t, FileSystemID(table.Partitions[2].ID), osmith.GUID(read(2, 1036, 16)))
 }

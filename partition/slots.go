@@ -26,15 +26,16 @@ const (
 	SlotInstalled SlotState = "installed" // complete
 )
 
-// Slot is one place for a version of the system: the n-th root or usr partition of a table, in entry order, with the
-// n-th hash tree and the n-th signature partition of the same kind.
+// Slot is one place for a version of the system: the n-th root or usr partition of a table, in
+// entry order, with the n-th hash tree and the n-th signature partition of the same kind.
 type Slot struct {
 	Index   int       // 0 is A
 	State   SlotState // that of the least complete partition
 	Label   string    // GPT name of the data partition
 	Version string    // from the label; "" if the slot is empty or its label does not match
 
-	Data, Tree, Signature             int         // indexes in Table.Partitions; -1: the slot has none
+	// indexes in Table.Partitions; -1: the slot has none
+	Data, Tree, Signature             int
 	DataType, TreeType, SignatureType osmith.GUID // what the types are when the slot is installed
 }
 
@@ -46,7 +47,8 @@ func (s *Slot) Name() string {
 	return string(rune('A' + s.Index))
 }
 
-// Slots is the A/B view of a table. The indexes hold as long as the table's Partitions are not reordered.
+// Slots is the A/B view of a table. The indexes hold as long as the table's Partitions are not
+// reordered.
 type Slots struct {
 	Table *Table
 	Slots []*Slot
@@ -59,16 +61,18 @@ var ErrNoSlots = errors.New("no A/B slots")
 
 // SlotOptions are the options of [FindSlots].
 type SlotOptions struct {
-	// Type is the type of the data partitions, for example [UsrX8664]. Zero: the one root or usr type that the table
-	// has, of those with a hash tree first; with several such types, an error.
+	// Type is the type of the data partitions, for example [UsrX8664]. Zero: the one root or usr
+	// type that the table has, of those with a hash tree first; with several such types, an error.
 	Type osmith.GUID
-	// Match is the pattern of labels, as MatchPattern= of sysupdate.d has it: @v is the version, at least one character;
-	// the rest is literal. "": the version is what follows the last "_", or all of a label that has none.
+	// Match is the pattern of labels, as MatchPattern= of sysupdate.d has it: @v is the version, at
+	// least one character; the rest is literal. "": the version is what follows the last "_", or
+	// all of a label that has none.
 	Match string
 }
 
-// FindSlots pairs the partitions of a table into slots. Either every data partition has a hash tree, or none; the same
-// holds for signatures. Otherwise, and when there are no data partitions, the error matches [ErrNoSlots].
+// FindSlots pairs the partitions of a table into slots. Either every data partition has a hash
+// tree, or none; the same holds for signatures. Otherwise, and when there are no data partitions,
+// the error matches [ErrNoSlots].
 func FindSlots(t *Table, o SlotOptions) (s *Slots, err error) {
 	defer prefix.Add("partition", &err)
 	if o.Match != "" && strings.Count(o.Match, "@v") != 1 {
@@ -141,8 +145,8 @@ type slotType struct {
 // slotKindCount is how many kinds there are: root and usr of every architecture.
 var slotKindCount = 2 * len(arch.Table)
 
-// slotTypes has the types of all partitions of slots. The derived ones are HMACs: made for every look at a table, they took
-// longer than all the rest.
+// slotTypes has the types of all partitions of slots. The derived ones are HMACs: made for every
+// look at a table, they took longer than all the rest.
 var slotTypes = sync.OnceValue(func() map[osmith.GUID]slotType {
 	out := map[osmith.GUID]slotType{}
 	for i := range arch.Table {
@@ -213,8 +217,9 @@ func (s *Slots) version(label string) string {
 	return ""
 }
 
-// RootHash is what the partition IDs of an installed or pending slot with a hash tree say ([VerityIDs]): 32 bytes, the
-// whole of a SHA-256 root hash; of a longer hash the first and the last 16 bytes. Otherwise it is nil.
+// RootHash is what the partition IDs of an installed or pending slot with a hash tree say
+// ([VerityIDs]): 32 bytes, the whole of a SHA-256 root hash; of a longer hash the first and the
+// last 16 bytes. Otherwise it is nil.
 func (s *Slots) RootHash(slot *Slot) []byte {
 	if slot.Tree < 0 || (slot.State != SlotInstalled && slot.State != SlotPending) {
 		return nil
@@ -223,8 +228,9 @@ func (s *Slots) RootHash(slot *Slot) []byte {
 	return append(data[:], tree[:]...)
 }
 
-// Running is the slot that a root hash is that of, or nil: the roothash= or usrhash= of the running kernel's command
-// line. Two slots may hold the same version; the first is taken, as by the kernel command line.
+// Running is the slot that a root hash is that of, or nil: the roothash= or usrhash= of the running
+// kernel's command line. Two slots may hold the same version; the first is taken, as by the kernel
+// command line.
 func (s *Slots) Running(rootHash []byte) *Slot {
 	data, tree, err := VerityIDs(rootHash)
 	if err != nil {
@@ -246,11 +252,11 @@ type TargetOptions struct {
 
 	DataSize, TreeSize, SignatureSize int64 // bytes that must fit
 
-	// InstancesMax is how many versions there may be at once, the new one included: 0, or more than there are slots: as
-	// many as slots.
+	// InstancesMax is how many versions there may be at once, the new one included: 0, or more than
+	// there are slots: as many as slots.
 	InstancesMax int
-	// Compare orders slots: negative if a is to be given up before b. It is needed when more than one could be given up;
-	// nil is then an error. By version, as systemd-sysupdate does it:
+	// Compare orders slots: negative if a is to be given up before b. It is needed when more than
+	// one could be given up; nil is then an error. By version, as systemd-sysupdate does it:
 	//
 	//	func(a, b *partition.Slot) int { return bootloader.CompareVersions(a.Version, b.Version) }
 	Compare func(a, b *Slot) int
@@ -258,17 +264,19 @@ type TargetOptions struct {
 
 // Target is where a new version goes.
 type Target struct {
-	Slot   *Slot
-	Vacate []*Slot // slots that are given up for it, in the order of Compare; Slot may be one of them
+	Slot *Slot
+	// slots that are given up for it, in the order of Compare; Slot may be one of them
+	Vacate []*Slot
 }
 
 // ErrNoTarget: every slot that would fit is protected.
 var ErrNoTarget = errors.New("no slot may be overwritten")
 
-// Target chooses the slot for a new version by the rules of systemd-sysupdate: there must be two slots; while there are
-// InstancesMax versions or no free slot fits, the first unprotected one in the order of Compare is given up; the smallest
-// free slot that fits is taken. A slot whose write did not end counts as free; one whose label does not match the pattern of
-// [SlotOptions] is left alone. When all slots are too small, the error is a [*SpaceError].
+// Target chooses the slot for a new version by the rules of systemd-sysupdate: there must be two
+// slots; while there are InstancesMax versions or no free slot fits, the first unprotected one in
+// the order of Compare is given up; the smallest free slot that fits is taken. A slot whose write
+// did not end counts as free; one whose label does not match the pattern of [SlotOptions] is left
+// alone. When all slots are too small, the error is a [*SpaceError].
 func (s *Slots) Target(o TargetOptions) (target *Target, err error) {
 	defer prefix.Add("partition", &err)
 	if len(s.Slots) < 2 {
@@ -382,8 +390,10 @@ func (s *Slots) tooSmall(slots []*Slot, o TargetOptions) error {
 	return worst
 }
 
-// Labels are the GPT names of a slot's partitions. The zero value of Tree and Signature is Data with "_verity" or "_verity_sig" behind it, as definitions of
-// systemd-sysupdate have it ("%M_@v", "%M_@v_verity", "%M_@v_verity_sig"): by one label for all, sysupdate takes none of the versions for whole.
+// Labels are the GPT names of a slot's partitions. The zero value of Tree and Signature is Data
+// with "_verity" or "_verity_sig" behind it, as definitions of systemd-sysupdate have it ("%M_@v",
+// "%M_@v_verity", "%M_@v_verity_sig"): by one label for all, sysupdate takes none of the versions
+// for whole.
 type Labels struct {
 	Data, Tree, Signature string
 }
@@ -403,13 +413,15 @@ func (s *Slots) Labels(slot *Slot) (l Labels) {
 	return l
 }
 
-// CheckLabels is the error that [Slots.Begin], [Slots.Pend] and [Slots.Install] return for labels that the slot cannot have.
+// CheckLabels is the error that [Slots.Begin], [Slots.Pend] and [Slots.Install] return for labels
+// that the slot cannot have.
 func (s *Slots) CheckLabels(slot *Slot, labels Labels) error {
 	return prefix.Error("partition", s.checkLabels(slot, labels))
 }
 
-// Begin marks a slot as being written: its types become [PartialType], so that nothing uses half of it. The labels are set
-// to those of the new version. Write the table before the first byte goes into the slot.
+// Begin marks a slot as being written: its types become [PartialType], so that nothing uses half of
+// it. The labels are set to those of the new version. Write the table before the first byte goes
+// into the slot.
 func (s *Slots) Begin(slot *Slot, labels Labels) error {
 	return prefix.Error("partition", s.mark(slot, labels, PartialType))
 }
@@ -419,11 +431,13 @@ func (s *Slots) Pend(slot *Slot, labels Labels, rootHash []byte) error {
 	return prefix.Error("partition", s.finish(slot, labels, rootHash, PendingType))
 }
 
-// Install marks a slot as complete, under its labels, with the IDs that the root hash gives ([VerityIDs]; without a hash
-// tree rootHash is nil and the IDs stay). Write the table when the content of the slot has reached the disk.
+// Install marks a slot as complete, under its labels, with the IDs that the root hash gives
+// ([VerityIDs]; without a hash tree rootHash is nil and the IDs stay). Write the table when the
+// content of the slot has reached the disk.
 //
-// The attributes become those of a version that is found and protected by its hash tree (UAPI.2, "Partition Flags"): [AttrReadOnly] is set, [AttrGrowFileSystem]
-// and [AttrNoAuto] are not. Of a slot without a hash tree they stay.
+// The attributes become those of a version that is found and protected by its hash tree (UAPI.2,
+// "Partition Flags"): [AttrReadOnly] is set, [AttrGrowFileSystem] and [AttrNoAuto] are not. Of a
+// slot without a hash tree they stay.
 func (s *Slots) Install(slot *Slot, labels Labels, rootHash []byte) error {
 	if err := s.finish(slot, labels, rootHash, func(t osmith.GUID) osmith.GUID { return t }); err != nil {
 		return prefix.Error("partition", err)

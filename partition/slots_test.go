@@ -68,7 +68,8 @@ func TestFindSlots(t *testing.T) {
 	require.ErrorContains(t, err, "root-x86-64 and usr-x86-64")
 	_, err = FindSlots(s.Table, SlotOptions{Type: UsrX8664})
 	require.NoError(t, err)
-	s.Table.Partitions = s.Table.Partitions[:7] // a plain root beside usr with hash trees is no slot
+	// a plain root beside usr with hash trees is no slot
+	s.Table.Partitions = s.Table.Partitions[:7]
 	_, err = FindSlots(s.Table, SlotOptions{})
 	require.NoError(t, err)
 }
@@ -172,7 +173,8 @@ func TestSlotMarks(t *testing.T) {
 	require.Equal(t, before, show(s.Table), "refused before anything was changed")
 }
 
-// fullTable has 128 partitions: 42 slots with hash tree and signature, and an ESP and a state partition.
+// fullTable has 128 partitions: 42 slots with hash tree and signature, and an ESP and a state
+// partition.
 func fullTable() *Table {
 	t := &Table{DiskID: diskID, SectorSize: 512, Size: 1 << 40}
 	for i := range 128 {
@@ -193,8 +195,8 @@ func fullTable() *Table {
 	return t
 }
 
-// Looking at a table costs what its length says: the derived types, which are HMACs, are made once, and not for each type
-// of each architecture with each partition.
+// Looking at a table costs what its length says: the derived types, which are HMACs, are made once,
+// and not for each type of each architecture with each partition.
 func TestFindSlotsIsLinear(t *testing.T) {
 	table := fullTable()
 	s, err := FindSlots(table, SlotOptions{})

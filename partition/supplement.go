@@ -9,9 +9,10 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Supplements ([Spec.SupplementFor], SupplementFor= of repart.d(5)): what systemd-repart 262 does was observed by running it.
-// It first merges every supplement that is not on the disk into its target. When that finds no room, it takes the two as they
-// are written; when that finds none either, it leaves out partitions by Priority and begins again.
+// Supplements ([Spec.SupplementFor], SupplementFor= of repart.d(5)): what systemd-repart 262 does
+// was observed by running it. It first merges every supplement that is not on the disk into its
+// target. When that finds no room, it takes the two as they are written; when that finds none
+// either, it leaves out partitions by Priority and begins again.
 
 // merger is a supplement and its target.
 type merger struct {
@@ -33,7 +34,8 @@ func (d demand) keep(old int64) demand {
 	return d
 }
 
-// targets gives for every partition of the layout the index of its target, or -1. bad is the one that an error is about.
+// targets gives for every partition of the layout the index of its target, or -1. bad is the one
+// that an error is about.
 func (l *Layout) targets() (out []int, bad int, err error) {
 	out = make([]int, len(l.Partitions))
 	supplement := map[int]string{}
@@ -94,7 +96,8 @@ func smaller(a, b int64) int64 {
 	return min(a, b)
 }
 
-// unmerged is the content of a partition that two were merged into, until whoever makes it sets it: it has a size alone.
+// unmerged is the content of a partition that two were merged into, until whoever makes it sets it:
+// it has a size alone.
 type unmerged int64
 
 func (u unmerged) Size() int64 { return int64(u) }
@@ -136,7 +139,8 @@ func (f *Fill) tree() (files []Copy, exclude, excludeTarget []string, subvolumes
 	return nil, nil, nil, nil
 }
 
-// supplements pairs slices, which are in the order of the layout, and merges those that are not on the disk.
+// supplements pairs slices, which are in the order of the layout, and merges those that are not on
+// the disk.
 func (al *allocator) supplements(l *Layout, targets []int, exists func(i int) bool) error {
 	for i, k := range targets {
 		if k < 0 || exists(i) {
@@ -163,7 +167,8 @@ func (al *allocator) mergeAll() {
 	}
 }
 
-// separate takes a pair apart, first the one whose target does not fit. It says whether there was one.
+// separate takes a pair apart, first the one whose target does not fit. It says whether there was
+// one.
 func (al *allocator) separate(miss *misfit) bool {
 	for _, wanted := range []bool{true, false} {
 		for _, m := range al.mergers {

@@ -11,35 +11,42 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Table is a GUID partition table. The zero value of every field but SectorSize, Size and Partitions makes a usual table.
+// Table is a GUID partition table. The zero value of every field but SectorSize, Size and
+// Partitions makes a usual table.
 type Table struct {
 	// DiskID is the DiskGUID.
 	DiskID osmith.GUID
 	// SectorSize is the logical sector size of the disk, 512 or 4096 bytes.
 	SectorSize int
-	// DeviceSectorSize is the logical sector size of the device that the table was read from, in bytes; 0: it is not known. Where it
-	// is not SectorSize, neither firmware nor kernels find the partitions.
+	// DeviceSectorSize is the logical sector size of the device that the table was read from, in
+	// bytes; 0: it is not known. Where it is not SectorSize, neither firmware nor kernels find the
+	// partitions.
 	DeviceSectorSize int
 	// Size is the size of the disk in bytes.
 	Size int64
 	// Partitions are the entries in use, in entry order when read.
 	Partitions []Partition
-	// BadEntries are entries in use that [Read] found to be no partitions, in entry order. They are kept.
+	// BadEntries are entries in use that [Read] found to be no partitions, in entry order. They are
+	// kept.
 	BadEntries []BadEntry
-	// Entries is how many entries the table has room for. 0: 128 in a new table. That of a table that was read stays.
+	// Entries is how many entries the table has room for. 0: 128 in a new table. That of a table
+	// that was read stays.
 	Entries int
 	// FirstUsableLBA and LastUsableLBA bound the partitions. 0: next to the tables.
 	FirstUsableLBA, LastUsableLBA uint64
-	// UsedBackup says that the primary table was no good and the backup was read; PrimaryErr says why.
+	// UsedBackup says that the primary table was no good and the backup was read; PrimaryErr says
+	// why.
 	UsedBackup bool
-	// PrimaryErr and BackupErr are why the primary or the backup table of the disk could not be read; nil for a good one.
+	// PrimaryErr and BackupErr are why the primary or the backup table of the disk could not be
+	// read; nil for a good one.
 	PrimaryErr, BackupErr error
-	// HybridMBR says that the MBR lists partitions of its own, with a protective record or without one (an old GPT on
-	// a disk that was partitioned anew: most systems then go by the MBR). Write refuses with [ErrHybridMBR] unless KeepHybridMBR
-	// is set, and then leaves the MBR as it is.
+	// HybridMBR says that the MBR lists partitions of its own, with a protective record or without
+	// one (an old GPT on a disk that was partitioned anew: most systems then go by the MBR). Write
+	// refuses with [ErrHybridMBR] unless KeepHybridMBR is set, and then leaves the MBR as it is.
 	HybridMBR, KeepHybridMBR bool
-	// AllowUnaligned lets Write take partitions that start at no multiple of 4096 bytes, the physical sector of today's
-	// disks; else they are refused with [ErrUnaligned]. Those that were read with such a start are always kept.
+	// AllowUnaligned lets Write take partitions that start at no multiple of 4096 bytes, the
+	// physical sector of today's disks; else they are refused with [ErrUnaligned]. Those that were
+	// read with such a start are always kept.
 	AllowUnaligned bool
 
 	read *reading // what Read found, and Write made; nil: nothing is known of the disk
@@ -67,13 +74,15 @@ const (
 	defaultCount = 128
 	defaultEntry = 128
 
-	// physicalSector is what a partition starts at a multiple of: a disk with sectors of 512 bytes mostly has these inside.
+	// physicalSector is what a partition starts at a multiple of: a disk with sectors of 512 bytes
+	// mostly has these inside.
 	physicalSector = 4096
 )
 
 func (t *Table) sectors() uint64 { return uint64(t.Size) / uint64(t.SectorSize) }
 
-// geometry fills in what is not set and returns the headers of the table, with the primary entries where they are now.
+// geometry fills in what is not set and returns the headers of the table, with the primary entries
+// where they are now.
 func (t *Table) geometry() (primary, backup *header, err error) {
 	if t.SectorSize != 512 && t.SectorSize != 4096 {
 		return nil, nil, fmt.Errorf("sector size %d: want 512 or 4096", t.SectorSize)
@@ -121,7 +130,8 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 	case p.lastUsable == 0:
 		p.lastUsable = most
 	case r.primary != nil && r.backup == nil && p.lastUsable == r.primary.lastUsable:
-		p.lastUsable = min(p.lastUsable, most) // a table without a backup may call the sectors usable that a backup takes
+		// a table without a backup may call the sectors usable that a backup takes
+		p.lastUsable = min(p.lastUsable, most)
 	}
 	p.diskID = t.DiskID
 	b.firstUsable, b.lastUsable, b.diskID = p.firstUsable, p.lastUsable, p.diskID
@@ -141,8 +151,8 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 	return &p, &b, nil
 }
 
-// Check reports the first thing for which [Table.Write] would refuse the table. Errors about one partition are
-// [*EntryError].
+// Check reports the first thing for which [Table.Write] would refuse the table. Errors about one
+// partition are [*EntryError].
 func (t *Table) Check() (err error) {
 	defer prefix.Add("partition", &err)
 	p, _, err := t.geometry()
@@ -224,8 +234,8 @@ func (t *Table) numbers(h *header) ([]int, error) {
 	return out, nil
 }
 
-// wasOutside reports whether a partition was read where it is, outside of the usable sectors that the table had then: it may stay, before what the
-// backup takes.
+// wasOutside reports whether a partition was read where it is, outside of the usable sectors that
+// the table had then: it may stay, before what the backup takes.
 func (t *Table) wasOutside(p *Partition) bool {
 	if t.read == nil || !p.unmoved() || p.LastLBA >= t.sectors() {
 		return false
@@ -234,8 +244,8 @@ func (t *Table) wasOutside(p *Partition) bool {
 	return (p.FirstLBA < h.firstUsable || p.LastLBA > h.lastUsable) && p.LastLBA < t.sectors()-1-h.arraySectors(int64(t.SectorSize))
 }
 
-// Resize tells the table that its disk now has size bytes and moves the backup to the new end. Partitions stay where
-// they are; a disk that has become too small for them is refused.
+// Resize tells the table that its disk now has size bytes and moves the backup to the new end.
+// Partitions stay where they are; a disk that has become too small for them is refused.
 func (t *Table) Resize(size int64) (err error) {
 	defer prefix.Add("partition", &err)
 	if t.SectorSize > 0 && size/int64(t.SectorSize) < 2 {

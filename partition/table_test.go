@@ -17,7 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// After a cut at any write, whatever of the unsynced writes is lost, the old or the new table is read.
+// After a cut at any write, whatever of the unsynced writes is lost, the old or the new table is
+// read.
 func TestCutWrite(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -79,7 +80,8 @@ func TestCutWrite(t *testing.T) {
 	}
 }
 
-// An edit keeps what it does not know: boot code, header and entry tails, odd names, unused entries.
+// An edit keeps what it does not know: boot code, header and entry tails, odd names, unused
+// entries.
 func TestKeepsTheUnknown(t *testing.T) {
 	_, d := image(t, abLayout())
 	table, err := Read(d, ReadOptions{})
@@ -87,7 +89,8 @@ func TestKeepsTheUnknown(t *testing.T) {
 	le := binary.LittleEndian
 	for _, h := range []*header{table.read.primary, table.read.backup} {
 		array := append([]byte(nil), table.read.array...)
-		copy(array[56:], "\x00\xd8x\x00\x00\x00tail") // entry 1: an unpaired surrogate, and bytes behind the NUL
+		// entry 1: an unpaired surrogate, and bytes behind the NUL
+		copy(array[56:], "\x00\xd8x\x00\x00\x00tail")
 		le.PutUint64(array[48:], 1<<17|1<<50)
 		copy(array[100*128+40:], "in an unused entry")
 		h.size = 128
@@ -181,7 +184,8 @@ func TestProtectiveMBR(t *testing.T) {
 	}
 }
 
-// A table that sgdisk moved to leave a gap for boot code stays behind it, and the gap is not touched.
+// A table that sgdisk moved to leave a gap for boot code stays behind it, and the gap is not
+// touched.
 func TestMovedTable(t *testing.T) {
 	_, d := image(t, abLayout())
 	name := dump(t, d)
@@ -247,7 +251,8 @@ func TestResize(t *testing.T) {
 	require.NoError(t, table.Check())
 }
 
-// A partition that somebody else put at an odd place may stay there, but none may be put there by us.
+// A partition that somebody else put at an odd place may stay there, but none may be put there by
+// us.
 func TestUnaligned(t *testing.T) {
 	im, d := image(t, abLayout())
 	im.Table.Partitions[4].FirstLBA++

@@ -10,8 +10,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// Window is one partition of a disk, for reading and writing: an [osmith.Disk]. Nothing outside of it can be reached
-// through it. What the disk knows of its holes, and can do faster than by writing, it knows and can do, too.
+// Window is one partition of a disk, for reading and writing: an [osmith.Disk]. Nothing outside of
+// it can be reached through it. What the disk knows of its holes, and can do faster than by
+// writing, it knows and can do, too.
 type Window struct {
 	disk      osmith.Disk
 	off, size int64
@@ -39,8 +40,9 @@ func (w *Window) ReadAt(p []byte, off int64) (int, error) {
 	return io.NewSectionReader(w.disk, w.off, w.size).ReadAt(p, off)
 }
 
-// NextData returns the first range [start, end) at or behind off that may hold anything but zeros, in bytes of the
-// partition. When there is none, start and end are the size. Where the disk cannot tell, all the rest is data.
+// NextData returns the first range [start, end) at or behind off that may hold anything but zeros,
+// in bytes of the partition. When there is none, start and end are the size. Where the disk cannot
+// tell, all the rest is data.
 func (w *Window) NextData(off int64) (start, end int64, err error) {
 	start, end, err = sparse.NextDataWithin(w.disk, w.off, w.size, off)
 	return start, end, prefix.Error("partition", err)
@@ -54,7 +56,8 @@ func (w *Window) WriteAt(p []byte, off int64) (int, error) {
 	return w.disk.WriteAt(p, w.off+off)
 }
 
-// ZeroRange makes n bytes zero, if the disk has such a method. The error matches [errors.ErrUnsupported] if it has not.
+// ZeroRange makes n bytes zero, if the disk has such a method. The error matches
+// [errors.ErrUnsupported] if it has not.
 func (w *Window) ZeroRange(off, n int64) error {
 	if err := w.inside(off, n); err != nil {
 		return prefix.Error("partition", err)
@@ -66,14 +69,16 @@ func (w *Window) ZeroRange(off, n int64) error {
 	return z.ZeroRange(w.off+off, n)
 }
 
-// StartWriteback asks the disk to begin to put n written bytes on stable storage, if it can, and does not wait.
+// StartWriteback asks the disk to begin to put n written bytes on stable storage, if it can, and
+// does not wait.
 func (w *Window) StartWriteback(off, n int64) {
 	if w.inside(off, n) == nil {
 		sparse.StartWriteback(w.disk, w.off+off, n)
 	}
 }
 
-// DropCache forgets what is cached of n synced bytes, so that the next read is of the medium. The error matches [errors.ErrUnsupported] where the disk cannot.
+// DropCache forgets what is cached of n synced bytes, so that the next read is of the medium. The
+// error matches [errors.ErrUnsupported] where the disk cannot.
 func (w *Window) DropCache(off, n int64) error {
 	if err := w.inside(off, n); err != nil {
 		return prefix.Error("partition", err)
@@ -85,7 +90,8 @@ func (w *Window) DropCache(off, n int64) error {
 	return prefix.Error("partition", err)
 }
 
-// Lock has the whole disk alone until unlock is called, as [osmith.Device.Lock] does. The error matches [errors.ErrUnsupported] where the disk cannot be locked.
+// Lock has the whole disk alone until unlock is called, as [osmith.Device.Lock] does. The error
+// matches [errors.ErrUnsupported] where the disk cannot be locked.
 func (w *Window) Lock() (unlock func() error, err error) {
 	l, ok := w.disk.(sparse.Locker)
 	if !ok {

@@ -12,11 +12,12 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// ErrInPlace: there is no second place for the entries of the primary table, in front of the first partition, so that they are
-// written over.
+// ErrInPlace: there is no second place for the entries of the primary table, in front of the first
+// partition, so that they are written over.
 var ErrInPlace = errors.New("no room for a second entry array before the first partition: after a power failure while the entries are written, firmware uses the backup, but a kernel finds no partitions")
 
-// MeasuredTable is what firmware measures of a partition table into PCR 5: Header and Entries of tpm.PartitionTable.
+// MeasuredTable is what firmware measures of a partition table into PCR 5: Header and Entries of
+// tpm.PartitionTable.
 type MeasuredTable struct {
 	Header  []byte // of the primary table, without the rest of its sector
 	Entries []byte // all of the array
@@ -26,12 +27,13 @@ type MeasuredTable struct {
 type WritePlan struct {
 	// Primary is the primary table that will be on the disk.
 	Primary MeasuredTable
-	// Restored is the primary table as edk2 makes it of the backup, should it ever find the primary damaged: the entries go to
-	// sector 2, and PCR 5 is another one.
+	// Restored is the primary table as edk2 makes it of the backup, should it ever find the primary
+	// damaged: the entries go to sector 2, and PCR 5 is another one.
 	Restored MeasuredTable
 	// InPlace is [ErrInPlace] if the entries of the primary table are written over.
 	InPlace error
-	// MovedFrom and MovedTo are the sectors of the backup header before and after, if the disk has grown or shrunk.
+	// MovedFrom and MovedTo are the sectors of the backup header before and after, if the disk has
+	// grown or shrunk.
 	MovedFrom, MovedTo uint64
 
 	epochs  [][]sectorWrite // with a Sync behind each
@@ -52,30 +54,36 @@ type sectorWrite struct {
 // Writes reports whether anything has to be written.
 func (p *WritePlan) Writes() bool { return len(p.epochs) > 0 }
 
-// PlanWrite says what [Table.Write] is going to do, and writes nothing. The error is that of Write, but for a hybrid MBR.
+// PlanWrite says what [Table.Write] is going to do, and writes nothing. The error is that of Write,
+// but for a hybrid MBR.
 func (t *Table) PlanWrite() (plan *WritePlan, err error) {
 	defer prefix.Add("partition", &err)
 	return t.planWrite()
 }
 
-// Write writes both tables and the protective MBR. A table that [Table.Check] refuses is not written at all. Only what differs
-// from what is on the disk is written, and of a table that was read, w must be the disk it was read from and have ReadAt: if its
-// table is another one by now, the error matches [ErrChanged].
+// Write writes both tables and the protective MBR. A table that [Table.Check] refuses is not
+// written at all. Only what differs from what is on the disk is written, and of a table that was
+// read, w must be the disk it was read from and have ReadAt: if its table is another one by now,
+// the error matches [ErrChanged].
 //
-// After a power cut at any moment, whether or not the disk keeps the order of writes between two Syncs (w.Sync() error, if there
-// is one), firmware and kernels find the old or the new table: UEFI firmware looks for a backup in the last sector only, and a
-// kernel looks for none. So first the last sector gets a backup of the table in force, if it holds another one or none; the
-// new entries go to a second place in front of the first partition; and writing the header, which is one sector, switches to
-// them. The new backup follows, then the MBR. FirstUsableLBA becomes the first sector behind both places. Where there is no
-// room the new backup is written first and the entries then in place ([WritePlan].InPlace): firmware goes by the backup if that is cut, a
-// kernel needs "gpt" on its command line. A table that was read from its backup is written primary first.
+// After a power cut at any moment, whether or not the disk keeps the order of writes between two
+// Syncs (w.Sync() error, if there is one), firmware and kernels find the old or the new table: UEFI
+// firmware looks for a backup in the last sector only, and a kernel looks for none. So first the
+// last sector gets a backup of the table in force, if it holds another one or none; the new entries
+// go to a second place in front of the first partition; and writing the header, which is one
+// sector, switches to them. The new backup follows, then the MBR. FirstUsableLBA becomes the first
+// sector behind both places. Where there is no room the new backup is written first and the entries
+// then in place ([WritePlan].InPlace): firmware goes by the backup if that is cut, a kernel needs
+// "gpt" on its command line. A table that was read from its backup is written primary first.
 //
-// On disks with sectors of 512 bytes in physical sectors of 4096, which may lose a whole physical sector when power fails while they
-// write a part of it, the header and the MBR are what can be lost: sectors 0 to 7 are one physical sector.
+// On disks with sectors of 512 bytes in physical sectors of 4096, which may lose a whole physical
+// sector when power fails while they write a part of it, the header and the MBR are what can be
+// lost: sectors 0 to 7 are one physical sector.
 //
-// What the table was read with stays: number and size of entries, bytes of header and entries that this package does not
-// know, boot code. A table that was not read takes 128 entries at the usual places and is written whole, as often as it is
-// written: it is for disks from which nothing boots yet. [Read] it from there to change it.
+// What the table was read with stays: number and size of entries, bytes of header and entries that
+// this package does not know, boot code. A table that was not read takes 128 entries at the usual
+// places and is written whole, as often as it is written: it is for disks from which nothing boots
+// yet. [Read] it from there to change it.
 func (t *Table) Write(w io.WriterAt) (err error) {
 	defer prefix.Add("partition", &err)
 	if t.HybridMBR && !t.KeepHybridMBR {
@@ -226,8 +234,8 @@ func (t *Table) planWrite() (*WritePlan, error) {
 	return plan, nil
 }
 
-// backupInForce is the backup of the table in force that the last sector has to hold before anything of the primary is
-// touched, or nil if it does.
+// backupInForce is the backup of the table in force that the last sector has to hold before
+// anything of the primary is touched, or nil if it does.
 func (r *reading) backupInForce(last, n uint64) (*header, error) {
 	if r.backup != nil && r.backup.myLBA == last {
 		return nil, nil
@@ -240,7 +248,8 @@ func (r *reading) backupInForce(last, n uint64) (*header, error) {
 	return &h, nil
 }
 
-// restored is the primary header that edk2 makes of a backup: it knows the first 92 bytes of a header.
+// restored is the primary header that edk2 makes of a backup: it knows the first 92 bytes of a
+// header.
 func restored(b *header, ss int64) *header {
 	h := *b
 	h.sector = append(slices.Clone(b.encode()[:minHeaderSize]), make([]byte, ss-minHeaderSize)...)
@@ -252,9 +261,11 @@ func measured(h *header, array []byte) MeasuredTable {
 	return MeasuredTable{h.encode()[:h.size], array[:h.count*h.entrySize]}
 }
 
-// MarshalPrimary is the primary header, without the rest of its sector, and the array of all entries: of a table that was
-// read and not changed as they are on the disk, else as [Table.Write] writes them. Firmware measures them into PCR 5: they are
-// Header and Entries of tpm.PartitionTable. The error is that of [Table.Check], which a hybrid MBR does not matter to here.
+// MarshalPrimary is the primary header, without the rest of its sector, and the array of all
+// entries: of a table that was read and not changed as they are on the disk, else as [Table.Write]
+// writes them. Firmware measures them into PCR 5: they are Header and Entries of
+// tpm.PartitionTable. The error is that of [Table.Check], which a hybrid MBR does not matter to
+// here.
 func (t *Table) MarshalPrimary() (header, entries []byte, err error) {
 	defer prefix.Add("partition", &err)
 	if r := t.read; r != nil && r.primary != nil {
@@ -285,7 +296,8 @@ func (t *Table) unchanged() (bool, error) {
 		t.FirstUsableLBA == now.firstUsable && t.LastUsableLBA == now.lastUsable, nil
 }
 
-// encode returns both headers, with all fields set, the entries in whole sectors, and the entry numbers of the partitions.
+// encode returns both headers, with all fields set, the entries in whole sectors, and the entry
+// numbers of the partitions.
 func (t *Table) encode() (primary, backup *header, array []byte, numbers []int, err error) {
 	p, b, err := t.geometry()
 	if err != nil {
@@ -299,7 +311,8 @@ func (t *Table) encode() (primary, backup *header, array []byte, numbers []int, 
 	return p, b, array, numbers, nil
 }
 
-// encodeEntries puts the partitions over the array that was read. Entries that are not in use any more become zero.
+// encodeEntries puts the partitions over the array that was read. Entries that are not in use any
+// more become zero.
 func (t *Table) encodeEntries(h *header) (array []byte, numbers []int, err error) {
 	if numbers, err = t.numbers(h); err != nil {
 		return nil, nil, err

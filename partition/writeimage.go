@@ -16,16 +16,16 @@ import (
 
 // WriteOptions are the options of [WriteImage].
 type WriteOptions struct {
-	// TargetIsZero promises that the target holds zeros everywhere, as a file that was just made does: zeros are then
-	// not written and become holes of the file. The size of the file is the caller's business. It is not for a plan onto
-	// an existing table.
+	// TargetIsZero promises that the target holds zeros everywhere, as a file that was just made
+	// does: zeros are then not written and become holes of the file. The size of the file is the
+	// caller's business. It is not for a plan onto an existing table.
 	TargetIsZero bool
-	// ReadBack reads all that was written and compares it, the contents before the table is written; what differs is a
-	// [*ReadBackError]. The target must have ReadAt. Whether the reads reach the medium is up to the target: those of a
-	// file usually end in the page cache.
+	// ReadBack reads all that was written and compares it, the contents before the table is
+	// written; what differs is a [*ReadBackError]. The target must have ReadAt. Whether the reads
+	// reach the medium is up to the target: those of a file usually end in the page cache.
 	ReadBack bool
-	// Progress is called now and then with bytes of the disk (of the new partitions, in a plan onto an existing table),
-	// by one goroutine at a time. With ReadBack the total counts them twice.
+	// Progress is called now and then with bytes of the disk (of the new partitions, in a plan onto
+	// an existing table), by one goroutine at a time. With ReadBack the total counts them twice.
 	Progress func(done, total int64)
 }
 
@@ -45,17 +45,18 @@ func (e *ReadBackError) Error() string {
 	return fmt.Sprintf("read back: byte %d, in %q, differs from what was written", e.Offset, e.Partition)
 }
 
-// WriteImage writes a planned disk: contents and the zeros between them, in ascending order but several at a time, then
-// Sync (if w has a method Sync() error), then the table, and Sync again. Zeros are written unless TargetIsZero is set or
-// w has a method
+// WriteImage writes a planned disk: contents and the zeros between them, in ascending order but
+// several at a time, then Sync (if w has a method Sync() error), then the table, and Sync again.
+// Zeros are written unless TargetIsZero is set or w has a method
 //
 //	ZeroRange(off, n int64) error
 //
 // and holes of the contents ([osmith.Source]) are not read. The bytes are the same in every case.
 //
-// Of a plan onto an existing table ([PlanOnto]), only the new partitions are written, and the table. The target must
-// have ReadAt, and its table must be the one of the plan, else the error matches [ErrChanged] and nothing is written.
-// Until the table is written, the disk has its old partitions.
+// Of a plan onto an existing table ([PlanOnto]), only the new partitions are written, and the
+// table. The target must have ReadAt, and its table must be the one of the plan, else the error
+// matches [ErrChanged] and nothing is written. Until the table is written, the disk has its old
+// partitions.
 func WriteImage(w io.WriterAt, im *Image, o WriteOptions) (err error) {
 	defer prefix.Add("partition", &err)
 	t := im.Table
@@ -278,7 +279,8 @@ func (r *runner) add(n int64) {
 // maxWorkers bounds memory: each worker has a buffer of 1 MiB.
 const maxWorkers = 8
 
-// all runs the jobs, taken in order. No new one starts after an error; the error of the first job in order is returned.
+// all runs the jobs, taken in order. No new one starts after an error; the error of the first job
+// in order is returned.
 func (r *runner) all(jobs []job, do func(job) error) error {
 	var (
 		mu     sync.Mutex

@@ -12,14 +12,16 @@ import (
 // gap is a stretch of both logs between two events that are equal.
 type gap struct{ want, wantEnd, got, gotEnd int }
 
-// maxAlign bounds the bits of the table of an alignment, 32 MiB: two logs of 16,384 events that differ in their first and last one.
-// Larger ones are aligned by events that are in the same order in both, which need not be as many as there could be.
+// maxAlign bounds the bits of the table of an alignment, 32 MiB: two logs of 16,384 events that
+// differ in their first and last one. Larger ones are aligned by events that are in the same order
+// in both, which need not be as many as there could be.
 const maxAlign = 1 << 28
 
 // align finds the gaps around a longest common subsequence.
 //
-// The table of its lengths is kept as bits (H. Hyyrö, "Bit-parallel LCS-length computation revisited", 2004): a row is about the events of
-// want from some place on, and a bit of it is 0 where one more event of got, counted from the end, makes the subsequence longer.
+// The table of its lengths is kept as bits (H. Hyyrö, "Bit-parallel LCS-length computation
+// revisited", 2004): a row is about the events of want from some place on, and a bit of it is 0
+// where one more event of got, counted from the end, makes the subsequence longer.
 func align(ids digestIDs) []gap {
 	n, m := len(ids.want), len(ids.got)
 	if n == 0 || m == 0 {
@@ -47,16 +49,20 @@ func align(ids digestIDs) []gap {
 	return append(gaps, gap{open.want, n, open.got, m})
 }
 
-// alignInOrder finds the gaps around a common subsequence: it pairs the first of got that has a number with the first of want, and so on, and
-// leaves out the fewest pairs so that the rest is in order (a longest increasing subsequence, by patience sorting).
+// alignInOrder finds the gaps around a common subsequence: it pairs the first of got that has a
+// number with the first of want, and so on, and leaves out the fewest pairs so that the rest is in
+// order (a longest increasing subsequence, by patience sorting).
 func alignInOrder(ids digestIDs) []gap {
 	places := make(map[int][]int)
 	for j, id := range ids.got {
 		places[id] = append(places[id], j)
 	}
-	type pair struct{ want, got, before int } // before is the index of the pair in front of it, -1 for none
+	// before is the index of the pair in front of it, -1 for none
+	type pair struct{ want, got, before int }
 	var pairs []pair
-	var tops []int // by length, the pair with the least place in got that ends an increasing sequence of that length
+	// by length, the pair with the least place in got that ends an increasing sequence of that
+	// length
+	var tops []int
 	for i, id := range ids.want {
 		at := places[id]
 		if len(at) == 0 {
@@ -91,8 +97,9 @@ func alignInOrder(ids digestIDs) []gap {
 // digestIDs number the events of two logs from 1: those with the same digests have the same number.
 type digestIDs struct{ want, got []int }
 
-// numberDigests compares the digests of the algorithms that both logs have. Events are different if one lacks one that the other has, or
-// both have none: logs that firmware wrote have no such events.
+// numberDigests compares the digests of the algorithms that both logs have. Events are different if
+// one lacks one that the other has, or both have none: logs that firmware wrote have no such
+// events.
 func numberDigests(want, got []subjectEvent) digestIDs {
 	w, g := algorithmsOf(want), algorithmsOf(got)
 	common := slices.DeleteFunc(w, func(id uint16) bool { return !slices.Contains(g, id) })
@@ -193,8 +200,8 @@ func newAlignRows(ids digestIDs, n, m int) *alignRows {
 	return r
 }
 
-// without reports whether want[i] is not needed: want[i+1:] and got[j:] have a common subsequence of that length, too. The two events
-// differ.
+// without reports whether want[i] is not needed: want[i+1:] and got[j:] have a common subsequence
+// of that length, too. The two events differ.
 func (r *alignRows) without(i, j, length int) bool {
 	row, next, bit := r.rows[r.n-i], r.rows[r.n-i-1], r.m-j-1
 	if &row[0] == &next[0] || row[bit/64]&(1<<(bit%64)) == 0 { // got[j] is needed

@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tableAlign finds the gaps by a table of all lengths: in time and memory that no large log could have.
+// tableAlign finds the gaps by a table of all lengths: in time and memory that no large log could
+// have.
 func tableAlign(want, got []int) []gap {
 	n, m := len(want), len(got)
 	length := make([][]int, n+1)
@@ -82,7 +83,8 @@ func TestDiffOfManyEvents(t *testing.T) {
 	assert.Equal(t, fmt.Sprintf("PCR 8: EV_EFI_ACTION '14 bytes, 6576656e74200f27000000000000' was measured earlier than expected: event 1 of PCR 8, expected as event %d", n), ds[0].String())
 }
 
-// Larger logs than fit into the table are aligned by events that are in order, and what moved is told there, too.
+// Larger logs than fit into the table are aligned by events that are in order, and what moved is
+// told there, too.
 func TestAlignLimit(t *testing.T) {
 	n := 1<<14 + 1
 	ids := func(n int, of func(i int) int) []int {
@@ -130,10 +132,12 @@ func TestAlignLimit(t *testing.T) {
 	for _, g := range align(digestIDs{twice, twice}) {
 		require.Equal(t, [2]int{g.want, g.got}, [2]int{g.wantEnd, g.gotEnd}, "each of two equal events has its own partner")
 	}
-	// Above it the table, whose size has no bound, is not: it would find a subsequence twice as long.
+	// Above it the table, whose size has no bound, is not: it would find a subsequence twice as
+	// long.
 	alternating := func(first int) []int { return ids(n, func(i int) int { return (i + first) % 2 }) }
 	require.Len(t, align(digestIDs{alternating(0), alternating(1)}), n/2+1)
-	// Below the limit the table is used: it finds the longest subsequence, and in order there is a shorter one.
+	// Below the limit the table is used: it finds the longest subsequence, and in order there is a
+	// shorter one.
 	values := func(k int) []int { return ids(k, func(i int) int { return i % 2 }) }
 	longest := align(digestIDs{values(6), []int{2, 1, 2, 1, 2, 1}})
 	assert.Equal(t, []gap{{0, 1, 0, 0}, {2, 2, 1, 1}, {3, 3, 2, 2}, {4, 4, 3, 3}, {5, 5, 4, 4}, {6, 6, 5, 6}}, longest)

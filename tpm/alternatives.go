@@ -11,11 +11,12 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Alternatives are the logs of boots any one of which may happen: with this UKI or that, in this slot or the other, of
-// one profile or another, with ExitBootServices called once or twice.
+// Alternatives are the logs of boots any one of which may happen: with this UKI or that, in this
+// slot or the other, of one profile or another, with ExitBootServices called once or twice.
 type Alternatives []*Log
 
-// PredictAll predicts every boot. One that [Predict] would only know as one of several ways is all of them here.
+// PredictAll predicts every boot. One that [Predict] would only know as one of several ways is all
+// of them here.
 func PredictAll(boots ...Boot) (_ Alternatives, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(boots) == 0 {
@@ -39,8 +40,8 @@ func PredictAll(boots ...Boot) (_ Alternatives, err error) {
 	return out, nil
 }
 
-// Values are the distinct values that each PCR may have, in the order of the alternatives. PCRs that one of them does
-// not predict are left out.
+// Values are the distinct values that each PCR may have, in the order of the alternatives. PCRs
+// that one of them does not predict are left out.
 func (a Alternatives) Values(bank crypto.Hash) (_ map[int][][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(a) == 0 {
@@ -68,9 +69,10 @@ func (a Alternatives) Values(bank crypto.Hash) (_ map[int][][]byte, err error) {
 	return out, nil
 }
 
-// States are the values of some PCRs that any of the boots may leave, one entry for each that differs from those before it, in
-// the order of the alternatives. PCRs that one of them does not predict are an error. AnyState of package policy is the policy
-// that one of the states is there, and Policy.Alternatives of package sealing seals to it.
+// States are the values of some PCRs that any of the boots may leave, one entry for each that
+// differs from those before it, in the order of the alternatives. PCRs that one of them does not
+// predict are an error. AnyState of package policy is the policy that one of the states is there,
+// and Policy.Alternatives of package sealing seals to it.
 func (a Alternatives) States(bank crypto.Hash, pcrs ...int) (_ []map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(a) == 0 || len(pcrs) == 0 {

@@ -10,14 +10,16 @@ import (
 	"github.com/osmith-dev/osmith/internal/sm3"
 )
 
-// ErrBank is the cause of every error about a hash that is not one of [Banks], or that a log or measurement lacks.
+// ErrBank is the cause of every error about a hash that is not one of [Banks], or that a log or
+// measurement lacks.
 var ErrBank = pcrbank.ErrUnknown
 
-// Banks are the PCR banks of this package: sha1, sha256, sha384 and sha512. The order is that of systemd-measure.
+// Banks are the PCR banks of this package: sha1, sha256, sha384 and sha512. The order is that of
+// systemd-measure.
 func Banks() []crypto.Hash { return pcrbank.Hashes() }
 
-// BankName is the name of a bank as systemd and the kernel write it ("sha256"). Of a hash that is no bank of this
-// package it is the hash's own name.
+// BankName is the name of a bank as systemd and the kernel write it ("sha256"). Of a hash that is
+// no bank of this package it is the hash's own name.
 func BankName(h crypto.Hash) string { return pcrbank.Name(h) }
 
 // BankByName is the inverse of [BankName]; letter case does not matter.
@@ -29,15 +31,16 @@ func BankByName(name string) (crypto.Hash, error) {
 // PCRCount is how many PCRs a bank of a PC client TPM has: 0 to 23.
 const PCRCount = pcrbank.Count
 
-// Bank is the PCRs of one hash algorithm as a TPM holds them after a reset: all zero, but 17 to 22, which hold all
-// ones until a dynamic launch (TCG PC Client Platform TPM Profile 1.05, table 7).
+// Bank is the PCRs of one hash algorithm as a TPM holds them after a reset: all zero, but 17 to 22,
+// which hold all ones until a dynamic launch (TCG PC Client Platform TPM Profile 1.05, table 7).
 type Bank struct {
 	hash crypto.Hash
 	sm3  bool // of SM3, and hash is 0
 	pcrs [PCRCount][]byte
 }
 
-// NewBank returns a bank after a TPM reset. h is one of [Banks]; of any other hash every use is an error.
+// NewBank returns a bank after a TPM reset. h is one of [Banks]; of any other hash every use is an
+// error.
 func NewBank(h crypto.Hash) *Bank {
 	b := &Bank{hash: h}
 	b.reset()
@@ -96,7 +99,8 @@ func (b *Bank) sum(parts ...[]byte) []byte {
 	return pcrbank.Sum(b.hash, parts...)
 }
 
-// Extend replaces the PCR by the hash of itself and the digest, which must have the length of the bank's hash.
+// Extend replaces the PCR by the hash of itself and the digest, which must have the length of the
+// bank's hash.
 func (b *Bank) Extend(pcr int, digest []byte) error {
 	return prefix.Error(pkg, b.extend(pcr, digest))
 }
@@ -130,7 +134,8 @@ func (b *Bank) PCR(pcr int) []byte {
 	return bytes.Clone(b.pcrs[pcr])
 }
 
-// Values returns copies of some PCRs, of all without arguments. PCRs that do not exist are left out.
+// Values returns copies of some PCRs, of all without arguments. PCRs that do not exist are left
+// out.
 func (b *Bank) Values(pcrs ...int) map[int][]byte {
 	if len(pcrs) == 0 {
 		for i := range PCRCount {
@@ -146,27 +151,29 @@ func (b *Bank) Values(pcrs ...int) map[int][]byte {
 	return m
 }
 
-// setLocality makes PCR 0 what it is when the TPM was started from locality 3 or 4: its last byte holds the number
-// (TCG PC Client Platform Firmware Profile 1.06, section 10.4.5.3).
+// setLocality makes PCR 0 what it is when the TPM was started from locality 3 or 4: its last byte
+// holds the number (TCG PC Client Platform Firmware Profile 1.06, section 10.4.5.3).
 func (b *Bank) setLocality(locality byte) {
 	if b.check() == nil {
 		b.pcrs[0][b.size()-1] = locality
 	}
 }
 
-// dynamicLaunch makes PCRs 17 to 22 what they are after one (TCG PC Client Platform TPM Profile 1.05, table 7).
+// dynamicLaunch makes PCRs 17 to 22 what they are after one (TCG PC Client Platform TPM Profile
+// 1.05, table 7).
 func (b *Bank) dynamicLaunch() {
 	for i := 17; i <= 22 && b.check() == nil; i++ {
 		b.pcrs[i] = make([]byte, b.size())
 	}
 }
 
-// PCRIMA is the PCR that Linux' integrity measurement architecture extends with every file that it measures.
+// PCRIMA is the PCR that Linux' integrity measurement architecture extends with every file that it
+// measures.
 const PCRIMA = 10
 
-// BootAggregate is what IMA measures first: the hash of PCRs 0 to 9 as the kernel found them, of PCRs 0 to 7 in the sha1
-// bank (security/integrity/ima/ima_crypto.c, Linux 5.8 and later). It ties IMA's own log, which no firmware knows, to
-// this one.
+// BootAggregate is what IMA measures first: the hash of PCRs 0 to 9 as the kernel found them, of
+// PCRs 0 to 7 in the sha1 bank (security/integrity/ima/ima_crypto.c, Linux 5.8 and later). It ties
+// IMA's own log, which no firmware knows, to this one.
 func (b *Bank) BootAggregate() []byte {
 	if b.check() != nil {
 		return nil

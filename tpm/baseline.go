@@ -12,11 +12,12 @@ import (
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
-// baseline is what the log of an earlier boot tells about the machine: what its firmware measures by itself, where, in which order and how. All digests are those
-// of the banks to predict.
+// baseline is what the log of an earlier boot tells about the machine: what its firmware measures
+// by itself, where, in which order and how. All digests are those of the banks to predict.
 type baseline struct {
-	// firmware are its own events, without those for programs, up to the last separator or the first program, whichever is later. The first program was
-	// measured before firmware[first]: behind all of it on edk2, before the separators on U-Boot.
+	// firmware are its own events, without those for programs, up to the last separator or the
+	// first program, whichever is later. The first program was measured before firmware[first]:
+	// behind all of it on edk2, before the separators on U-Boot.
 	firmware []Event
 	first    int
 
@@ -63,7 +64,8 @@ func readBaseline(l *Log, banks []crypto.Hash) (*baseline, error) {
 	return out, nil
 }
 
-// isBootProgram reports whether the event is of a program from a disk, and not of one that is part of the firmware.
+// isBootProgram reports whether the event is of a program from a disk, and not of one that is part
+// of the firmware.
 func isBootProgram(e Event) bool {
 	return e.PCR == 4 && e.Subject.Kind.isProgram() && e.Subject.Name != ""
 }
@@ -77,7 +79,8 @@ func (e *Event) isOfOS() bool {
 	return e.extends() && (e.PCR >= 8 || e.Type == EventIPL)
 }
 
-// read sorts the events. Programs start at start; before that, at early, firmware may have measured the first of them, -1 if it did not.
+// read sorts the events. Programs start at start; before that, at early, firmware may have measured
+// the first of them, -1 if it did not.
 func (b *baseline) read(events []Event, early, start int) {
 	attempt := false
 	for i, e := range events {
@@ -115,8 +118,9 @@ func (b *baseline) read(events []Event, early, start int) {
 	}
 }
 
-// readGRUB tells what GRUB measures before it starts the kernel from what comes behind: the command line is the first that it measures as it has loaded one
-// (grub_verify_string of type kernel_cmdline).
+// readGRUB tells what GRUB measures before it starts the kernel from what comes behind: the command
+// line is the first that it measures as it has loaded one (grub_verify_string of type
+// kernel_cmdline).
 func (b *baseline) readGRUB(e Event) {
 	if len(b.grubEnd) > 0 || bytes.HasPrefix(e.Data, []byte("kernel_cmdline: ")) || e.Type == EventTag {
 		b.grubEnd = append(b.grubEnd, e)
@@ -125,7 +129,8 @@ func (b *baseline) readGRUB(e Event) {
 	b.grub = append(b.grub, e)
 }
 
-// secureBoot is the content of the variable as it was measured; known is false if that was not understood.
+// secureBoot is the content of the variable as it was measured; known is false if that was not
+// understood.
 func (b *baseline) secureBoot() (content []byte, known bool) {
 	for _, e := range b.firmware {
 		if isSecureBootVariable(e) && e.Subject.Name == "SecureBoot" {
@@ -142,7 +147,8 @@ func (b *baseline) enforced() bool {
 	return known && len(content) == 1 && content[0] == 1
 }
 
-// firmwareAuthorities are the events by which the firmware says why it started a program, without those of shim.
+// firmwareAuthorities are the events by which the firmware says why it started a program, without
+// those of shim.
 func (b *baseline) firmwareAuthorities() (out []Event) {
 	for _, e := range b.authorities {
 		if e.Subject.Vendor == efi.ShimLock {
@@ -153,14 +159,16 @@ func (b *baseline) firmwareAuthorities() (out []Event) {
 	return out
 }
 
-// measuresNoAuthorities reports whether the firmware verified programs and started some, and measured nothing of why, as U-Boot.
+// measuresNoAuthorities reports whether the firmware verified programs and started some, and
+// measured nothing of why, as U-Boot.
 func (b *baseline) measuresNoAuthorities() bool {
 	return b.enforced() && len(b.programs) > 0 && len(b.firmwareAuthorities()) == 0 &&
 		!slices.ContainsFunc(b.firmware, func(e Event) bool { return e.PCR == 7 && e.Type == EventEFIVariableAuthority })
 }
 
-// likeEDK2 reports whether the firmware goes through a boot as edk2 does: the variables of PCR 7 and a separator, the boot attempt and a separator in PCR 4, and
-// programs behind it. How such firmware measures what was not in the earlier boot is known.
+// likeEDK2 reports whether the firmware goes through a boot as edk2 does: the variables of PCR 7
+// and a separator, the boot attempt and a separator in PCR 4, and programs behind it. How such
+// firmware measures what was not in the earlier boot is known.
 func (b *baseline) likeEDK2() bool {
 	if b.first != len(b.firmware) {
 		return false
@@ -209,7 +217,8 @@ func isSecureBootVariable(e Event) bool {
 	return s.Vendor == imageSecurityDatabase && slices.Contains([]string{"db", "dbx", "dbt", "dbr"}, s.Name)
 }
 
-// isBootVariable reports whether the event is of BootOrder or a Boot####, which are in PCR 1, and in PCR 5 on older firmware (ThinkPads).
+// isBootVariable reports whether the event is of BootOrder or a Boot####, which are in PCR 1, and
+// in PCR 5 on older firmware (ThinkPads).
 func isBootVariable(e Event) bool {
 	s := e.Subject
 	return (e.PCR == 1 || e.PCR == 5) && s.Kind == SubjectBootVariable && s.Vendor == globalVariable && bootVariableName.MatchString(s.Name)
@@ -217,7 +226,8 @@ func isBootVariable(e Event) bool {
 
 func isGPT(e Event) bool { return e.PCR == 5 && e.Subject.Kind == SubjectGPT }
 
-// firmwareAgain repeats what the earlier boot's firmware did, each thing in its place, with what is planned instead of what was.
+// firmwareAgain repeats what the earlier boot's firmware did, each thing in its place, with what is
+// planned instead of what was.
 func (p *predictor) firmwareAgain() {
 	b := p.earlier
 	bootVariables := false
@@ -270,7 +280,8 @@ func (p *predictor) contradictions(bootVariables bool) {
 	p.checkVariables()
 }
 
-// replaces reports whether the partition table that is given takes the place of the one of an event: the only one, or the one of the same disk.
+// replaces reports whether the partition table that is given takes the place of the one of an
+// event: the only one, or the one of the same disk.
 func (p *predictor) replaces(e Event) bool {
 	tables := 0
 	for _, other := range p.earlier.firmware {
@@ -361,7 +372,8 @@ func (p *predictor) checkVariables() {
 	}
 }
 
-// contentsOf is where the contents of a variable of PCR 7 are, one for which [isSecureBootVariable] holds.
+// contentsOf is where the contents of a variable of PCR 7 are, one for which [isSecureBootVariable]
+// holds.
 func contentsOf(v *osmith.FirmwareVariables, name string) *[]byte {
 	return map[string]*[]byte{"SecureBoot": &v.SecureBoot, "PK": &v.PK, "KEK": &v.KEK, "db": &v.DB, "dbx": &v.DBX, "dbt": &v.DBT, "dbr": &v.DBR}[name]
 }

@@ -16,13 +16,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
-// partsOf describes a boot by what the data of its events tell, and by the digests of its programs: the inputs that a log has. What follows from no
-// data, such as shim's lists, is left out.
+// partsOf describes a boot by what the data of its events tell, and by the digests of its programs:
+// the inputs that a log has. What follows from no data, such as shim's lists, is left out.
 func partsOf(t *testing.T, l *Log) Boot {
 	t.Helper()
 	base, err := readBaseline(l, l.Banks())
 	require.NoError(t, err)
-	b := Boot{Banks: l.Banks(), Variables: base.variables(), Stub: "257"} // 257 measures no SMBIOS structures, as no earlier one
+	// 257 measures no SMBIOS structures, as no earlier one
+	b := Boot{Banks: l.Banks(), Variables: base.variables(), Stub: "257"}
 	if len(base.smbios) > 0 {
 		b.Stub = "262"
 	}
@@ -51,7 +52,8 @@ func partsOf(t *testing.T, l *Log) Boot {
 		}
 		switch {
 		case i == 0 && slices.ContainsFunc(base.authorities, func(e Event) bool { return e.Subject.Vendor == efi.ShimLock || e.Subject.Name == "Shim" }):
-			s := &Shim{Application: a, Variables: osmith.ShimVariables{MokSBState: []byte{}, MokPolicy: []byte{}}} // a shim of old measures no SbatLevel
+			// a shim of old measures no SbatLevel
+			s := &Shim{Application: a, Variables: osmith.ShimVariables{MokSBState: []byte{}, MokPolicy: []byte{}}}
 			for _, e := range base.authorities {
 				if e.Subject.Name == "SbatLevel" {
 					_, _, s.Variables.SbatLevel, _ = splitVariable(e.Data)
@@ -111,8 +113,9 @@ func allLogs(t *testing.T) map[string]*Log {
 	return out
 }
 
-// Of each log's own parts its own values follow, in all banks, for all PCRs that are claimed; and one part that is changed changes the PCR that it is measured into,
-// and no other, or the PCR is not claimed. A log that was only copied would not change.
+// Of each log's own parts its own values follow, in all banks, for all PCRs that are claimed; and
+// one part that is changed changes the PCR that it is measured into, and no other, or the PCR is
+// not claimed. A log that was only copied would not change.
 func TestPartsOfLogs(t *testing.T) {
 	claimed, changed := map[int]int{}, map[string]int{}
 	for name, l := range allLogs(t) {
@@ -154,7 +157,8 @@ func TestPartsOfLogs(t *testing.T) {
 				for _, n := range []int{0, 1, 2, 3, 4, 5, 6, 7} {
 					switch {
 					case after[h][n] == nil:
-						program := pcr == 4 && n == 7 // one whose part in the earlier boot is not known has another in its place
+						// one whose part in the earlier boot is not known has another in its place
+						program := pcr == 4 && n == 7
 						require.True(t, vs[n] == nil || n == pcr || program, "%s: %s: PCR %d is not claimed: %v", name, what, n, log.Coverage[n])
 					case n == pcr:
 						require.NotEqual(t, vs[n], after[h][n], "%s: %s: PCR %d", name, what, n)
@@ -187,7 +191,8 @@ func values(t *testing.T, l *Log) map[crypto.Hash]map[int][]byte {
 	return out
 }
 
-// partChanges are changes of one input. Each returns the PCR that it is measured into, -1 if the boot has no such input.
+// partChanges are changes of one input. Each returns the PCR that it is measured into, -1 if the
+// boot has no such input.
 func partChanges(t *testing.T, own Boot) map[string]func(b *Boot) int {
 	t.Helper()
 	variable := func(of func(v *osmith.FirmwareVariables) *[]byte) func(b *Boot) int {
@@ -269,7 +274,8 @@ func otherDigests(banks []crypto.Hash) map[crypto.Hash][]byte {
 	return out
 }
 
-// The boots of U-Boot are predicted after each other: the log of one has the order in which this firmware measures, the other has its own image.
+// The boots of U-Boot are predicted after each other: the log of one has the order in which this
+// firmware measures, the other has its own image.
 func TestPredictUBoot(t *testing.T) {
 	names := []string{"u2-2025.01-second-boot", "u30-2025.01-uki-direct", "u12-2026.10rc2-preseed-secureboot"}
 	logs := map[string]*Log{}
@@ -359,7 +365,8 @@ func TestContradictions(t *testing.T) {
 			require.Contains(t, log.Coverage[n].Note, c.why, name)
 		}
 	}
-	// Variables that are not given are those of the earlier boot, and Secure Boot that was on then is on.
+	// Variables that are not given are those of the earlier boot, and Secure Boot that was on then
+	// is on.
 	b := planned(t, firmware)
 	want, err := Predict(b)
 	require.NoError(t, err)
@@ -387,7 +394,8 @@ func TestContradictions(t *testing.T) {
 	require.Equal(t, variableData(globalVariable, "SecureBoot", nil), got.of(7)[0].Data)
 }
 
-// Firmware of which one thing is other than on edk2 may also measure otherwise what lets programs start.
+// Firmware of which one thing is other than on edk2 may also measure otherwise what lets programs
+// start.
 func TestSecureBootTurnedOnElsewhere(t *testing.T) {
 	secure := bootVectors(t)[0].boot
 	raw := read(t, "testdata/boot/b-setupmode-262/binary_bios_measurements")
@@ -439,7 +447,8 @@ func TestSecureBootTurnedOnElsewhere(t *testing.T) {
 	}
 }
 
-// A dbt is measured behind dbx if it exists, which an earlier boot without one does not contradict on edk2, and does tell on other firmware.
+// A dbt is measured behind dbx if it exists, which an earlier boot without one does not contradict
+// on edk2, and does tell on other firmware.
 func TestDBTAfterAnEarlierBoot(t *testing.T) {
 	names := func(l *Log) (out []string) {
 		for _, e := range l.of(7) {

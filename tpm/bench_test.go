@@ -40,7 +40,8 @@ func BenchmarkParseReplay(b *testing.B) {
 	}
 }
 
-// BenchmarkPredict predicts a boot of systemd 262 up to its last phase, from the logs of an earlier one of a real machine.
+// BenchmarkPredict predicts a boot of systemd 262 up to its last phase, from the logs of an earlier
+// one of a real machine.
 func BenchmarkPredict(b *testing.B) {
 	boot := mkosiBoot(b, "b2", "b1")
 	boot.Userspace = &Userspace{Earlier: mkosiUserspace(b, "b1")}
@@ -53,7 +54,8 @@ func BenchmarkPredict(b *testing.B) {
 	}
 }
 
-// BenchmarkDiff compares logs of 10,000 events in one PCR, in the shapes that are far from each other in different ways.
+// BenchmarkDiff compares logs of 10,000 events in one PCR, in the shapes that are far from each
+// other in different ways.
 func BenchmarkDiff(b *testing.B) {
 	const n = 10_000
 	for name, of := range diffShapes(n) {

@@ -19,9 +19,11 @@ type Application struct {
 	Size    int64                  // of the file, likewise
 	Digests map[crypto.Hash][]byte // Authenticode digests of the PE
 
-	// Authority is what let it start, as firmware or shim measures that: UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6) of an entry of db or of
-	// MokListRT. secureboot.Verdict.AuthorityEvent makes it. Nil: nothing was measured, or it is not known; PCR 7 is not predicted then if
-	// firmware or shim verifies the program. One that comes twice is measured once.
+	// Authority is what let it start, as firmware or shim measures that: UEFI_VARIABLE_DATA
+	// (Firmware Profile 1.06, section 10.2.6) of an entry of db or of MokListRT.
+	// secureboot.Verdict.AuthorityEvent makes it. Nil: nothing was measured, or it is not known;
+	// PCR 7 is not predicted then if firmware or shim verifies the program. One that comes twice is
+	// measured once.
 	Authority []byte
 }
 
@@ -41,83 +43,98 @@ type PartitionTable struct {
 type ExitBoot int
 
 const (
-	ExitBootUnknown     ExitBoot = iota // as in Boot.Firmware; without one, once or retried
-	ExitBootOnce                        // it succeeds at once
-	ExitBootRetried                     // it fails, and succeeds when it is called again, as with OVMF 2026.08
-	ExitBootNotMeasured                 // firmware that measures nothing then
+	ExitBootUnknown ExitBoot = iota // as in Boot.Firmware; without one, once or retried
+	ExitBootOnce                    // it succeeds at once
+	// it fails, and succeeds when it is called again, as with OVMF 2026.08
+	ExitBootRetried
+	ExitBootNotMeasured // firmware that measures nothing then
 )
 
-// Boot describes, by values, a boot of UEFI firmware into a UKI with systemd's stub, or into a kernel without one. What has no value is absent: a boot
-// without add-ons, companions, a passed command line, loader.conf. Some things are different, since they are always there
-// and may be unknown: Variables, GPT, SMBIOS, BootVariables and the initrds of Handover. The PCRs that depend on those are then not
-// predicted, or are those of Firmware.
+// Boot describes, by values, a boot of UEFI firmware into a UKI with systemd's stub, or into a
+// kernel without one. What has no value is absent: a boot without add-ons, companions, a passed
+// command line, loader.conf. Some things are different, since they are always there and may be
+// unknown: Variables, GPT, SMBIOS, BootVariables and the initrds of Handover. The PCRs that depend
+// on those are then not predicted, or are those of Firmware.
 type Boot struct {
 	// Banks to predict; nil is every bank that all the digests below are given in.
 	Banks []crypto.Hash
 
-	// Firmware is the log of an earlier boot of this machine, by which it is known what its firmware measures, where, in which order and how. What is
-	// given here takes the place of what the log has of it; the rest is expected again. What contradicts the log is not predicted.
+	// Firmware is the log of an earlier boot of this machine, by which it is known what its
+	// firmware measures, where, in which order and how. What is given here takes the place of what
+	// the log has of it; the rest is expected again. What contradicts the log is not predicted.
 	// Nil: edk2's events in edk2's order, and PCRs 0 to 3 and 6 are not predicted.
 	Firmware *Log
 
-	// Variables are the firmware's. PK, KEK, db and dbx that do not exist count as empty; dbt and dbr are measured only if they
-	// exist. A SecureBoot that is nil is not known, and PCR 7 is not predicted; one that is empty does not exist, and is measured as empty.
-	// With a DBR, PCR 7 is not predicted unless Firmware measured one: how firmware does it is not known here. Nil: those of Firmware.
+	// Variables are the firmware's. PK, KEK, db and dbx that do not exist count as empty; dbt and
+	// dbr are measured only if they exist. A SecureBoot that is nil is not known, and PCR 7 is not
+	// predicted; one that is empty does not exist, and is measured as empty. With a DBR, PCR 7 is
+	// not predicted unless Firmware measured one: how firmware does it is not known here. Nil:
+	// those of Firmware.
 	Variables *osmith.FirmwareVariables
 
-	// NoShim says that firmware starts the chain, and that the variables of shim which Variables may have are left from earlier. Otherwise
-	// they are a sign of shim, and if the chain has none, the PCRs that it measures into are not predicted. What Firmware shows of shim counts in any case.
+	// NoShim says that firmware starts the chain, and that the variables of shim which Variables
+	// may have are left from earlier. Otherwise they are a sign of shim, and if the chain has none,
+	// the PCRs that it measures into are not predicted. What Firmware shows of shim counts in any
+	// case.
 	NoShim bool
 
-	// BootVariables are BootOrder, then the Boot#### that it lists, in its order: PCR 1, or PCR 5 where firmware has them there. Nil: those of Firmware.
+	// BootVariables are BootOrder, then the Boot#### that it lists, in its order: PCR 1, or PCR 5
+	// where firmware has them there. Nil: those of Firmware.
 	BootVariables []BootVariable
 
-	// SMBIOS are the structures of the machine, as in /sys/firmware/dmi/tables/DMI, of which systemd 261 measures some into
-	// PCR 1. Nil: what Firmware has of them.
+	// SMBIOS are the structures of the machine, as in /sys/firmware/dmi/tables/DMI, of which
+	// systemd 261 measures some into PCR 1. Nil: what Firmware has of them.
 	SMBIOS []byte
 
 	// GPT is measured into PCR 5. Nil: that of Firmware.
 	GPT *PartitionTable
 
-	// Separator is what ends the firmware's part of PCRs 0 to 7: zeros, or ones as the specification allows too.
+	// Separator is what ends the firmware's part of PCRs 0 to 7: zeros, or ones as the
+	// specification allows too.
 	Separator [4]byte
 
 	// ExitBoot is about the end of PCR 5.
 	ExitBoot ExitBoot
 
-	// Chain are the programs that lead to the UKI or kernel, each of which starts the next: shim, boot loaders. None: the firmware starts
-	// it itself.
+	// Chain are the programs that lead to the UKI or kernel, each of which starts the next: shim,
+	// boot loaders. None: the firmware starts it itself.
 	Chain []Program
 
-	// UKI is the image that the chain ends with. Without Sections the chain ends with Kernel, and nothing is expected of a stub.
-	UKI      Application
-	Sections []osmith.Measurement // of the UKI and the profile that is booted, in the order in which the stub measures
+	// UKI is the image that the chain ends with. Without Sections the chain ends with Kernel, and
+	// nothing is expected of a stub.
+	UKI Application
+	// of the UKI and the profile that is booted, in the order in which the stub measures
+	Sections []osmith.Measurement
 
-	// Kernel is the PE in .linux: stubs before 257 have the firmware load it, which measures it if Secure Boot is off. In a boot without Sections it is
-	// the kernel that a Type #1 entry names, or that GRUB starts.
+	// Kernel is the PE in .linux: stubs before 257 have the firmware load it, which measures it if
+	// Secure Boot is off. In a boot without Sections it is the kernel that a Type #1 entry names,
+	// or that GRUB starts.
 	Kernel *Application
 
-	// Addons are the signed .addon.efi that the stub loads, in the order in which it does: those of \loader\addons, then
-	// those beside the UKI, each directory sorted by name; without those that the firmware refuses. What they bring is in
-	// Handover.
+	// Addons are the signed .addon.efi that the stub loads, in the order in which it does: those of
+	// \loader\addons, then those beside the UKI, each directory sorted by name; without those that
+	// the firmware refuses. What they bring is in Handover.
 	Addons []Application
 
-	// Handover is what the stub measures into PCRs 12 and 13 and passes to the kernel: the profile, command lines, add-ons,
-	// companion files and initrds. Package uki predicts it for each release. Nil: the default profile, and nothing from
-	// outside the UKI; what the kernel gets is unknown, and so is PCR 9. For a Type #1 entry it is what systemd-boot does: Passed is the command line that
-	// it measures, LoadOptions the same for the kernel.
+	// Handover is what the stub measures into PCRs 12 and 13 and passes to the kernel: the profile,
+	// command lines, add-ons, companion files and initrds. Package uki predicts it for each
+	// release. Nil: the default profile, and nothing from outside the UKI; what the kernel gets is
+	// unknown, and so is PCR 9. For a Type #1 entry it is what systemd-boot does: Passed is the
+	// command line that it measures, LoadOptions the same for the kernel.
 	Handover *osmith.Handover
 
-	// Phases are what userspace extends PCR 11 with up to the moment of interest; none is the moment when the kernel
-	// starts.
+	// Phases are what userspace extends PCR 11 with up to the moment of interest; none is the
+	// moment when the kernel starts.
 	Phases []string
 
-	// Userspace is what systemd measures into other PCRs up to that moment. Nil: not known, and with Phases the PCRs that it measures into, 0 to 7, 9 and 12
-	// to 15, are not predicted; [PhasesAlone] is nothing.
+	// Userspace is what systemd measures into other PCRs up to that moment. Nil: not known, and
+	// with Phases the PCRs that it measures into, 0 to 7, 9 and 12 to 15, are not predicted;
+	// [PhasesAlone] is nothing.
 	Userspace *Userspace
 
-	// Stub is the version of the UKI's stub. One that is newer than all of [StubVersions] is a [*StubVersionError], unless
-	// AssumeStub names the release to treat it as. AssumeStub counts for systemd-boot, too.
+	// Stub is the version of the UKI's stub. One that is newer than all of [StubVersions] is a
+	// [*StubVersionError], unless AssumeStub names the release to treat it as. AssumeStub counts
+	// for systemd-boot, too.
 	Stub       osmith.Version
 	AssumeStub int
 }
@@ -206,13 +223,15 @@ func (b *Boot) checkHandover(stub sdstub.Release) error {
 	if strings.ContainsRune(b.Handover.Passed, 0) {
 		return fmt.Errorf("command line \"%s\" holds a NUL", escape(b.Handover.Passed))
 	}
-	if n := len(b.Handover.LoadOptions); n > 0 && (n%2 != 0 || !allByte(b.Handover.LoadOptions[n-2:], 0) && !b.bareKernel()) { // GRUB 2.12 has no NUL
+	if n := len(b.Handover.LoadOptions); n > 0 && (n%2 != 0 || !allByte(b.Handover.LoadOptions[n-2:], 0) && !b.bareKernel()) {
+		// GRUB 2.12 has no NUL
 		return fmt.Errorf("load options of %d bytes: want UTF-16 with a NUL at the end", n)
 	}
 	return nil
 }
 
-// secureBoot says whether the firmware verifies what it starts; known is false if that cannot be told.
+// secureBoot says whether the firmware verifies what it starts; known is false if that cannot be
+// told.
 func (b *Boot) secureBoot() (on, known bool) {
 	if b.Variables == nil || b.Variables.SecureBoot == nil {
 		return false, false

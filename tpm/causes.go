@@ -7,11 +7,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// Causes leaves those differences that are not explained by others: with another UKI its sections differ, and with another add-on a
-// command line does. It is what to tell a person first.
+// Causes leaves those differences that are not explained by others: with another UKI its sections
+// differ, and with another add-on a command line does. It is what to tell a person first.
 //
-// An explanation is a relation between two events, and only what the stub, the loader or the firmware makes of the one can be
-// explained by it:
+// An explanation is a relation between two events, and only what the stub, the loader or the
+// firmware makes of the one can be explained by it:
 //
 //	sections of the UKI                   the UKI, if no profile differs; the sections are then the Parts of that cause
 //	all that the stub measures            the UKI, if the boot started none
@@ -25,10 +25,11 @@ import (
 //	the kernel's initrds                  sections that are passed in it, companion files, microcode and initrds of add-ons
 //	authorities from db                   SecureBoot, from off to on or from on to off
 //
-// What is there in addition explains nothing that is missing, and the other way round; what changed explains a change. What moved or was renumbered
-// explains nothing, and nothing explains it. Where more events want an explanation than
-// there can be, it is not known which of them have one, and all are causes: rather one too many than one that hides. What one
-// digest covers cannot be told apart: another UKI and another section of it are one cause, and so are other initrds and another
+// What is there in addition explains nothing that is missing, and the other way round; what changed
+// explains a change. What moved or was renumbered explains nothing, and nothing explains it. Where
+// more events want an explanation than there can be, it is not known which of them have one, and
+// all are causes: rather one too many than one that hides. What one digest covers cannot be told
+// apart: another UKI and another section of it are one cause, and so are other initrds and another
 // section that they hold.
 func Causes(ds []Difference) []Difference {
 	c := causes{all: ds, explained: make([]bool, len(ds)), parts: make(map[int][]int)}
@@ -73,8 +74,9 @@ func (c *causes) by(causes []int, d Difference) bool {
 	return slices.ContainsFunc(causes, func(i int) bool { return c.all[i].leadsTo(d) })
 }
 
-// leadsTo reports whether a difference may lead to another by its direction: what is there in addition changes an event or brings
-// one, what is missing changes or takes one, and what changed changes one.
+// leadsTo reports whether a difference may lead to another by its direction: what is there in
+// addition changes an event or brings one, what is missing changes or takes one, and what changed
+// changes one.
 func (d Difference) leadsTo(o Difference) bool {
 	switch kind := d.Kind(); o.Kind() {
 	case kindChanged:
@@ -103,8 +105,8 @@ func (c *causes) profile() {
 	}
 }
 
-// sections are the differences that sections of a UKI make: other contents, or the events of its name and of its contents more or
-// less. Anything else in PCR 11 the stub did not measure.
+// sections are the differences that sections of a UKI make: other contents, or the events of its
+// name and of its contents more or less. Anything else in PCR 11 the stub did not measure.
 func (c *causes) sections() (out []int) {
 	byName := make(map[string][]int)
 	for _, i := range c.of(SubjectSectionName, SubjectSection) {
@@ -133,7 +135,8 @@ func profileNumber(e *Event) string {
 	return taggedSubject(e).Name
 }
 
-// profilePassed is the number of the profile that a command line of the loader begins with, as "@1", and the rest of the line.
+// profilePassed is the number of the profile that a command line of the loader begins with, as
+// "@1", and the rest of the line.
 func profilePassed(e *Event) (number, rest string) {
 	if e == nil {
 		return "", ""
@@ -146,7 +149,8 @@ func profilePassed(e *Event) (number, rest string) {
 	return "", text
 }
 
-// authorities is about those that Secure Boot, once it is on, lets programs start by, and that are missing once it is off.
+// authorities is about those that Secure Boot, once it is on, lets programs start by, and that are
+// missing once it is off.
 func (c *causes) authorities() {
 	kind := ""
 	for _, i := range c.of(SubjectVariable) {
@@ -172,7 +176,8 @@ func (c *causes) authorities() {
 	}
 }
 
-// addons is about what add-ons and SMBIOS bring: which of them an add-on holds, the log does not say.
+// addons is about what add-ons and SMBIOS bring: which of them an add-on holds, the log does not
+// say.
 func (c *causes) addons() {
 	addons := c.of(SubjectAddon)
 	free := c.addonParts(addons)
@@ -202,8 +207,8 @@ func (c *causes) addons() {
 	}
 }
 
-// addonParts is about what add-ons bring besides command lines, beside which the stub writes the file names of the add-ons. It returns
-// the add-ons that explain none of it.
+// addonParts is about what add-ons bring besides command lines, beside which the stub writes the
+// file names of the add-ons. It returns the add-ons that explain none of it.
 func (c *causes) addonParts(addons []int) []int {
 	free, unknown := slices.Clone(addons), false
 	for _, kind := range []SubjectKind{SubjectAddonDeviceTree, SubjectAddonMicrocode, SubjectAddonInitrd} {
@@ -228,7 +233,8 @@ func (c *causes) addonParts(addons []int) []int {
 	return free
 }
 
-// addonOf reports whether a difference of an add-on is about the one whose file name stands beside a part of an add-on.
+// addonOf reports whether a difference of an add-on is about the one whose file name stands beside
+// a part of an add-on.
 func (d Difference) addonOf(part Difference) bool {
 	same := func(addon, part *Event) bool {
 		if addon == nil || part == nil {
@@ -241,13 +247,14 @@ func (d Difference) addonOf(part Difference) bool {
 	return same(d.Want, part.Want) && same(d.Got, part.Got)
 }
 
-// fileName is the last part of a path on the ESP, where names differ in letter case only by what wrote them.
+// fileName is the last part of a path on the ESP, where names differ in letter case only by what
+// wrote them.
 func fileName(path string) string {
 	return strings.ToLower(path[strings.LastIndexAny(path, `\/`)+1:])
 }
 
-// leadsToLine reports whether an add-on may have changed the words of a command line so: one that is there in addition
-// takes none away, and one that is missing brings none.
+// leadsToLine reports whether an add-on may have changed the words of a command line so: one that
+// is there in addition takes none away, and one that is missing brings none.
 func (d Difference) leadsToLine(line Difference) bool {
 	if !d.leadsTo(line) || line.Kind() != kindChanged {
 		return d.leadsTo(line)
@@ -278,16 +285,16 @@ func (c *causes) image() {
 	}
 }
 
-// ofUKI are the kinds of what follows the start of a UKI in any case; besideUKI those of what is measured only after it, and not with every
-// UKI: other files, the loader and SMBIOS bring it.
+// ofUKI are the kinds of what follows the start of a UKI in any case; besideUKI those of what is
+// measured only after it, and not with every UKI: other files, the loader and SMBIOS bring it.
 var (
 	ofUKI     = []SubjectKind{SubjectSectionName, SubjectSection, SubjectLoadOptions, SubjectInitrd}
 	besideUKI = []SubjectKind{SubjectPassed, SubjectProfile, SubjectCommandLine, SubjectAddonCommandLine, SubjectAddon, SubjectAddonDeviceTree, SubjectAddonMicrocode,
 		SubjectAddonInitrd, SubjectCompanion, SubjectKernel}
 )
 
-// noUKI is about a UKI that only one of the boots started: what follows its start in that boot is missing in the other one. What the other
-// boot measured in its place is its own.
+// noUKI is about a UKI that only one of the boots started: what follows its start in that boot is
+// missing in the other one. What the other boot measured in its place is its own.
 func (c *causes) noUKI() {
 	images := c.of(SubjectUKI)
 	if len(images) != 1 || !c.all[images[0]].noUKI {
@@ -298,7 +305,8 @@ func (c *causes) noUKI() {
 		follows, kinds = kindExtra, ofUKI
 	}
 	for _, i := range c.of(kinds...) {
-		c.explained[i] = c.all[i].Kind() == follows // and not another kernel's command line by a section
+		// and not another kernel's command line by a section
+		c.explained[i] = c.all[i].Kind() == follows
 	}
 }
 

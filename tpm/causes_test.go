@@ -16,7 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
-// Logs in which something that is not expected stands beside something that explains it at first sight.
+// Logs in which something that is not expected stands beside something that explains it at first
+// sight.
 func TestCausesOfTamperedBoots(t *testing.T) {
 	want := parsed(t, "boot/a-sb-sdboot-262/binary_bios_measurements")
 	for _, c := range []struct{ file, causes string }{
@@ -35,8 +36,8 @@ func TestCausesOfTamperedBoots(t *testing.T) {
 type tampering struct {
 	name string
 
-	// apply changes the log and returns for each independent event that it changed the digests of which at least one must
-	// stand in a cause; nil if the log no longer has what is to be changed.
+	// apply changes the log and returns for each independent event that it changed the digests of
+	// which at least one must stand in a cause; nil if the log no longer has what is to be changed.
 	apply func(l *tampered) [][]string
 }
 
@@ -70,7 +71,8 @@ func (l *tampered) insert(kind SubjectKind, behind int, s SubjectKind, pcr int, 
 	return [][]string{{hex.EncodeToString(digest)}}
 }
 
-// line adds a command line that the stub measured, before those that were added earlier or behind them.
+// line adds a command line that the stub measured, before those that were added earlier or behind
+// them.
 func (l *tampered) line(text string, last bool) [][]string {
 	at := SubjectLoadOptions
 	if i := slices.IndexFunc(l.Events, func(e Event) bool { return e.PCR == 12 }); i >= 0 && !last {
@@ -261,7 +263,8 @@ func (e *Event) clone() Event {
 	return Event{PCR: e.PCR, Type: e.Type, Digests: e.Digests, Data: e.Data, Subject: e.Subject}
 }
 
-// inseparable are changes of the one event, that a change of the other kind changes too: no log tells the two apart.
+// inseparable are changes of the one event, that a change of the other kind changes too: no log
+// tells the two apart.
 var inseparable = map[string][]string{
 	"another UKI":   {"another initrd in the UKI", "another kernel in the UKI", "another os-release in the UKI", "another command line in the UKI"},
 	"other initrds": {"another initrd in the UKI", "another os-release in the UKI", "credentials", "an add-on with an initrd"},
@@ -312,7 +315,8 @@ func TestCausesOfPairs(t *testing.T) {
 				continue // what it changes is gone
 			}
 			pairs++
-			if strings.HasSuffix(a.name, "is moved") && strings.HasSuffix(b.name, "is moved") { // both together may be one other move
+			if strings.HasSuffix(a.name, "is moved") && strings.HasSuffix(b.name, "is moved") {
+				// both together may be one other move
 				rootsA = [][]string{append(slices.Clone(rootsA[0]), rootsB[0]...)}
 				rootsB = rootsA
 			}
@@ -367,7 +371,8 @@ func TestPartsAreInOrder(t *testing.T) {
 	}
 }
 
-// Where no UKI was expected, one that is there explains what it holds, and no other change hides behind it.
+// Where no UKI was expected, one that is there explains what it holds, and no other change hides
+// behind it.
 func TestCausesOfANewUKI(t *testing.T) {
 	boot := parsed(t, "boot/a-sb-sdboot-262/binary_bios_measurements")
 	all := tamperings(boot)
@@ -398,7 +403,8 @@ func TestCausesOfANewUKI(t *testing.T) {
 			require.Empty(t, ds)
 			continue
 		}
-		// What was changed is in the UKI, or of what the kernel gets of it: there is nothing that it could be compared with.
+		// What was changed is in the UKI, or of what the kernel gets of it: there is nothing that
+		// it could be compared with.
 		if slices.ContainsFunc(roots[0], func(d string) bool {
 			return slices.ContainsFunc(got.Events, func(e Event) bool {
 				return hexOf(e.Digests[crypto.SHA256]) == d && (e.PCR == 11 || e.PCR == 9 && e.Type == EventTag)
@@ -632,7 +638,8 @@ func TestCausesRelations(t *testing.T) {
 			assert.Equal(t, c.causes, strings.Join(got, " "))
 		})
 	}
-	// Sections are parts of a UKI that explains them, and not of one beside which another profile does, or that another program stands in place of.
+	// Sections are parts of a UKI that explains them, and not of one beside which another profile
+	// does, or that another program stands in place of.
 	for name, c := range map[string]struct {
 		ds    []Difference
 		parts int

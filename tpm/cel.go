@@ -28,8 +28,9 @@ type celContent struct {
 	EventData string `json:"event_data"`
 }
 
-// CEL is the log in the JSON encoding of the TCG Canonical Event Log (version 1.0, content type pcclient_std), in the
-// form that "systemd-pcrlock cel" prints: one array, without the events that extend nothing, numbered as in the log.
+// CEL is the log in the JSON encoding of the TCG Canonical Event Log (version 1.0, content type
+// pcclient_std), in the form that "systemd-pcrlock cel" prints: one array, without the events that
+// extend nothing, numbered as in the log.
 func (l *Log) CEL() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if l.Registers != RegistersPCR { // the content type has PCRs

@@ -12,7 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// systemd-pcrlock reads the same logs, and prints the same records. Of logs with several banks it prints fewer digests.
+// systemd-pcrlock reads the same logs, and prints the same records. Of logs with several banks it
+// prints fewer digests.
 func TestInteropCEL(t *testing.T) {
 	r := testtools.Forky(t)
 	logs := foreignLogs(t)
@@ -55,7 +56,8 @@ func TestCELError(t *testing.T) {
 	assert.Equal(t, "[]", string(text))
 }
 
-// The kernel's own boot_aggregate in a boot that measured nothing else: PCR 10 is the extension of one record.
+// The kernel's own boot_aggregate in a boot that measured nothing else: PCR 10 is the extension of
+// one record.
 func TestBootAggregate(t *testing.T) {
 	v := bootVectors(t)[1]
 	require.Equal(t, "b-setupmode-262", v.name)

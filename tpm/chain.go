@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// Program is one of the programs that lead from the firmware to the UKI or kernel, with what it measures itself: a [*Shim], a [*SystemdBoot], a [*GRUB] or an
-// [*OtherProgram].
+// Program is one of the programs that lead from the firmware to the UKI or kernel, with what it
+// measures itself: a [*Shim], a [*SystemdBoot], a [*GRUB] or an [*OtherProgram].
 type Program interface {
 	application() *Application
 
@@ -21,13 +21,14 @@ type Program interface {
 	kind() SubjectKind
 }
 
-// Shim is shim (https://github.com/rhboot/shim), versions 15.8 to 16.1: it measures its lists of keys and its state, and verifies in place of the firmware all
-// programs that come behind it, while Secure Boot is on.
+// Shim is shim (https://github.com/rhboot/shim), versions 15.8 to 16.1: it measures its lists of
+// keys and its state, and verifies in place of the firmware all programs that come behind it, while
+// Secure Boot is on.
 type Shim struct {
 	Application
 
-	// Variables are what it measures into PCRs 7 and 14 as it starts; secureboot.Shim.Measured makes them. What is nil there is not known, and the PCR of
-	// it is not predicted.
+	// Variables are what it measures into PCRs 7 and 14 as it starts; secureboot.Shim.Measured
+	// makes them. What is nil there is not known, and the PCR of it is not predicted.
 	Variables osmith.ShimVariables
 }
 
@@ -36,19 +37,21 @@ type SystemdBoot struct {
 	Application
 	Conf []byte // contents of \loader\loader.conf, nil if there is no such file
 
-	// Version is the loader's, where that is not the one of the UKI's stub: UKIs of several releases live beside one loader.
-	// "": that of [Boot].Stub.
+	// Version is the loader's, where that is not the one of the UKI's stub: UKIs of several
+	// releases live beside one loader. "": that of [Boot].Stub.
 	Version osmith.Version
 }
 
-// GRUB is GRUB 2, which measures the commands that it runs into PCR 8, and the files that it reads into PCR 9. Without Before they are
-// expected again as the log of the earlier boot has them, if all files that it read then are given here, and are the same.
+// GRUB is GRUB 2, which measures the commands that it runs into PCR 8, and the files that it reads
+// into PCR 9. Without Before they are expected again as the log of the earlier boot has them, if
+// all files that it read then are given here, and are the same.
 type GRUB struct {
 	Application
 	Files []GRUBFile
 
-	// Before and After are what it measures up to where it loads the next program, and behind that; package bootloader/grub works them out from its configuration. What the kernel
-	// gets is in Boot.Handover then: LoadOptions and Initrd.
+	// Before and After are what it measures up to where it loads the next program, and behind that;
+	// package bootloader/grub works them out from its configuration. What the kernel gets is in
+	// Boot.Handover then: LoadOptions and Initrd.
 	Before, After []osmith.GRUBEvent
 }
 
@@ -58,11 +61,13 @@ type GRUBFile struct {
 	Digests map[crypto.Hash][]byte
 }
 
-// OtherProgram is a program of which no more is known than that it starts the next one by the firmware or by shim.
+// OtherProgram is a program of which no more is known than that it starts the next one by the
+// firmware or by shim.
 type OtherProgram struct {
 	Application
 
-	// Extends are the PCRs that it measures into by itself, which are not predicted. Nil: they are not known, and no PCR is predicted. None: an empty list.
+	// Extends are the PCRs that it measures into by itself, which are not predicted. Nil: they are
+	// not known, and no PCR is predicted. None: an empty list.
 	Extends []int
 }
 
@@ -229,7 +234,8 @@ func (s *Shim) run(p *predictor) {
 	}
 }
 
-// verifiesNothing reports whether shim lets everything start; known is false if that cannot be told.
+// verifiesNothing reports whether shim lets everything start; known is false if that cannot be
+// told.
 func (s *Shim) verifiesNothing() (nothing, known bool) {
 	return len(s.Variables.MokSBState) == 1 && s.Variables.MokSBState[0] != 0, s.Variables.MokSBState != nil
 }
@@ -243,7 +249,8 @@ func (s *SystemdBoot) run(p *predictor) {
 	}
 }
 
-// run repeats what GRUB measured in the earlier boot up to the start of the kernel. What it measures behind that, end does.
+// run repeats what GRUB measured in the earlier boot up to the start of the kernel. What it
+// measures behind that, end does.
 func (g *GRUB) run(p *predictor) {
 	if g.Before != nil {
 		g.measure(p, g.Before)
@@ -256,7 +263,8 @@ func (g *GRUB) run(p *predictor) {
 	p.log.Events = append(p.log.Events, p.earlier.grub...)
 }
 
-// end repeats what GRUB measured when it had loaded the kernel, and the kernel, which it had passed the same command line and initrds.
+// end repeats what GRUB measured when it had loaded the kernel, and the kernel, which it had passed
+// the same command line and initrds.
 func (g *GRUB) end(p *predictor) {
 	if g.Before != nil {
 		g.measure(p, g.After)

@@ -154,8 +154,9 @@ func shimVariables(t *testing.T, dir string) osmith.ShimVariables {
 	return osmith.ShimVariables{MokList: list, MokListX: denied, SbatLevel: level, MokSBState: []byte{}, MokListTrusted: []byte{1}, MokPolicy: []byte{}}
 }
 
-// chainAuthorities says which certificate lets each program start: Microsoft's shim, the laboratory's what it signed, and shim's own what Debian signed. With s4 the
-// laboratory's is not in db, but the owner's in MokList.
+// chainAuthorities says which certificate lets each program start: Microsoft's shim, the
+// laboratory's what it signed, and shim's own what Debian signed. With s4 the laboratory's is not
+// in db, but the owner's in MokList.
 func chainAuthorities(t *testing.T, dir string, b *Boot) {
 	t.Helper()
 	db := func(subject string) []byte {
@@ -187,7 +188,8 @@ func chainAuthorities(t *testing.T, dir string, b *Boot) {
 	}
 }
 
-// Each boot is predicted from its inputs alone, and with the log of each other boot of such a machine: what is claimed is what the TPM had.
+// Each boot is predicted from its inputs alone, and with the log of each other boot of such a
+// machine: what is claimed is what the TPM had.
 func TestPredictChains(t *testing.T) {
 	vectors := chainVectors(t)
 	arm := func(v chainVector) bool { return strings.HasPrefix(v.name, "a1") }
@@ -212,7 +214,8 @@ func TestPredictChains(t *testing.T) {
 			}
 			require.NoError(t, log.Verify(crypto.SHA256, claimed), name)
 
-			// And these are claimed: all of them if the earlier boot went through GRUB as this one, or neither did.
+			// And these are claimed: all of them if the earlier boot went through GRUB as this one,
+			// or neither did.
 			grub := other.boot.grub() != nil
 			want := []int{11, 13, 15}
 			if other.log != nil {
@@ -220,7 +223,8 @@ func TestPredictChains(t *testing.T) {
 			}
 			if grub == (b.grub() != nil) || other.log == nil {
 				want = append(want, 5, 12)
-				if !other.boot.bareKernel() || len(other.boot.Chain) == len(b.Chain) { // without a stub, its log does not tell a boot loader from a kernel
+				if !other.boot.bareKernel() || len(other.boot.Chain) == len(b.Chain) {
+					// without a stub, its log does not tell a boot loader from a kernel
 					want = append(want, 4, 7)
 				}
 				if b.grub() == nil {
@@ -289,7 +293,8 @@ func TestPredictGRUBFiles(t *testing.T) {
 	}
 }
 
-// What shim measures and is not known takes its PCR out of the claim; MokSBState decides whether anything is verified behind shim.
+// What shim measures and is not known takes its PCR out of the claim; MokSBState decides whether
+// anything is verified behind shim.
 func TestPredictShimVariables(t *testing.T) {
 	v := chainVectors(t)
 	i := slices.IndexFunc(v, func(v chainVector) bool { return v.name == "s1-shim-sdboot" })

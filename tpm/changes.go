@@ -16,8 +16,9 @@ type Effect int
 const (
 	EffectUnknown Effect = iota // the PCR is not predicted before or after
 	EffectNone                  // it has the values that it had
-	EffectMay                   // some ways in which the boot may go leave a value that it had, others not
-	EffectChanges               // no value that it may have had is left
+	// some ways in which the boot may go leave a value that it had, others not
+	EffectMay
+	EffectChanges // no value that it may have had is left
 )
 
 // String is "not known", "none", "may change" or "changes".
@@ -54,9 +55,11 @@ type Changes struct {
 	Causes []Difference // events that are others, without those that follow from them: see [Causes]
 }
 
-// CompareBoots says what changes in the PCRs when a machine boots as next, instead of as before: an upgrade, before it is made. Both are predictions, with the same
-// earlier boot as their baseline where they have one. A PCR counts as unchanged if all values that it may have are the same, in all
-// banks that both predict; without such a bank the error is [ErrBank]. Package sealing tells from the predictions which secrets still unlock.
+// CompareBoots says what changes in the PCRs when a machine boots as next, instead of as before: an
+// upgrade, before it is made. Both are predictions, with the same earlier boot as their baseline
+// where they have one. A PCR counts as unchanged if all values that it may have are the same, in
+// all banks that both predict; without such a bank the error is [ErrBank]. Package sealing tells
+// from the predictions which secrets still unlock.
 func CompareBoots(before, next Alternatives) (_ *Changes, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(before) == 0 || len(next) == 0 {

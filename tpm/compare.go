@@ -37,16 +37,18 @@ func (u Uncompared) String() string {
 	return s
 }
 
-// Compare compares a boot with what was expected, as [Diff] does, and says what was not compared. Compared is what both logs
-// claim:
+// Compare compares a boot with what was expected, as [Diff] does, and says what was not compared.
+// Compared is what both logs claim:
 //
-//   - the log of a machine's firmware claims, for every PCR but 10, all events up to ExitBootServices; what comes after them
-//     only [Log.WithUserspace] claims. If it nevertheless has events of PCR 10, they are compared with another such log;
-//   - a predicted log claims, for the PCRs that its Coverage gives one value, all events up to the moment that was asked for;
-//     a PCR that it predicts as zero is one of them. Of those that have one up to where userspace begins, it claims that part.
+//   - the log of a machine's firmware claims, for every PCR but 10, all events up to
+//     ExitBootServices; what comes after them only [Log.WithUserspace] claims. If it nevertheless
+//     has events of PCR 10, they are compared with another such log;
+//   - a predicted log claims, for the PCRs that its Coverage gives one value, all events up to the
+//     moment that was asked for; a PCR that it predicts as zero is one of them. Of those that have
+//     one up to where userspace begins, it claims that part.
 //
-// PCRs 16 to 23 that are not claimed and that no log extends are not mentioned. Logs without a common bank are an
-// [ErrBank], logs of PCRs and of RTMRs an [ErrRegisters].
+// PCRs 16 to 23 that are not claimed and that no log extends are not mentioned. Logs without a
+// common bank are an [ErrBank], logs of PCRs and of RTMRs an [ErrRegisters].
 func Compare(want, got *Log) (_ *Comparison, err error) {
 	defer prefix.Add(pkg, &err)
 	if want.Registers != got.Registers {
@@ -129,7 +131,8 @@ func (l *Log) notClaimed(pcr int) string {
 	return fmt.Sprintf("%v: %s", l.Coverage[i].Prediction, l.Coverage[i].Note)
 }
 
-// claimsBeforeUserspace reports whether the log claims what was measured into a PCR before userspace began.
+// claimsBeforeUserspace reports whether the log claims what was measured into a PCR before
+// userspace began.
 func (l *Log) claimsBeforeUserspace(pcr int) bool {
 	return l.notClaimed(pcr) == "" || slices.ContainsFunc(l.Coverage, func(c Coverage) bool { return c.PCR == pcr && c.BeforeUserspace.known() })
 }
@@ -137,7 +140,8 @@ func (l *Log) claimsBeforeUserspace(pcr int) bool {
 // claimsUserspace reports whether the log claims to hold what userspace measured, up to its moment.
 func (l *Log) claimsUserspace() bool { return l.Coverage != nil || l.hasUserspace }
 
-// withoutUserspace are the events before those that userspace measured, and the number of the latter.
+// withoutUserspace are the events before those that userspace measured, and the number of the
+// latter.
 func withoutUserspace(es []subjectEvent) ([]subjectEvent, int) {
 	i := slices.IndexFunc(es, func(e subjectEvent) bool { return e.userspace })
 	if i < 0 {
@@ -146,15 +150,16 @@ func withoutUserspace(es []subjectEvent) ([]subjectEvent, int) {
 	return es[:i], len(es) - i
 }
 
-// commonBank reports whether some event that extends a PCR has, in both logs, a digest of one algorithm, and which ones there are. A log
-// that extends nothing compares with any.
+// commonBank reports whether some event that extends a PCR has, in both logs, a digest of one
+// algorithm, and which ones there are. A log that extends nothing compares with any.
 func commonBank(want, got *Log) (w, g []uint16, ok bool) {
 	w, wantExtends := want.algorithms()
 	g, gotExtends := got.algorithms()
 	return w, g, !wantExtends || !gotExtends || slices.ContainsFunc(w, func(id uint16) bool { return slices.Contains(g, id) })
 }
 
-// algorithms are those that some event which extends a PCR has a digest of, and whether there is such an event.
+// algorithms are those that some event which extends a PCR has a digest of, and whether there is
+// such an event.
 func (l *Log) algorithms() (ids []uint16, extends bool) {
 	var events []subjectEvent
 	for i := range l.Events {

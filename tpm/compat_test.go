@@ -16,8 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// What was once written stays so: testdata/compat holds bytes of released versions. OSMITH_UPDATE=1 writes those that
-// are not there yet.
+// What was once written stays so: testdata/compat holds bytes of released versions. OSMITH_UPDATE=1
+// writes those that are not there yet.
 func TestCompat(t *testing.T) {
 	block, _ := pem.Decode(read(t, "testdata/example-key.pem"))
 	require.NotNil(t, block)

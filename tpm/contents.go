@@ -9,13 +9,15 @@ import (
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
-// maxContents bounds what an event knows of what was measured, in bytes: texts, not programs and initrds.
+// maxContents bounds what an event knows of what was measured, in bytes: texts, not programs and
+// initrds.
 const maxContents = 1 << 16
 
-// WithContents is the log with what its events measured, as far as it is among these texts: loader.conf, .cmdline and .osrel of a UKI,
-// the kernel's command line of /proc/cmdline. Most events have only a name beside the digest; with the contents on both sides a
-// [Difference] says which words or lines differ. A text is that of an event if the digests say so, and of none otherwise, so that a
-// wrong one does no harm. Texts of more than 64 KiB are ignored.
+// WithContents is the log with what its events measured, as far as it is among these texts:
+// loader.conf, .cmdline and .osrel of a UKI, the kernel's command line of /proc/cmdline. Most
+// events have only a name beside the digest; with the contents on both sides a [Difference] says
+// which words or lines differ. A text is that of an event if the digests say so, and of none
+// otherwise, so that a wrong one does no harm. Texts of more than 64 KiB are ignored.
 func (l *Log) WithContents(contents ...[]byte) *Log {
 	out := *l
 	out.Events = slices.Clone(l.Events)
@@ -27,7 +29,8 @@ func (l *Log) WithContents(contents ...[]byte) *Log {
 		}
 		c = bytes.Clone(c)
 		forms := [][]byte{c}
-		if s := strings.TrimRight(string(c), "\n\x00"); validText(s) { // a command line, as the stub and the kernel measure it
+		if s := strings.TrimRight(string(c), "\n\x00"); validText(s) {
+			// a command line, as the stub and the kernel measure it
 			forms = append(forms, []byte(s), append([]byte(s), 0), utf16z(s))
 		}
 		for _, f := range forms {
@@ -54,7 +57,8 @@ func hashedInForm(e *Event, c []byte) bool {
 	return slices.ContainsFunc([][]byte{c, []byte(s), append([]byte(s), 0), utf16z(s)}, func(f []byte) bool { return hashedAs(e, f) })
 }
 
-// setContents finds the kernel's command line among those that the log holds as text: one that the loader passed, and that of GRUB.
+// setContents finds the kernel's command line among those that the log holds as text: one that the
+// loader passed, and that of GRUB.
 func (l *Log) setContents() {
 	if !slices.ContainsFunc(l.Events, func(e Event) bool { return e.Subject.Kind == SubjectLoadOptions && e.contents == nil }) {
 		return

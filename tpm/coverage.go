@@ -14,10 +14,12 @@ import (
 type Prediction int
 
 const (
-	PredictionNone     Prediction = iota // the log does not hold all events of the PCR
-	PredictionExact                      // it holds all events up to the moment that was asked for
-	PredictionBaseline                   // likewise, if firmware and userspace do again what they did in the boot that was given
-	PredictionOneOf                      // it holds the events of one of several ways the boot may go: see [Alternatives]
+	PredictionNone  Prediction = iota // the log does not hold all events of the PCR
+	PredictionExact                   // it holds all events up to the moment that was asked for
+	// likewise, if firmware and userspace do again what they did in the boot that was given
+	PredictionBaseline
+	// it holds the events of one of several ways the boot may go: see [Alternatives]
+	PredictionOneOf
 )
 
 // String is "not predicted", "exact", "exact given the baseline" or "one of several".
@@ -43,8 +45,9 @@ type Coverage struct {
 	Evidence   Evidence // that such a boot measures what the log says
 	Note       string   // why a PCR is not predicted, or what an exact one rests on
 
-	// BeforeUserspace is how far it is predicted up to where userspace begins, of a PCR that is not predicted for the sake of userspace's part alone; otherwise it is
-	// [PredictionNone]. [Compare] compares that part.
+	// BeforeUserspace is how far it is predicted up to where userspace begins, of a PCR that is not
+	// predicted for the sake of userspace's part alone; otherwise it is [PredictionNone]. [Compare]
+	// compares that part.
 	BeforeUserspace Prediction
 }
 
@@ -169,7 +172,8 @@ func (p *predictor) coverBoot(c *Coverage) {
 	}
 }
 
-// rarePCR7 reports whether PCR 7 rests on what was read in edk2's source and not seen: keys with Secure Boot off, a dbt, or several authorities by firmware.
+// rarePCR7 reports whether PCR 7 rests on what was read in edk2's source and not seen: keys with
+// Secure Boot off, a dbt, or several authorities by firmware.
 func (p *predictor) rarePCR7() bool {
 	v := p.boot.Variables
 	on, _ := p.enforcing()

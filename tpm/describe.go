@@ -14,8 +14,9 @@ import (
 // maxText bounds the description of one event, in bytes before escaping.
 const maxText = 160
 
-// Describe is one line for people on what the event's data says: the name of a variable, the path of a program, a
-// section, a text. It is made from what the firmware wrote, which nothing vouches for unless [Event.Attested].
+// Describe is one line for people on what the event's data says: the name of a variable, the path
+// of a program, a section, a text. It is made from what the firmware wrote, which nothing vouches
+// for unless [Event.Attested].
 func (e *Event) Describe() string {
 	p, err := e.payload()
 	if err != nil {
@@ -28,7 +29,8 @@ func (e *Event) Describe() string {
 	if v, ok := p.(Variable); ok && e.Type == EventEFIVariableAuthority && v.isAuthority() {
 		return v.authority() + " let a program in"
 	}
-	if s.Kind == SubjectSectionName { // the stub writes the name beside its digest and beside that of the data
+	if s.Kind == SubjectSectionName {
+		// the stub writes the name beside its digest and beside that of the data
 		return p.String() + " (name)"
 	}
 	if text, ok := contentsText(e.contents); ok && text != "" {
@@ -110,8 +112,8 @@ func quoteEscaped(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `\u0027`) + "'"
 }
 
-// String lists the log, one line per event: PCR, type, the start of a digest (of the strongest bank the event has up to
-// sha256, else of any), and what the data says.
+// String lists the log, one line per event: PCR, type, the start of a digest (of the strongest bank
+// the event has up to sha256, else of any), and what the data says.
 func (l *Log) String() string {
 	var b strings.Builder
 	for i := range l.Events {

@@ -5,19 +5,23 @@ import (
 	"slices"
 )
 
-// Difference is one event by which a boot differs from what was expected. Missing and extra events have one side only.
+// Difference is one event by which a boot differs from what was expected. Missing and extra events
+// have one side only.
 type Difference struct {
 	PCR       int    // or the number of another register, see [Registers]
 	Want, Got *Event // nil if the other log alone has the event
 	Subject   Subject
 
-	// Parts are the differences in the sections of the UKI, in a cause that is about the UKI: see [Causes].
+	// Parts are the differences in the sections of the UKI, in a cause that is about the UKI: see
+	// [Causes].
 	Parts []Difference
 
 	wantPlace, gotPlace int  // of the events among those of the PCR, from 1
 	repeated            bool // a section of the UKI that its log has measured before
-	noUKI               bool // a UKI in one of the logs, or its loader; the other one has no section of it: its boot started none
-	ukiIsGot            bool // with noUKI: it is in the log of Got
+	// a UKI in one of the logs, or its loader; the other one has no section of it: its boot started
+	// none
+	noUKI    bool
+	ukiIsGot bool // with noUKI: it is in the log of Got
 }
 
 // The kinds of differences.
@@ -29,8 +33,8 @@ const (
 	kindRenumbered = "renumbered"
 )
 
-// Kind is "changed", "missing", "extra", "moved" for an event that is there in another place among those of its PCR, or "renumbered" for a boot
-// option that has another number and is the same one.
+// Kind is "changed", "missing", "extra", "moved" for an event that is there in another place among
+// those of its PCR, or "renumbered" for a boot option that has another number and is the same one.
 func (d Difference) Kind() string {
 	switch {
 	case d.Got == nil:
@@ -51,7 +55,8 @@ func renumbered(want, got *Event) bool {
 	return w.Name != g.Name && len(w.Data) > 0 && bytes.Equal(w.Data, g.Data)
 }
 
-// bootOption is the variable Boot#### that an event measured, with its contents as far as they are attested; none for other events.
+// bootOption is the variable Boot#### that an event measured, with its contents as far as they are
+// attested; none for other events.
 func bootOption(e *Event) Variable {
 	if e.Type != EventEFIVariableBoot && e.Type != EventEFIVariableBoot2 {
 		return Variable{}
@@ -63,9 +68,10 @@ func bootOption(e *Event) Variable {
 	return v
 }
 
-// Diff compares a boot with what was expected, event by event in each PCR, by the digests of the banks that both logs
-// have, as far as both logs claim to hold all events: see [Compare], which also says what was not compared. Differences are in
-// the order of PCRs, then of events; none means that the boot was the expected one as far as it was compared.
+// Diff compares a boot with what was expected, event by event in each PCR, by the digests of the
+// banks that both logs have, as far as both logs claim to hold all events: see [Compare], which
+// also says what was not compared. Differences are in the order of PCRs, then of events; none means
+// that the boot was the expected one as far as it was compared.
 func Diff(want, got *Log) []Difference { return compare(want, got).Differences }
 
 // covers reports whether the log has a value for a PCR.
@@ -93,7 +99,8 @@ func (l *Log) byPCR() (out [PCRCount][]subjectEvent) {
 	return out
 }
 
-// noteUKI notes of differences in the UKI and its loaders that one of the boots started none: no stub measured anything in it.
+// noteUKI notes of differences in the UKI and its loaders that one of the boots started none: no
+// stub measured anything in it.
 func noteUKI(ds []Difference, want, got [PCRCount][]subjectEvent) {
 	started := func(all [PCRCount][]subjectEvent) bool {
 		for _, es := range all {
@@ -222,8 +229,8 @@ func (d *pcrDiff) renumbered() {
 	}, func(j int) string { return key(d.got[j]) })
 }
 
-// pairUp makes changes of the events in a gap that one log has in place of the other's: in order, the next of the same type and
-// subject. What is left is missing or extra.
+// pairUp makes changes of the events in a gap that one log has in place of the other's: in order,
+// the next of the same type and subject. What is left is missing or extra.
 func (d *pcrDiff) pairUp(g gap) {
 	places := make(map[pairKey][]int)
 	for j := g.got; j < g.gotEnd; j++ {
@@ -259,7 +266,8 @@ type pairKey struct {
 	thing Subject
 }
 
-// appendGap appends the differences of a gap: in the order of the expected events, then those that were not expected.
+// appendGap appends the differences of a gap: in the order of the expected events, then those that
+// were not expected.
 func (d *pcrDiff) appendGap(out []Difference, g gap) []Difference {
 	for i := g.want; i < g.wantEnd; i++ {
 		w := d.want[i]

@@ -41,7 +41,8 @@ func lines(ds []Difference) string {
 	return b.String()
 }
 
-// One thing is changed in what is expected of a real boot; the difference names that thing and nothing else.
+// One thing is changed in what is expected of a real boot; the difference names that thing and
+// nothing else.
 func TestDiffNamesTheChange(t *testing.T) {
 	vectors := bootVectors(t)
 	a := vectors[0]
@@ -130,7 +131,8 @@ func TestDiffLarge(t *testing.T) {
 	assert.Empty(t, Diff(many(6000, 1), many(6000, 1)))
 }
 
-// One input of a whole boot is changed; what is named is that input, and nothing that follows from it.
+// One input of a whole boot is changed; what is named is that input, and nothing that follows from
+// it.
 func TestCausesNameTheInput(t *testing.T) {
 	vectors := bootVectors(t)
 	firmware, err := ParseLog(vectors[2].log)
@@ -139,7 +141,8 @@ func TestCausesNameTheInput(t *testing.T) {
 		return map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(s))}
 	}
 	addon := Application{Path: `\loader\addons\x.addon.efi`, Size: 1, Digests: digest("addon")}
-	// Firmware that measures SMBIOS tables by itself would take PCR 1 out of the claim as they change.
+	// Firmware that measures SMBIOS tables by itself would take PCR 1 out of the claim as they
+	// change.
 	firmware.Events = slices.DeleteFunc(firmware.Events, func(e Event) bool { return e.Subject.Kind == SubjectTables })
 	base := wholeBoot(t, vectors[0], firmware)
 	addon.Authority = base.UKI.Authority
@@ -344,8 +347,9 @@ func withOEMString(table []byte, s string) []byte {
 	return append(append(append(out, s...), 0, 0), table[end:]...)
 }
 
-// Boots of which there are only values, not logs: the same machine with add-ons, archives beside the UKI, a string in
-// SMBIOS, and without console= on the command line. The digests were read from those boots' logs.
+// Boots of which there are only values, not logs: the same machine with add-ons, archives beside
+// the UKI, a string in SMBIOS, and without console= on the command line. The digests were read from
+// those boots' logs.
 func TestPredictVariants(t *testing.T) {
 	vectors := bootVectors(t)
 	firmware, err := ParseLog(vectors[0].log)
@@ -388,7 +392,8 @@ func TestPredictVariants(t *testing.T) {
 			}
 		})
 	}
-	// The structure of type 11, and what the kernel hashed after the stub had added the console of the firmware.
+	// The structure of type 11, and what the kernel hashed after the stub had added the console of
+	// the firmware.
 	b := wholeBoot(t, vectors[0], firmware)
 	b.SMBIOS = withOEMString(b.SMBIOS, "io.systemd.stub.kernel-cmdline-extra=lab.smbios")
 	cmdline := strings.Replace(efi.DecodeUTF16(b.Handover.LoadOptions), "console=ttyS0,115200 ", "", 1)

@@ -52,7 +52,8 @@ func (d Difference) Text() string {
 		return got + " differs" + d.digests()
 	}
 	name := d.Want.Type.String()
-	if w, ok := strings.CutPrefix(want, name+" "); ok && d.Want.Type == d.Got.Type { // both are of what nothing more is known than the type
+	if w, ok := strings.CutPrefix(want, name+" "); ok && d.Want.Type == d.Got.Type {
+		// both are of what nothing more is known than the type
 		return fmt.Sprintf("%s is %s (%s), expected %s (%s)", name, strings.TrimPrefix(got, name+" "), shortDigest(d.Got), w, shortDigest(d.Want))
 	}
 	return fmt.Sprintf("%s (%s) in place of %s (%s)", got, shortDigest(d.Got), want, shortDigest(d.Want))
@@ -177,7 +178,8 @@ func (d Difference) programChange() string {
 	return text
 }
 
-// withoutCounter is the path of a boot entry without the tries in its name (Automatic Boot Assessment), which change with every boot.
+// withoutCounter is the path of a boot entry without the tries in its name (Automatic Boot
+// Assessment), which change with every boot.
 func withoutCounter(path string) string { return bootCounter.ReplaceAllString(path, "$2") }
 
 var bootCounter = regexp.MustCompile(`(?i)(\+[0-9]+(?:-[0-9]+)?)(\.efi)$`)
@@ -236,7 +238,8 @@ func (d Difference) taggedChange() (string, bool) {
 	}
 }
 
-// contentsChange is about something that was measured beside its name: how its text differs, if both are known.
+// contentsChange is about something that was measured beside its name: how its text differs, if
+// both are known.
 func (d Difference) contentsChange(name string) string {
 	want, _ := contentsText(d.Want.contents)
 	got, _ := contentsText(d.Got.contents)
@@ -389,8 +392,9 @@ func newDiffEvent(e *Event) *diffEvent {
 	return out
 }
 
-// MarshalJSON is an object with pcr, kind, text and the two events as far as there are: expected and actual, each with
-// type, digests by bank, and description; register is the name of a register that is no PCR, and parts are differences as well.
+// MarshalJSON is an object with pcr, kind, text and the two events as far as there are: expected
+// and actual, each with type, digests by bank, and description; register is the name of a register
+// that is no PCR, and parts are differences as well.
 func (d Difference) MarshalJSON() ([]byte, error) {
 	register := ""
 	if r := d.register(); r != RegistersPCR.Name(d.PCR) {

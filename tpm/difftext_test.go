@@ -46,7 +46,8 @@ func signatureList(entries ...[]byte) []byte {
 
 func owned(owner byte, data []byte) []byte { return append(bytes.Repeat([]byte{owner}, 16), data...) }
 
-// A change of what a machine trusts names certificates by their subjects, and hashes by number and value.
+// A change of what a machine trusts names certificates by their subjects, and hashes by number and
+// value.
 func TestTrustInWords(t *testing.T) {
 	db, kek := read(t, "testdata/boot/certs/db.der"), read(t, "testdata/boot/certs/KEK.der")
 	hash := func(n int) []byte { return sha256Of(fmt.Sprint(n)) }
@@ -204,7 +205,8 @@ func TestContents(t *testing.T) {
 			known := [][]byte{[]byte(c.want), []byte(c.got), []byte("neither")}
 			ds := Diff(want.WithContents(known...), got.WithContents(known...))
 			require.Equal(t, c.text+"\n", lines(ds))
-			// Without one of the two it is only said that they differ, and the logs themselves know nothing.
+			// Without one of the two it is only said that they differ, and the logs themselves know
+			// nothing.
 			for _, ds := range [][]Difference{Diff(want.WithContents(known[0]), got), Diff(want, got.WithContents(known[1])), Diff(want, got), Diff(want.WithContents(known[1]), got.WithContents(known[0]))} {
 				require.Regexp(t, `differs \([0-9a-f]{16}…, expected [0-9a-f]{16}…\)\n$`, lines(ds))
 			}
@@ -383,7 +385,8 @@ func TestSettings(t *testing.T) {
 	require.Equal(t, "PCR 1: LenovoConfig-01000000-0000-0000-0000-000000000000 has other contents of the same size, 3 bytes\n", lines(ds))
 	require.Equal(t, SubjectSetting, ds[0].Subject.Kind)
 	require.Equal(t, "PCR 1: missing: firmware setting LenovoConfig-01000000-0000-0000-0000-000000000000 = 3 bytes\n", lines(Diff(logOf(t, e), logOf(t))))
-	// Of the Secure Boot configuration are those in PCR 7, and in a log of RTMRs, where PCR 1 is the same register, those of its names.
+	// Of the Secure Boot configuration are those in PCR 7, and in a log of RTMRs, where PCR 1 is
+	// the same register, those of its names.
 	for _, c := range []struct {
 		event  Event
 		vendor osmith.GUID
@@ -420,7 +423,8 @@ func TestCertificateName(t *testing.T) {
 	assert.False(t, ok)
 	_, ok = certificateName(append(bytes.Clone(der), 0))
 	assert.True(t, ok, "a byte too many, as shim has it")
-	unnamed := bytes.Replace(der, append([]byte{0x06, 0x03, 0x55, 0x04, 0x03}, 0x0c), append([]byte{0x06, 0x03, 0x55, 0x04, 0x0a}, 0x0c), 2) // an organization
+	// an organization
+	unnamed := bytes.Replace(der, append([]byte{0x06, 0x03, 0x55, 0x04, 0x03}, 0x0c), append([]byte{0x06, 0x03, 0x55, 0x04, 0x0a}, 0x0c), 2)
 	name, ok = certificateName(unnamed)
 	require.True(t, ok)
 	assert.Equal(t, "O=bootlab db", name)

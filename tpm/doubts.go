@@ -10,8 +10,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// doubts are PCRs that are not claimed although the boot is described, and why: there are signs of programs that the description does not have, or the
-// firmware of the earlier boot did not measure its own parts as Predict would have it do.
+// doubts are PCRs that are not claimed although the boot is described, and why: there are signs of
+// programs that the description does not have, or the firmware of the earlier boot did not measure
+// its own parts as Predict would have it do.
 type doubts map[int]string
 
 // add keeps the first reason.
@@ -23,7 +24,8 @@ func (d doubts) add(why string, pcrs ...int) {
 	}
 }
 
-// PCRs that further programs measure into: shim into its own, and into those of programs and of what let them start; GRUB into two more.
+// PCRs that further programs measure into: shim into its own, and into those of programs and of
+// what let them start; GRUB into two more.
 var (
 	shimPCRs = []int{4, 7, 14}
 	grubPCRs = []int{4, 7, 8, 9, 14}
@@ -53,7 +55,8 @@ func (p *predictor) signs() {
 // strangers looks for traces of programs in the earlier boot's log.
 func (p *predictor) strangers(subjects []Subject) {
 	shim, grub := p.boot.shim() != nil, p.boot.grub() != nil
-	asMany := len(p.boot.Chain) > 0 && programs(subjects) == len(p.boot.Chain)+1 // each takes the place of one
+	// each takes the place of one
+	asMany := len(p.boot.Chain) > 0 && programs(subjects) == len(p.boot.Chain)+1
 	for i, s := range subjects {
 		e := &p.boot.Firmware.Events[i]
 		switch {
@@ -85,7 +88,8 @@ func (p *predictor) starts(e *Event) bool {
 	return slices.ContainsFunc(p.boot.applications(), func(a *Application) bool { return sameDigests(only, Event{Digests: a.Digests}) })
 }
 
-// programs counts what was started one from the other: a chain of more programs has one that the description does not have.
+// programs counts what was started one from the other: a chain of more programs has one that the
+// description does not have.
 func programs(subjects []Subject) (n int) {
 	for _, s := range subjects {
 		if s.Kind == SubjectLoader || s.Kind == SubjectUKI || s.Kind == SubjectProgram {
@@ -95,8 +99,9 @@ func programs(subjects []Subject) (n int) {
 	return n
 }
 
-// ownBoot puts the earlier boot together again from its own parts: a PCR that does not come out as it was is one in which this firmware goes
-// a way that is not understood, and what is put in the place of its parts would not come out either.
+// ownBoot puts the earlier boot together again from its own parts: a PCR that does not come out as
+// it was is one in which this firmware goes a way that is not understood, and what is put in the
+// place of its parts would not come out either.
 func (p *predictor) ownBoot() {
 	own := p.earlier.together(p.banks, p.boot.BootVariables != nil, p.gpt != nil)
 	for _, n := range []int{1, 4, 5, 7} {
@@ -116,8 +121,9 @@ func (p *predictor) ownBoot() {
 	}
 }
 
-// together returns what the firmware and the programs of the earlier boot measured, as Predict puts it together: with the boot variables and the partition table taken
-// out and put in again, if they are to be replaced.
+// together returns what the firmware and the programs of the earlier boot measured, as Predict puts
+// it together: with the boot variables and the partition table taken out and put in again, if they
+// are to be replaced.
 func (b *baseline) together(banks []crypto.Hash, bootVariables, gpt bool) map[int][]Event {
 	own := &predictor{banks: banks, earlier: b, log: &Log{}, doubts: doubts{}, boot: Boot{Variables: b.variables()}}
 	for _, e := range b.firmware {
@@ -145,8 +151,9 @@ type recordedChain struct{ OtherProgram }
 
 func (*recordedChain) kind() SubjectKind { return SubjectUnknown }
 
-// authorityPlace is about firmware that measured authorities before the separator of PCR 7 alone. Those of option ROMs come there, and are not measured again for
-// a program; whether another one would come behind the separator is not known then.
+// authorityPlace is about firmware that measured authorities before the separator of PCR 7 alone.
+// Those of option ROMs come there, and are not measured again for a program; whether another one
+// would come behind the separator is not known then.
 func (p *predictor) authorityPlace() {
 	var before [][]byte
 	separated := false
@@ -179,7 +186,8 @@ func sameDigests(a, b Event) bool {
 	return true
 }
 
-// extraStrings reports whether the earlier boot measured SMBIOS strings of the kind that can add to a command line.
+// extraStrings reports whether the earlier boot measured SMBIOS strings of the kind that can add to
+// a command line.
 func (p *predictor) extraStrings() bool {
 	return p.earlier != nil && slices.ContainsFunc(p.earlier.smbios, func(e Event) bool {
 		return slices.ContainsFunc(sdstub.SMBIOSEvents(), func(m sdstub.SMBIOSEvent) bool { return m.Type == 11 && e.Subject.Name == Tag(m.Tag).String() })

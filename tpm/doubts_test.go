@@ -15,7 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
-// planned is a boot of a loader and a UKI, on a machine of which an earlier boot is known, with that boot's own Secure Boot variables.
+// planned is a boot of a loader and a UKI, on a machine of which an earlier boot is known, with
+// that boot's own Secure Boot variables.
 func planned(t *testing.T, firmware *Log) Boot {
 	t.Helper()
 	digests := func(s string) map[crypto.Hash][]byte {
@@ -69,7 +70,8 @@ func unclaimed(l *Log) (pcrs []int) {
 	return pcrs
 }
 
-// What the boot of another chain of programs, or of other firmware, tells is not claimed for a boot loader and a UKI under edk2.
+// What the boot of another chain of programs, or of other firmware, tells is not claimed for a boot
+// loader and a UKI under edk2.
 func TestDoubtsOfChains(t *testing.T) {
 	for name, want := range map[string][]int{
 		"s1-shim-sdboot":                    {4, 7, 14},
@@ -130,8 +132,9 @@ func TestDoubtsOfVariables(t *testing.T) {
 	}
 }
 
-// Firmware that goes another way than edk2 is followed in the order of the earlier boot. Where its log has events that are not understood, the PCR is not claimed:
-// the events of a real boot, in another order, with others between, or measured in another way.
+// Firmware that goes another way than edk2 is followed in the order of the earlier boot. Where its
+// log has events that are not understood, the PCR is not claimed: the events of a real boot, in
+// another order, with others between, or measured in another way.
 func TestDoubtsOfFirmware(t *testing.T) {
 	raw := read(t, "testdata/boot/a-sb-sdboot-262/binary_bios_measurements")
 	at := func(l *Log, pcr int, match func(e Event) bool) int {
@@ -161,7 +164,8 @@ func TestDoubtsOfFirmware(t *testing.T) {
 		"a variable more at the end": {func(l *Log) {
 			l.Events = append(l.Events, Event{PCR: 7, Type: EventEFIVariableDriverConfig, Digests: other})
 		}, []int{7}},
-		"a variable hashed otherwise": {func(l *Log) { l.Events[at(l, 7, variable("KEK"))].Digests = other }, nil}, // and it stays as it is
+		// and it stays as it is
+		"a variable hashed otherwise": {func(l *Log) { l.Events[at(l, 7, variable("KEK"))].Digests = other }, nil},
 		"another hashed otherwise":    {func(l *Log) { l.Events[at(l, 7, variable("dbx"))].Digests = other }, []int{7}},
 		"dbx, of its contents": {func(l *Log) {
 			e := &l.Events[at(l, 7, variable("dbx"))]
@@ -220,7 +224,8 @@ func order(l *Log, pcr int) (out []SubjectKind) {
 	return out
 }
 
-// Where authorities were measured before the separator alone, as those of option ROMs are, it is not known where another one would be.
+// Where authorities were measured before the separator alone, as those of option ROMs are, it is
+// not known where another one would be.
 func TestDoubtsOfAuthorities(t *testing.T) {
 	firmware, err := ParseLog(read(t, "testdata/boot/a-sb-sdboot-262/binary_bios_measurements"))
 	require.NoError(t, err)
@@ -249,7 +254,8 @@ func TestDoubtsOfAuthorities(t *testing.T) {
 	require.Equal(t, []int{7}, unclaimed(log))
 }
 
-// Firmware that goes another way than edk2 may measure nothing of what lets programs start, which a boot without Secure Boot does not tell.
+// Firmware that goes another way than edk2 may measure nothing of what lets programs start, which a
+// boot without Secure Boot does not tell.
 func TestDoubtsOfSecureBootTurnedOn(t *testing.T) {
 	secure := bootVectors(t)[0].boot
 	for name, want := range map[string][]int{"boot/b-setupmode-262/binary_bios_measurements": nil, "chains/u2-2025.01-second-boot.bin": {7}} {
@@ -279,7 +285,8 @@ func TestDoubtsOfEventsMadeByHand(t *testing.T) {
 	require.Equal(t, []int{7}, unclaimed(log))
 }
 
-// Strings in SMBIOS may add to the command line: where an earlier boot measured some, and what they are now is not said, PCR 12 is not zero for sure.
+// Strings in SMBIOS may add to the command line: where an earlier boot measured some, and what they
+// are now is not said, PCR 12 is not zero for sure.
 func TestDoubtsOfSMBIOSStrings(t *testing.T) {
 	firmware, err := ParseLog(read(t, "testdata/boot/a-sb-sdboot-262/binary_bios_measurements"))
 	require.NoError(t, err)

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Text of others is escaped once: what escape or quote made is not quoted by %q again, which escapes it a second time.
+// Text of others is escaped once: what escape or quote made is not quoted by %q again, which
+// escapes it a second time.
 func TestEscapedOnce(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)

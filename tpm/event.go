@@ -9,7 +9,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
-// EventType says what an event measured (TCG PC Client Platform Firmware Profile 1.06, section 10.4.1).
+// EventType says what an event measured (TCG PC Client Platform Firmware Profile 1.06, section
+// 10.4.1).
 type EventType uint32
 
 // The event types of PC clients. The names in comments are the specification's.
@@ -106,19 +107,23 @@ func (t EventType) String() string {
 	return fmt.Sprintf("0x%08x", uint32(t))
 }
 
-// Event is one entry of a log: a PCR was extended with these digests, and Data says why. Data is what the firmware
-// wrote beside the digest; for some types the digest is of Data, for others of something else, such as a program.
+// Event is one entry of a log: a PCR was extended with these digests, and Data says why. Data is
+// what the firmware wrote beside the digest; for some types the digest is of Data, for others of
+// something else, such as a program.
 type Event struct {
-	PCR     int // 0 to 23, or a number of Log.Registers; a log may hold other numbers, which no TPM has (0xffffffff reads as -1)
+	// 0 to 23, or a number of Log.Registers; a log may hold other numbers, which no TPM has
+	// (0xffffffff reads as -1)
+	PCR     int
 	Type    EventType
 	Digests map[crypto.Hash][]byte
 	Data    []byte
 
-	// Subject is what the event measured. An event made by hand needs none: it is found when logs are compared.
+	// Subject is what the event measured. An event made by hand needs none: it is found when logs
+	// are compared.
 	Subject Subject
 
-	// order are the algorithms as the log has them, nil for those of the header, to write a log back as it was; foreign are the
-	// digests of algorithms that are no bank here.
+	// order are the algorithms as the log has them, nil for those of the header, to write a log
+	// back as it was; foreign are the digests of algorithms that are no bank here.
 	order   []uint16
 	foreign map[uint16][]byte
 
@@ -126,8 +131,8 @@ type Event struct {
 	contents []byte // what was measured, if it is known and the data do not say it
 }
 
-// hashesData reports whether the digest of an event of this type is the hash of its data (Firmware Profile 1.06,
-// section 10.4.1).
+// hashesData reports whether the digest of an event of this type is the hash of its data (Firmware
+// Profile 1.06, section 10.4.1).
 func (t EventType) hashesData() bool {
 	switch t {
 	case EventCRTMVersion, EventSeparator, EventEFIVariableDriverConfig, EventEFIVariableAuthority, EventEFIAction, EventEFIGPT,
@@ -140,7 +145,8 @@ func (t EventType) hashesData() bool {
 // extends reports whether the event changes a PCR.
 func (e *Event) extends() bool { return e.Type != EventNoAction }
 
-// localitySignature starts the data of the EV_NO_ACTION event that tells the locality of the TPM's startup.
+// localitySignature starts the data of the EV_NO_ACTION event that tells the locality of the TPM's
+// startup.
 var localitySignature = []byte("StartupLocality\x00")
 
 // locality is the startup locality that the event tells, if it is such an event.
@@ -152,8 +158,8 @@ func (e *Event) locality() (byte, bool) {
 	return e.Data[n], true
 }
 
-// sameDigests compares the digests of the algorithms that both events have. Without a common one they differ, and so do events for
-// different kinds of registers.
+// sameDigests compares the digests of the algorithms that both events have. Without a common one
+// they differ, and so do events for different kinds of registers.
 func (e *Event) sameDigests(o *Event) bool {
 	if e.cc != o.cc {
 		return false
@@ -178,12 +184,12 @@ func (e *Event) sameDigests(o *Event) bool {
 	return common || e.Type == EventNoAction && o.Type == EventNoAction
 }
 
-// AlgorithmSM3 is TPM_ALG_SM3_256 (TCG Algorithm Registry 01.34). No crypto.Hash stands for it, so that its digests are in no Digests: see
-// [Event.Digest] and [Log.ReplaySM3].
+// AlgorithmSM3 is TPM_ALG_SM3_256 (TCG Algorithm Registry 01.34). No crypto.Hash stands for it, so
+// that its digests are in no Digests: see [Event.Digest] and [Log.ReplaySM3].
 const AlgorithmSM3 = 0x0012
 
-// Digest is the event's digest of an algorithm of the TCG Algorithm Registry, also of one that is no bank of this package; nil if it has
-// none.
+// Digest is the event's digest of an algorithm of the TCG Algorithm Registry, also of one that is
+// no bank of this package; nil if it has none.
 func (e *Event) Digest(algorithm uint16) []byte {
 	d, _ := e.digest(algorithm)
 	return bytes.Clone(d)

@@ -249,7 +249,8 @@ func ExampleCompareBoots() {
 	// 1 cause
 }
 
-// A boot through shim: firmware starts shim, shim the boot loader, and all that comes behind asks shim. The values are those of package secureboot.
+// A boot through shim: firmware starts shim, shim the boot loader, and all that comes behind asks
+// shim. The values are those of package secureboot.
 func ExampleShim() {
 	b := plannedBoot()
 	b.Chain = append([]tpm.Program{&tpm.Shim{

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// section measures small contents. Package uki does this for real ones, without holding them in memory.
+// section measures small contents. Package uki does this for real ones, without holding them in
+// memory.
 func section(name, data string) osmith.Measurement {
 	digest := sha256.Sum256([]byte(data))
 	return osmith.Measurement{Section: name, Size: int64(len(data)), Digests: map[crypto.Hash][]byte{crypto.SHA256: digest[:]}}

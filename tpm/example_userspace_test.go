@@ -14,8 +14,9 @@ func mkosiLog() *tpm.UserspaceLog {
 	return must(tpm.ParseUserspaceLog(must(os.ReadFile("testdata/mkosi/b1/tpm2-measure.log"))))
 }
 
-// The moment at which the next boot unlocks its volumes, from what systemd measured in the last one. Without that, firmware's PCRs are not claimed once the
-// initrd runs, since systemd 261 and later measure a word into them there.
+// The moment at which the next boot unlocks its volumes, from what systemd measured in the last
+// one. Without that, firmware's PCRs are not claimed once the initrd runs, since systemd 261 and
+// later measure a word into them there.
 func ExampleUserspace() {
 	b := plannedBoot()
 	b.Phases = []string{tpm.PhaseEnterInitrd}
@@ -26,7 +27,8 @@ func ExampleUserspace() {
 	show()
 	b.Userspace = &tpm.Userspace{Earlier: must(mkosiLog().Until("nvpcr-separator"))}
 	show()
-	b.Userspace = &tpm.Userspace{Systemd: "257.9", Identity: []tpm.Word{}} // an older initrd that has unlocked nothing yet
+	// an older initrd that has unlocked nothing yet
+	b.Userspace = &tpm.Userspace{Systemd: "257.9", Identity: []tpm.Word{}}
 	show()
 	// Output:
 	// 2 PCRs; PCR 7: not predicted

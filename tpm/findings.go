@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sm3"
 )
 
-// check notes what is wrong with an event that could be read. A log whose events were changed and whose digests were
-// not (or the other way round) still replays; this is where it shows.
+// check notes what is wrong with an event that could be read. A log whose events were changed and
+// whose digests were not (or the other way round) still replays; this is where it shows.
 func (r *logReader) check(offset int, e *Event) {
 	note := func(format string, args ...any) {
 		r.log.Findings = append(r.log.Findings, Finding{len(r.log.Events) - 1, int64(offset), fmt.Sprintf(format, args...)})
@@ -65,7 +65,8 @@ func (r *logReader) check(offset int, e *Event) {
 	}
 }
 
-// orderFinding is about the events whose digests are of certain algorithms, other than those of the header.
+// orderFinding is about the events whose digests are of certain algorithms, other than those of the
+// header.
 type orderFinding struct {
 	finding    int // index into the log's findings, about the first of them
 	more, last int // how many come after that, and the last one
@@ -82,8 +83,8 @@ func (r *logReader) settle() {
 	r.log.setSubjects()
 }
 
-// noteOrder notes which digests an event lacks or has besides those that the header lists: once for all events that have the same, as
-// Windows' have on firmware with one more bank.
+// noteOrder notes which digests an event lacks or has besides those that the header lists: once for
+// all events that have the same, as Windows' have on firmware with one more bank.
 func (r *logReader) noteOrder(offset int, order []uint16) {
 	event, key := len(r.log.Events)-1, fmt.Sprint(order)
 	if o, ok := r.orders[key]; ok {
@@ -144,19 +145,21 @@ func (r *logReader) checkHeader(e *Event, id SpecID) {
 	}
 }
 
-// hashesContents reports whether the digest of a variable's event is of its contents and not of its name, as on firmware for TPM 1.2.
+// hashesContents reports whether the digest of a variable's event is of its contents and not of its
+// name, as on firmware for TPM 1.2.
 func hashesContents(e *Event) bool {
 	v, err := readVariable(e.Data)
 	return err == nil && hashedAs(e, v.Data)
 }
 
-// byteTooMany reports whether the event is shim's of an authority, whose size it counts one byte too large.
+// byteTooMany reports whether the event is shim's of an authority, whose size it counts one byte
+// too large.
 func byteTooMany(e *Event) bool {
 	return e.Type == EventEFIVariableAuthority && len(e.Data) > 0 && hashedAs(e, e.Data[:len(e.Data)-1])
 }
 
-// hashedAs reports whether the event has digests and every one is that of data, as far as they are of algorithms that this package
-// computes.
+// hashedAs reports whether the event has digests and every one is that of data, as far as they are
+// of algorithms that this package computes.
 func hashedAs(e *Event, data []byte) bool {
 	foreign, ok := e.foreign[AlgorithmSM3]
 	if ok {
@@ -174,6 +177,7 @@ func hashedAs(e *Event, data []byte) bool {
 	return true
 }
 
-// isErrorSeparator reports whether the event is the separator of a firmware that met an error: the digest is that of
-// the number 1, and the data describes the error (Firmware Profile 1.06, section 10.4.1, EV_SEPARATOR).
+// isErrorSeparator reports whether the event is the separator of a firmware that met an error: the
+// digest is that of the number 1, and the data describes the error (Firmware Profile 1.06, section
+// 10.4.1, EV_SEPARATOR).
 func isErrorSeparator(e *Event) bool { return hashedAs(e, []byte{1, 0, 0, 0}) }

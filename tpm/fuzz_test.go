@@ -162,7 +162,8 @@ func FuzzParseUserspaceLog(f *testing.F) {
 	})
 }
 
-// FuzzPredictUserspace: an earlier log that says anything is an error, or a prediction that holds its records up to the moment and claims no PCR whose records are not known.
+// FuzzPredictUserspace: an earlier log that says anything is an error, or a prediction that holds
+// its records up to the moment and claims no PCR whose records are not known.
 func FuzzPredictUserspace(f *testing.F) {
 	f.Add(read(f, "testdata/userspace/tpm2-measure.log"), uint8(2), "nvpcr-separator")
 	f.Add(read(f, "testdata/mkosi/b2/tpm2-measure.log"), uint8(9), "")

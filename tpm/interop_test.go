@@ -31,7 +31,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// systemd-measure over random sections: the same PCRs, and the same bytes of signed and unsigned policies.
+// systemd-measure over random sections: the same PCRs, and the same bytes of signed and unsigned
+// policies.
 func TestInteropSystemdMeasure(t *testing.T) {
 	for name, root := range map[string]func(testing.TB) testtools.Root{"trixie": testtools.Trixie, "forky": testtools.Forky} {
 		t.Run(name, func(t *testing.T) {
@@ -63,8 +64,8 @@ func TestInteropSystemdMeasure(t *testing.T) {
 				require.Positive(t, compared)
 
 				if name != "forky" {
-					// Before 260 it signs with the bank's hash, and no systemd accepts other than SHA-256:
-					// github.com/systemd/systemd/issues/40245.
+					// Before 260 it signs with the bank's hash, and no systemd accepts other than
+					// SHA-256: github.com/systemd/systemd/issues/40245.
 					c.banks = []crypto.Hash{crypto.SHA256}
 					c.args = append(slices.DeleteFunc(c.args, func(arg string) bool { return strings.HasPrefix(arg, "--bank=") }), "--bank=SHA256")
 				}
@@ -126,7 +127,8 @@ func randomMeasure(t *testing.T, rnd *rand.Rand, dir string, young bool) measure
 		switch {
 		case name == ".pcrsig": // no option
 			continue
-		case name == ".hwids" || name == ".efifw" || name == ".dtbauto" || name == ".profile" || name == ".ucode": // younger than 257, or choices
+		case name == ".hwids" || name == ".efifw" || name == ".dtbauto" || name == ".profile" || name == ".ucode":
+			// younger than 257, or choices
 			if !young {
 				continue
 			}
@@ -234,8 +236,8 @@ func TestForeignLogsRoundTrip(t *testing.T) {
 	}
 }
 
-// A software TPM is extended with a golden boot; its PCR, policy digests, key name and its view of our signature are
-// the judge of ours.
+// A software TPM is extended with a golden boot; its PCR, policy digests, key name and its view of
+// our signature are the judge of ours.
 func TestInteropSWTPM(t *testing.T) {
 	tpm := startTPM(t)
 	states, err := PCR11States(golden(), nil, [][]string{{PhaseEnterInitrd}})

@@ -20,19 +20,20 @@ import (
 // pkg is what errors of this package begin with.
 const pkg = "tpm"
 
-// Log is a measured boot, event by event: one that has happened, parsed from a machine, or one that has not happened
-// yet, made by [Predict]. Both replay and compare in the same way.
+// Log is a measured boot, event by event: one that has happened, parsed from a machine, or one that
+// has not happened yet, made by [Predict]. Both replay and compare in the same way.
 type Log struct {
 	Events []Event
 
-	// Registers say what the events extend: PCRs, unless a parsed log is that of a confidential virtual machine.
+	// Registers say what the events extend: PCRs, unless a parsed log is that of a confidential
+	// virtual machine.
 	Registers Registers
 
 	// Findings are what was odd about a parsed log and did not keep it from being read.
 	Findings []Finding
 
-	// Coverage says for each PCR whether a predicted log holds all of its events. It is nil for a machine's log, which claims
-	// what [Compare] says.
+	// Coverage says for each PCR whether a predicted log holds all of its events. It is nil for a
+	// machine's log, which claims what [Compare] says.
 	Coverage []Coverage
 
 	userspace    int  // number of events at the end that userspace measured
@@ -82,12 +83,13 @@ type logReader struct {
 	orders map[string]*orderFinding // by the algorithms
 }
 
-// ParseLog reads a TCG event log: the crypto-agile format of TPM 2.0 firmware, or the SHA-1 format of TPM 1.2 (TCG PC
-// Client Platform Firmware Profile 1.06, section 10.2). Linux has it as
-// /sys/kernel/security/tpm0/binary_bios_measurements. The log of a confidential virtual machine has the same form, and other
-// Registers. What can be read without doubt is read, and what was odd about it
-// is in Findings; a size or count that cannot be true, or a log that ends inside an event, is a [*osmith.FormatError]. There is no
-// Log then, since what the rest of it measured is not known; the events before that place are in a [*PartialError].
+// ParseLog reads a TCG event log: the crypto-agile format of TPM 2.0 firmware, or the SHA-1 format
+// of TPM 1.2 (TCG PC Client Platform Firmware Profile 1.06, section 10.2). Linux has it as
+// /sys/kernel/security/tpm0/binary_bios_measurements. The log of a confidential virtual machine has
+// the same form, and other Registers. What can be read without doubt is read, and what was odd
+// about it is in Findings; a size or count that cannot be true, or a log that ends inside an event,
+// is a [*osmith.FormatError]. There is no Log then, since what the rest of it measured is not
+// known; the events before that place are in a [*PartialError].
 func ParseLog(data []byte) (_ *Log, err error) {
 	defer prefix.Add(pkg, &err)
 	r := &logReader{data: bytes.Clone(data), log: &Log{}}
@@ -98,8 +100,9 @@ func ParseLog(data []byte) (_ *Log, err error) {
 	return r.log, nil
 }
 
-// PartialError says that a log could be read only up to some place: it is cut, or damaged there. Its events can be shown, and are no
-// [Log]: they do not replay to any value that a TPM has, and say nothing about what else was measured.
+// PartialError says that a log could be read only up to some place: it is cut, or damaged there.
+// Its events can be shown, and are no [Log]: they do not replay to any value that a TPM has, and
+// say nothing about what else was measured.
 type PartialError struct {
 	Events   []Event   // before that place
 	Findings []Finding // about these events
@@ -120,8 +123,9 @@ func (r *logReader) partial(err error) error {
 	return &PartialError{r.log.Events, r.log.Findings, err}
 }
 
-// cutEvent is the most bytes at the end of a log that are rather the start of an event than padding: the event of PCR 0 begins with
-// four zeros, that of PCR -1 with four ones, and no type of event begins so.
+// cutEvent is the most bytes at the end of a log that are rather the start of an event than
+// padding: the event of PCR 0 begins with four zeros, that of PCR -1 with four ones, and no type of
+// event begins so.
 const cutEvent = 4
 
 // all reads the whole log.
@@ -322,7 +326,8 @@ func (r *logReader) eventData() ([]byte, error) {
 	return r.take(int(size), "data")
 }
 
-// paddingStart is the offset from which data is a run of one byte, zero or all ones: nothing from there on is an event.
+// paddingStart is the offset from which data is a run of one byte, zero or all ones: nothing from
+// there on is an event.
 func paddingStart(data []byte) int {
 	last := data[len(data)-1]
 	if last != 0 && last != 0xff {
@@ -344,7 +349,8 @@ func allByte(b []byte, v byte) bool {
 	return true
 }
 
-// Banks are the hashes that every event of the log which extends a PCR has a digest for, in the order of [Banks].
+// Banks are the hashes that every event of the log which extends a PCR has a digest for, in the
+// order of [Banks].
 func (l *Log) Banks() []crypto.Hash {
 	var hs []crypto.Hash
 	for _, a := range pcrbank.All {
@@ -361,8 +367,8 @@ func (l *Log) Banks() []crypto.Hash {
 	return hs
 }
 
-// SpecID is a TCG_EfiSpecIdEvent (Firmware Profile 1.06, section 10.4.5.1): the first event of a crypto-agile log, which
-// names the algorithms that every other event has digests of.
+// SpecID is a TCG_EfiSpecIdEvent (Firmware Profile 1.06, section 10.4.5.1): the first event of a
+// crypto-agile log, which names the algorithms that every other event has digests of.
 type SpecID struct {
 	PlatformClass        uint32 // 0: client, 1: server
 	Major, Minor, Errata byte
@@ -443,7 +449,8 @@ func readSpecID(data []byte) (SpecID, error) {
 	return s, nil
 }
 
-// newSpecID is the first event of a crypto-agile log of version 2.00, errata 2, of a 64-bit PC client.
+// newSpecID is the first event of a crypto-agile log of version 2.00, errata 2, of a 64-bit PC
+// client.
 func newSpecID(banks []crypto.Hash) Event {
 	data := bytes.Clone(specIDSignature)
 	data = append(data, 0, 0, 0, 0, 0, 2, 2, 2)
@@ -461,8 +468,8 @@ var (
 	_ encoding.BinaryMarshaler = (*Log)(nil)
 )
 
-// MarshalBinary is the log in the format that it was read from; a log made by [Predict] or by hand is written as
-// crypto-agile. A parsed log comes out byte for byte as it was.
+// MarshalBinary is the log in the format that it was read from; a log made by [Predict] or by hand
+// is written as crypto-agile. A parsed log comes out byte for byte as it was.
 func (l *Log) MarshalBinary() ([]byte, error) { return l.AppendBinary(nil) }
 
 // AppendBinary appends what [Log.MarshalBinary] returns.

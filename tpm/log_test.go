@@ -15,7 +15,8 @@ import (
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }
 
-// firmwarePCRs are those that nothing but the firmware's log explains at the start of the initrd; 10 is the kernel's.
+// firmwarePCRs are those that nothing but the firmware's log explains at the start of the initrd;
+// 10 is the kernel's.
 var firmwarePCRs = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15}
 
 func TestReplayRealBoots(t *testing.T) {
@@ -50,8 +51,8 @@ func TestReplayRealBoots(t *testing.T) {
 	}
 }
 
-// A dynamic launch resets PCRs 17 to 22, all of them and no others; an event for any of them tells of one (TCG PC Client
-// Platform TPM Profile 1.05, table 7).
+// A dynamic launch resets PCRs 17 to 22, all of them and no others; an event for any of them tells
+// of one (TCG PC Client Platform TPM Profile 1.05, table 7).
 func TestDynamicLaunch(t *testing.T) {
 	zeros, ones := make([]byte, 32), bytes.Repeat([]byte{0xff}, 32)
 	extended := pcrbank.Sum(crypto.SHA256, make([]byte, 64))

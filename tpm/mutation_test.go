@@ -11,8 +11,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// A log in which a byte was changed is refused, or has a finding that it had not, or replays to other values, or the
-// byte is one that nothing vouches for: the type and the data of an event that is not attested, and the header.
+// A log in which a byte was changed is refused, or has a finding that it had not, or replays to
+// other values, or the byte is one that nothing vouches for: the type and the data of an event that
+// is not attested, and the header.
 func TestMutatedLog(t *testing.T) {
 	logs := foreignLogs(t)
 	logs["a"] = bootVectors(t)[0].log

@@ -15,19 +15,23 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// NVPCR is an NV index that systemd 259 and later extend in the way of a PCR. Its initialisation is measured into PCR 9, and what it is extended with
-// stands in systemd's log alone.
+// NVPCR is an NV index that systemd 259 and later extend in the way of a PCR. Its initialisation is
+// measured into PCR 9, and what it is extended with stands in systemd's log alone.
 type NVPCR struct {
-	Name      string // as its definition in /usr/lib/nvpcr calls it: "verity"
-	Index     uint32 // 0: not known
-	IndexName []byte // TPM 2.0 Name of the NV index, which has its public area hashed; nil if no word of its initialisation is known
-	Words     []Word // what it is extended with, in order; nil: not known; empty: nothing but its initialisation
+	Name  string // as its definition in /usr/lib/nvpcr calls it: "verity"
+	Index uint32 // 0: not known
+	// TPM 2.0 Name of the NV index, which has its public area hashed; nil if no word of its
+	// initialisation is known
+	IndexName []byte
+	// what it is extended with, in order; nil: not known; empty: nothing but its initialisation
+	Words []Word
 }
 
 // ErrNVPCRUnknown says that the extensions of an NvPCR are not known.
 var ErrNVPCRUnknown = errors.New("what extends it is unknown")
 
-// Bank is the hash of the index, which is the first field of its Name. ok is false if no Name is known, or one of a hash that is no bank here.
+// Bank is the hash of the index, which is the first field of its Name. ok is false if no Name is
+// known, or one of a hash that is no bank here.
 func (n *NVPCR) Bank() (h crypto.Hash, ok bool) {
 	if len(n.IndexName) < 2 {
 		return 0, false
@@ -39,9 +43,10 @@ func (n *NVPCR) Bank() (h crypto.Hash, ok bool) {
 	return a.Hash, true
 }
 
-// Value is what TPM2_NV_Read returns of the index in the end: TPM2_NV_Extend hashes as a PCR does. start is the value after the initialisation;
-// nil is that of systemd 262, zeros extended with as many zeros. An index of another bank, and a word without a digest in it, is an [ErrBank];
-// one whose words are not known is an [ErrNVPCRUnknown].
+// Value is what TPM2_NV_Read returns of the index in the end: TPM2_NV_Extend hashes as a PCR does.
+// start is the value after the initialisation; nil is that of systemd 262, zeros extended with as
+// many zeros. An index of another bank, and a word without a digest in it, is an [ErrBank]; one
+// whose words are not known is an [ErrNVPCRUnknown].
 func (n *NVPCR) Value(bank crypto.Hash, start []byte) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("NvPCR %s: %w", escape(n.Name), err) }
@@ -72,8 +77,8 @@ func (n *NVPCR) Value(bank crypto.Hash, start []byte) (_ []byte, err error) {
 	return value, nil
 }
 
-// NVPCRs are the NvPCRs that the log has words or records of, in the order in which it first does: those of which it has no record were
-// initialised and nothing more.
+// NVPCRs are the NvPCRs that the log has words or records of, in the order in which it first does:
+// those of which it has no record were initialised and nothing more.
 func (u *UserspaceLog) NVPCRs() []NVPCR { return nvpcrsOf(u.Records) }
 
 func nvpcrsOf(records []Record) []NVPCR {
@@ -117,8 +122,10 @@ func initialised(word string) (n NVPCR, ok bool) {
 	return NVPCR{Name: fields[0], Index: uint32(index), IndexName: name}, true
 }
 
-// NVPCRs are the NvPCRs that userspace initialises in this boot up to its moment, with what is known of their extensions, and those that Userspace.NVWords has words for. In
-// the place of an earlier log's words come those of NVWords, unless the log has them behind the moment alone; nil says that they are not known.
+// NVPCRs are the NvPCRs that userspace initialises in this boot up to its moment, with what is
+// known of their extensions, and those that Userspace.NVWords has words for. In the place of an
+// earlier log's words come those of NVWords, unless the log has them behind the moment alone; nil
+// says that they are not known.
 func (b *Boot) NVPCRs() (_ []NVPCR, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := b.checkUserspace(); err != nil {
@@ -148,14 +155,15 @@ func (b *Boot) NVPCRs() (_ []NVPCR, err error) {
 	return out, nil
 }
 
-// VerityWord is what systemd extends the NvPCR "verity" with as it sets up a volume ("usr", "root") by its root hash alone. With a signature of the root hash, the signers follow:
-// an earlier log has that word.
+// VerityWord is what systemd extends the NvPCR "verity" with as it sets up a volume ("usr", "root")
+// by its root hash alone. With a signature of the root hash, the signers follow: an earlier log has
+// that word.
 func VerityWord(volume string, rootHash []byte) string {
 	return fmt.Sprintf("verity:%s:%x:", volume, rootHash)
 }
 
-// KeyslotWord is what systemd extends the NvPCR "cryptsetup" with as it unlocks a volume: name and UUID of the volume, the mechanism ("tpm2") and the
-// number of the key slot.
+// KeyslotWord is what systemd extends the NvPCR "cryptsetup" with as it unlocks a volume: name and
+// UUID of the volume, the mechanism ("tpm2") and the number of the key slot.
 func KeyslotWord(volume, uuid, mechanism string, slot int) string {
 	return fmt.Sprintf("cryptsetup-keyslot:%s:%s:%s:%d", volume, uuid, mechanism, slot)
 }

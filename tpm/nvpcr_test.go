@@ -30,7 +30,8 @@ func recordedNVPCRs(t testing.TB, boot string) (out []recordedNVPCR) {
 	return out
 }
 
-// What the log says leads to the values that the TPM had, the login NvPCR, which nothing extended, among them.
+// What the log says leads to the values that the TPM had, the login NvPCR, which nothing extended,
+// among them.
 func TestNVPCRsOfLog(t *testing.T) {
 	for _, boot := range []string{"b1", "b2"} {
 		got := mkosiUserspace(t, boot).NVPCRs()
@@ -51,7 +52,8 @@ func TestNVPCRsOfLog(t *testing.T) {
 	}
 }
 
-// The NvPCRs of a boot from the log of the other, and from words: the verity word from the root hash on the command line.
+// The NvPCRs of a boot from the log of the other, and from words: the verity word from the root
+// hash on the command line.
 func TestNVPCRsOfBoot(t *testing.T) {
 	usr := unhex(t, "385048b825adefa3480635865a88d48107b5f26a7d39783b8bc27aff3883ca0e")
 	luks := "980ca3f9-933c-4ce7-8032-ba95ef3636b2"
@@ -100,7 +102,8 @@ func TestNVPCRsOfBoot(t *testing.T) {
 	assert.Empty(t, unknown["login"], "nothing is said of it")
 	assert.Equal(t, want["verity"], unknown["verity"])
 
-	// Another image has another root hash. At leave-initrd the hardware NvPCR is initialised, and not yet extended.
+	// Another image has another root hash. At leave-initrd the hardware NvPCR is initialised, and
+	// not yet extended.
 	other := map[string][]Word{"verity": {{Text: VerityWord("usr", make([]byte, 32))}}, "hardware": {{Text: "product-id:x"}}, "more": {{Text: "x"}}}
 	b = Boot{Phases: ready[:2], Userspace: &Userspace{Earlier: earlier, NVWords: other}}
 	got := values(b)

@@ -11,8 +11,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// A log that is cut anywhere but between two events is no log, whatever the bytes are that it then ends in; its events before that
-// place are told.
+// A log that is cut anywhere but between two events is no log, whatever the bytes are that it then
+// ends in; its events before that place are told.
 func TestPartialLog(t *testing.T) {
 	raw := read(t, "testdata/boot/a-sb-sdboot-262/binary_bios_measurements")
 	whole := parsed(t, "boot/a-sb-sdboot-262/binary_bios_measurements")

@@ -13,18 +13,19 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// Payload is what the data of an event says, read by the event's type. It is one of [SpecID], [StartupLocality],
-// [Vendor], [Separator], [Text], [Version], [Variable], [ImageLoad], [GPT], [Tagged], [FirmwareBlob], [HandoffTables],
-// [DeviceSecurity] and [Opaque].
+// Payload is what the data of an event says, read by the event's type. It is one of [SpecID],
+// [StartupLocality], [Vendor], [Separator], [Text], [Version], [Variable], [ImageLoad], [GPT],
+// [Tagged], [FirmwareBlob], [HandoffTables], [DeviceSecurity] and [Opaque].
 type Payload interface{ String() string }
 
-// StartupLocality is the locality from which the TPM was started: 0, 3 or 4 (with an H-CRTM). PCR 0 begins with it
-// (Firmware Profile 1.06, section 10.4.5.3).
+// StartupLocality is the locality from which the TPM was started: 0, 3 or 4 (with an H-CRTM). PCR 0
+// begins with it (Firmware Profile 1.06, section 10.4.5.3).
 type StartupLocality byte
 
 func (n StartupLocality) String() string { return fmt.Sprintf("startup locality %d", byte(n)) }
 
-// Vendor is an EV_NO_ACTION event of another kind, known by its signature of 16 bytes: "SP800-155 Event", for example.
+// Vendor is an EV_NO_ACTION event of another kind, known by its signature of 16 bytes: "SP800-155
+// Event", for example.
 type Vendor struct {
 	Signature string
 	Data      []byte // behind the signature
@@ -32,8 +33,8 @@ type Vendor struct {
 
 func (v Vendor) String() string { return escape(v.Signature) + ": " + describeBytes(v.Data) }
 
-// Separator ends the measurements of the firmware in one PCR. Its data are zeros or ones, or say which error the
-// firmware met. Windows ends its own in PCRs 12 to 14 by the text "WBCL".
+// Separator ends the measurements of the firmware in one PCR. Its data are zeros or ones, or say
+// which error the firmware met. Windows ends its own in PCRs 12 to 14 by the text "WBCL".
 type Separator []byte
 
 // Error reports whether the firmware met an error.
@@ -76,7 +77,8 @@ type Opaque []byte
 
 func (o Opaque) String() string { return describeBytes(o) }
 
-// ImageLoad is a UEFI_IMAGE_LOAD_EVENT (Firmware Profile 1.06, section 10.2.3): a program that the firmware loaded.
+// ImageLoad is a UEFI_IMAGE_LOAD_EVENT (Firmware Profile 1.06, section 10.2.3): a program that the
+// firmware loaded.
 type ImageLoad struct {
 	Location uint64 // address in memory
 	Size     uint64 // bytes, in memory or of the file
@@ -110,9 +112,9 @@ func readImageLoad(b []byte) (ImageLoad, error) {
 	return ImageLoad{le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:]), DevicePath(b[32 : 32+n : 32+n])}, nil
 }
 
-// Payload reads the event's data. Data that do not have the form of the event's type are a [*osmith.FormatError] whose Offset
-// counts from the start of the data; types without a form give [Text] or [Opaque]. Nothing vouches for what it says
-// unless [Event.Attested].
+// Payload reads the event's data. Data that do not have the form of the event's type are a
+// [*osmith.FormatError] whose Offset counts from the start of the data; types without a form give
+// [Text] or [Opaque]. Nothing vouches for what it says unless [Event.Attested].
 func (e *Event) Payload() (Payload, error) {
 	p, err := e.payload()
 	if err != nil {
@@ -196,10 +198,11 @@ func readNoAction(e *Event) (Payload, error) {
 	return Opaque(e.Data), nil
 }
 
-// Attested reports whether every digest of the event covers what its data say, so that a TPM which vouches for the log's
-// replay vouches for the data too; of a boot variable, a tagged event and GRUB's events that is the contents, and not the
-// name or tag before them. Of a program, a firmware volume or a table the digest is of the thing itself: there
-// the data are only what the firmware says about it. What no TPM extended is never attested: an event of type EV_NO_ACTION, whatever
+// Attested reports whether every digest of the event covers what its data say, so that a TPM which
+// vouches for the log's replay vouches for the data too; of a boot variable, a tagged event and
+// GRUB's events that is the contents, and not the name or tag before them. Of a program, a firmware
+// volume or a table the digest is of the thing itself: there the data are only what the firmware
+// says about it. What no TPM extended is never attested: an event of type EV_NO_ACTION, whatever
 // digests it has, and one for a PCR that no TPM has.
 func (e *Event) Attested() bool {
 	if !e.extends() || !e.registers().exists(e.PCR) {
@@ -223,12 +226,14 @@ func (e *Event) Attested() bool {
 	return false
 }
 
-// grubCmdline is what GRUB writes before the command line that it starts a kernel with; only the line is measured.
+// grubCmdline is what GRUB writes before the command line that it starts a kernel with; only the
+// line is measured.
 const grubCmdline = "kernel_cmdline: "
 
-// attestedText reports whether the digest of a boot loader's event is of the text beside it, in one of the forms that they
-// write: systemd's stub hashes the name of a section with a NUL, old systemd-boot counts one byte too many, and GRUB writes
-// "grub_cmd X", "grub_cmd: X" or "kernel_cmdline: X" and hashes X.
+// attestedText reports whether the digest of a boot loader's event is of the text beside it, in one
+// of the forms that they write: systemd's stub hashes the name of a section with a NUL, old
+// systemd-boot counts one byte too many, and GRUB writes "grub_cmd X", "grub_cmd: X" or
+// "kernel_cmdline: X" and hashes X.
 func attestedText(e *Event) bool {
 	s, ok := iplText(e)
 	if !ok {
@@ -260,7 +265,8 @@ func textOf(b []byte) (string, bool) {
 	return s, s != "" && validText(s)
 }
 
-// iplText is the text beside a boot loader's event. Shim before 15.5 counts one byte too many for the names of its lists.
+// iplText is the text beside a boot loader's event. Shim before 15.5 counts one byte too many for
+// the names of its lists.
 func iplText(e *Event) (string, bool) {
 	if s, ok := textOf(e.Data); ok || e.Type != EventIPL || len(e.Data) < 2 {
 		return s, ok
@@ -272,16 +278,16 @@ func iplText(e *Event) (string, bool) {
 	return textOf(name)
 }
 
-// Variable is a UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6): the contents of an EFI variable when it was
-// measured.
+// Variable is a UEFI_VARIABLE_DATA (Firmware Profile 1.06, section 10.2.6): the contents of an EFI
+// variable when it was measured.
 type Variable struct {
 	Vendor osmith.GUID
 	Name   string
 	Data   []byte
 }
 
-// String is the variable's name, with its vendor if it is none of UEFI's and none of shim's, and what its contents say: certificates by their names, boot
-// options by theirs.
+// String is the variable's name, with its vendor if it is none of UEFI's and none of shim's, and
+// what its contents say: certificates by their names, boot options by theirs.
 func (v Variable) String() string { return v.text() }
 
 func readVariable(b []byte) (Variable, error) {
@@ -313,7 +319,8 @@ type signatureEntry struct {
 	data string // owner, then certificate or hash
 }
 
-// signatureEntries reads EFI_SIGNATURE_LISTs (UEFI 2.10, section 32.4.1). ok is false if b is something else.
+// signatureEntries reads EFI_SIGNATURE_LISTs (UEFI 2.10, section 32.4.1). ok is false if b is
+// something else.
 func signatureEntries(b []byte) (entries []signatureEntry, ok bool) {
 	const header, owner = 28, 16
 	le := binary.LittleEndian
@@ -334,12 +341,14 @@ func signatureEntries(b []byte) (entries []signatureEntry, ok bool) {
 	return entries, true
 }
 
-// Tag is the number by which the event of a boot loader, of systemd's stub or of the kernel is known.
+// Tag is the number by which the event of a boot loader, of systemd's stub or of the kernel is
+// known.
 type Tag uint32
 
 // The tags of Linux (drivers/firmware/efi/libstub) and systemd.
 const (
-	TagInitrd       Tag = 0x8f3b22ec                // Linux, PCR 9: the initrd as it was handed over
+	// Linux, PCR 9: the initrd as it was handed over
+	TagInitrd       Tag = 0x8f3b22ec
 	TagLoadOptions  Tag = 0x8f3b22ed                // Linux, PCR 9: the command line
 	TagSMBIOSType1  Tag = sdstub.TagSMBIOSType1     // systemd 261, PCR 1
 	TagSMBIOSType2  Tag = sdstub.TagSMBIOSType2     // likewise
@@ -385,8 +394,9 @@ func (t Tag) String() string {
 	return fmt.Sprintf("tag 0x%08x", uint32(t))
 }
 
-// Tagged is the data of an EV_EVENT_TAG (TCG_PCClientTaggedEvent, Firmware Profile 1.06, section 10.4.2.1): a tag and,
-// with systemd and Linux, a description; what was measured is only in the digest. With Windows it is what was measured.
+// Tagged is the data of an EV_EVENT_TAG (TCG_PCClientTaggedEvent, Firmware Profile 1.06, section
+// 10.4.2.1): a tag and, with systemd and Linux, a description; what was measured is only in the
+// digest. With Windows it is what was measured.
 type Tagged struct {
 	Tag  Tag
 	Data []byte
@@ -420,7 +430,8 @@ func taggedData(t Tag, data []byte) []byte {
 	return append(b, data...)
 }
 
-// GPT is a UEFI_GPT_DATA (Firmware Profile 1.06, section 10.2.5): the partition table of the disk that was booted from.
+// GPT is a UEFI_GPT_DATA (Firmware Profile 1.06, section 10.2.5): the partition table of the disk
+// that was booted from.
 type GPT struct {
 	Disk                    osmith.GUID
 	FirstUsable, LastUsable uint64 // LBA
@@ -470,7 +481,8 @@ func readGPT(b []byte) (GPT, error) {
 	return g, nil
 }
 
-// gptData is what edk2 measures of a partition table: the header, the number of used entries, and these.
+// gptData is what edk2 measures of a partition table: the header, the number of used entries, and
+// these.
 func gptData(header, table []byte) ([]byte, error) {
 	if len(header) < gptHeaderSize || string(header[:8]) != "EFI PART" {
 		return nil, fmt.Errorf("GPT header of %d bytes: want the %d bytes that begin with \"EFI PART\"", len(header), gptHeaderSize)
@@ -495,8 +507,9 @@ func gptData(header, table []byte) ([]byte, error) {
 	return append(le.AppendUint64(out, count), used...), nil
 }
 
-// FirmwareBlob is a UEFI_PLATFORM_FIRMWARE_BLOB or, with a Description, a UEFI_PLATFORM_FIRMWARE_BLOB2 (Firmware Profile
-// 1.06, sections 10.2.4 and 10.2.5): a part of the firmware, which is what was measured.
+// FirmwareBlob is a UEFI_PLATFORM_FIRMWARE_BLOB or, with a Description, a
+// UEFI_PLATFORM_FIRMWARE_BLOB2 (Firmware Profile 1.06, sections 10.2.4 and 10.2.5): a part of the
+// firmware, which is what was measured.
 type FirmwareBlob struct {
 	Description  string
 	Base, Length uint64 // address and bytes
@@ -536,8 +549,8 @@ func readDescription(b []byte) (string, []byte, error) {
 	return strings.TrimRight(string(b[1:n]), "\x00"), b[n:], nil
 }
 
-// HandoffTables is a UEFI_HANDOFF_TABLE_POINTERS or, with a Description, a UEFI_HANDOFF_TABLE_POINTERS2: the tables
-// that were measured, ACPI and SMBIOS among them.
+// HandoffTables is a UEFI_HANDOFF_TABLE_POINTERS or, with a Description, a
+// UEFI_HANDOFF_TABLE_POINTERS2: the tables that were measured, ACPI and SMBIOS among them.
 type HandoffTables struct {
 	Description string
 	Tables      []HandoffTable
@@ -572,7 +585,8 @@ func (h HandoffTables) String() string {
 	return s
 }
 
-// readHandoffTables reads the number of tables and the tables; at is where b starts in the event's data.
+// readHandoffTables reads the number of tables and the tables; at is where b starts in the event's
+// data.
 func readHandoffTables(b []byte, at int) (HandoffTables, error) {
 	const each = 24
 	if len(b) < 8 {
@@ -600,14 +614,15 @@ func readHandoffTables2(b []byte) (HandoffTables, error) {
 	return h, err
 }
 
-// DeviceSecurity is a DEVICE_SECURITY_EVENT_DATA (Firmware Profile 1.06, section 10.2.7): a measurement that a device
-// gave of itself over SPDM, in version 1 or 2.
+// DeviceSecurity is a DEVICE_SECURITY_EVENT_DATA (Firmware Profile 1.06, section 10.2.7): a
+// measurement that a device gave of itself over SPDM, in version 1 or 2.
 type DeviceSecurity struct {
 	Version    uint16
 	AuthState  byte   // version 2: how the device was authenticated
 	DeviceType uint32 // 0 none, 1 PCI, 2 USB
 	Path       DevicePath
-	Block      []byte // SPDM measurement block and device context (version 2: sub-header and context)
+	// SPDM measurement block and device context (version 2: sub-header and context)
+	Block []byte
 }
 
 func (d DeviceSecurity) String() string {
@@ -624,8 +639,8 @@ func readDeviceSecurity(b []byte) (DeviceSecurity, error) {
 		}
 		return DeviceSecurity{Version: le.Uint16(b[16:]), DeviceType: le.Uint32(b[24:]), Block: b[28:]}, nil
 	case strings.HasPrefix(string(b), "SPDM Device Sec2") && len(b) >= 52:
-		// signature, u16 version, u8 auth state, u8 reserved, u32 length, u32 device type, u32 sub-header type,
-		// u32 sub-header length, u64 sub-header UID, u64 path length
+		// signature, u16 version, u8 auth state, u8 reserved, u32 length, u32 device type, u32
+		// sub-header type, u32 sub-header length, u64 sub-header UID, u64 path length
 		n, path := uint64(le.Uint32(b[20:])), le.Uint64(b[44:])
 		if n != uint64(len(b)) {
 			return DeviceSecurity{}, dataError(20, "device security event", "%d bytes, the event has %d", n, len(b))

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// PCRKernel is the PCR into which systemd's stub measures the sections of a UKI and systemd the phases of the boot.
+// PCRKernel is the PCR into which systemd's stub measures the sections of a UKI and systemd the
+// phases of the boot.
 const PCRKernel = sdstub.PCRSections
 
 // The words that systemd extends PCR 11 with while it boots (systemd-pcrphase.service(8)).
@@ -27,8 +28,8 @@ const (
 	PhaseFinal       = "final"
 )
 
-// DefaultPhasePaths are the points of a boot for which systemd-measure and ukify sign by default: in the initrd, after
-// it, after sysinit.target, and when the system is up.
+// DefaultPhasePaths are the points of a boot for which systemd-measure and ukify sign by default:
+// in the initrd, after it, after sysinit.target, and when the system is up.
 func DefaultPhasePaths() [][]string {
 	all := []string{PhaseEnterInitrd, PhaseLeaveInitrd, PhaseSysinit, PhaseReady}
 	paths := make([][]string, 0, len(all))
@@ -38,7 +39,8 @@ func DefaultPhasePaths() [][]string {
 	return paths
 }
 
-// sectionEvents are the events of PCR 11 that the stub makes of the sections, in its order: for each its name, then its data.
+// sectionEvents are the events of PCR 11 that the stub makes of the sections, in its order: for
+// each its name, then its data.
 func sectionEvents(ms []osmith.Measurement, banks ...crypto.Hash) ([]Event, error) {
 	var out []Event
 	seen := make(map[string]bool, len(ms))
@@ -92,10 +94,11 @@ func checkMeasurement(m osmith.Measurement) error {
 	return nil
 }
 
-// PCR11 is the value of PCR 11 of one bank: what the stub measures of a UKI, then the phases. The sections are extended
-// in the order given, which must be the stub's own: .linux, .osrel, .cmdline, .initrd, .ucode, .splash, .dtb, .uname,
-// .sbat, .pcrpkey, .profile, .dtbauto, .hwids, .efifw. It is not the order of the file, and known names out of it are an
-// error. .pcrsig and empty sections are skipped. Each phase is one word; a path such as "enter-initrd:leave-initrd" is two.
+// PCR11 is the value of PCR 11 of one bank: what the stub measures of a UKI, then the phases. The
+// sections are extended in the order given, which must be the stub's own: .linux, .osrel, .cmdline,
+// .initrd, .ucode, .splash, .dtb, .uname, .sbat, .pcrpkey, .profile, .dtbauto, .hwids, .efifw. It
+// is not the order of the file, and known names out of it are an error. .pcrsig and empty sections
+// are skipped. Each phase is one word; a path such as "enter-initrd:leave-initrd" is two.
 func PCR11(h crypto.Hash, ms []osmith.Measurement, phases ...string) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := pcrbank.Check(h); err != nil {
@@ -122,10 +125,11 @@ func PCR11(h crypto.Hash, ms []osmith.Measurement, phases ...string) (_ []byte, 
 	return b.PCR(PCRKernel), nil
 }
 
-// PCR11States are the values that PCR 11 has at the given points of a boot, for package policy to sign: each state is values
-// by bank and PCR. banks are nil for all of [Banks]; phasePaths are nil for [DefaultPhasePaths], and an empty path is the
-// moment after the stub. States come in the order in which systemd-measure signs for them, by the text of their paths, and
-// repeated paths are dropped. See [PCR11] for the measurements.
+// PCR11States are the values that PCR 11 has at the given points of a boot, for package policy to
+// sign: each state is values by bank and PCR. banks are nil for all of [Banks]; phasePaths are nil
+// for [DefaultPhasePaths], and an empty path is the moment after the stub. States come in the order
+// in which systemd-measure signs for them, by the text of their paths, and repeated paths are
+// dropped. See [PCR11] for the measurements.
 func PCR11States(ms []osmith.Measurement, banks []crypto.Hash, phasePaths [][]string) (_ []map[crypto.Hash]map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if banks == nil {

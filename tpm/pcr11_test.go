@@ -34,7 +34,8 @@ func golden() []osmith.Measurement {
 	return measure(".linux", "kernel", ".osrel", "ID=test\nVERSION_ID=1\n", ".cmdline", "quiet ro", ".initrd", "\x00\x00\x00")
 }
 
-// Made with systemd-measure 262 (Debian forky) `calculate --linux= --osrel= --cmdline= --initrd= --bank= --phase=`.
+// Made with systemd-measure 262 (Debian forky) `calculate --linux= --osrel= --cmdline= --initrd=
+// --bank= --phase=`.
 func TestPCR11Golden(t *testing.T) {
 	for _, c := range []struct {
 		bank  crypto.Hash
@@ -146,8 +147,8 @@ var testKey = func() *rsa.PrivateKey {
 	return key
 }()
 
-// The .pcrsig sections of real UKIs: our policies over their measurements are theirs, their signatures are valid, and
-// our writer gives their bytes.
+// The .pcrsig sections of real UKIs: our policies over their measurements are theirs, their
+// signatures are valid, and our writer gives their bytes.
 func TestSignaturesRealUKIs(t *testing.T) {
 	for _, v := range bootVectors(t) {
 		t.Run(v.name, func(t *testing.T) {
@@ -181,7 +182,8 @@ func TestSignaturesRealUKIs(t *testing.T) {
 	}
 }
 
-// systemd-measure sorts phase paths by their text and drops repetitions; ":" is the moment after the stub.
+// systemd-measure sorts phase paths by their text and drops repetitions; ":" is the moment after
+// the stub.
 func TestPCR11States(t *testing.T) {
 	paths := [][]string{{"sysinit", "b"}, nil, {"a", "c"}, {"a"}, {"a", "c"}, {}}
 	got, err := PCR11States(golden(), []crypto.Hash{crypto.SHA512, crypto.SHA384}, paths)

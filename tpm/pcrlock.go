@@ -21,20 +21,22 @@ type LockRecord struct {
 	Digests map[crypto.Hash][]byte
 }
 
-// LockVariant is one .pcrlock file: measurements that happen together, in their order. One without records always
-// matches (systemd.pcrlock(5)).
+// LockVariant is one .pcrlock file: measurements that happen together, in their order. One without
+// records always matches (systemd.pcrlock(5)).
 type LockVariant struct {
 	Name    string // of the file, without .pcrlock, where a component has several
 	Records []LockRecord
 }
 
-// LockComponent is a part of a boot of which one variant happens. The ID begins with digits that say when.
+// LockComponent is a part of a boot of which one variant happens. The ID begins with digits that
+// say when.
 type LockComponent struct {
 	ID       string
 	Variants []LockVariant
 }
 
-// lockFile is the object that systemd reads. Its manual page speaks of an array; the code wants this.
+// lockFile is the object that systemd reads. Its manual page speaks of an array; the code wants
+// this.
 type lockFile struct {
 	Records []lockFileRecord `json:"records"`
 }
@@ -44,14 +46,15 @@ type lockFileRecord struct {
 	Digests []jsonDigest `json:"digests"`
 }
 
-// maxLockFile bounds a .pcrlock file in bytes and maxLockRecords its records; systemd's largest have a few dozen.
+// maxLockFile bounds a .pcrlock file in bytes and maxLockRecords its records; systemd's largest
+// have a few dozen.
 const (
 	maxLockFile    = 4 << 20
 	maxLockRecords = 4096
 )
 
-// ParseLockVariant reads a .pcrlock file. Digests of hashes that are no bank here are left out, as are the fields that
-// systemd ignores.
+// ParseLockVariant reads a .pcrlock file. Digests of hashes that are no bank here are left out, as
+// are the fields that systemd ignores.
 func ParseLockVariant(name string, data []byte) (LockVariant, error) {
 	fail := func(format string, args ...any) (LockVariant, error) {
 		return LockVariant{}, prefix.Error(pkg, &osmith.FormatError{Offset: -1, Field: ".pcrlock", Err: fmt.Errorf(format, args...)})
@@ -101,7 +104,8 @@ func (v LockVariant) MarshalJSON() (_ []byte, err error) {
 	return json.Marshal(f)
 }
 
-// Files are the component's files by their paths below pcrlock.d, with a newline at the end as systemd's have.
+// Files are the component's files by their paths below pcrlock.d, with a newline at the end as
+// systemd's have.
 func (c LockComponent) Files() (_ map[string][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if c.ID == "" || strings.ContainsAny(c.ID, "/\x00") || len(c.Variants) == 0 {
@@ -125,7 +129,8 @@ func (c LockComponent) Files() (_ map[string][]byte, err error) {
 	return out, nil
 }
 
-// The components that systemd-pcrlock's verbs write (systemd 262), and between them those that it has no verb for.
+// The components that systemd-pcrlock's verbs write (systemd 262), and between them those that it
+// has no verb for.
 const (
 	lockSecureBoot    = "240-secureboot-policy"
 	lockCodeEarly     = "250-firmware-code-early"
@@ -154,10 +159,12 @@ const (
 // ErrNoLog is for a caller that passes no predicted logs.
 var ErrNoLog = errors.New(".pcrlock: no predicted logs")
 
-// Components sorts the events of predicted boots into the components that systemd-pcrlock knows, by the names that its own
-// verbs use; a component has one variant for each way in which the boots differ. What systemd ships itself (actions,
-// separators, phases) is left out, but for a repeated call of ExitBootServices, which it does not know. Write the files
-// to /var/lib/pcrlock.d. PCRs that are not known of every boot are not locked. Multi-profile UKIs, which systemd-pcrlock lock-uki refuses, are variants like others.
+// Components sorts the events of predicted boots into the components that systemd-pcrlock knows, by
+// the names that its own verbs use; a component has one variant for each way in which the boots
+// differ. What systemd ships itself (actions, separators, phases) is left out, but for a repeated
+// call of ExitBootServices, which it does not know. Write the files to /var/lib/pcrlock.d. PCRs
+// that are not known of every boot are not locked. Multi-profile UKIs, which systemd-pcrlock
+// lock-uki refuses, are variants like others.
 func (a Alternatives) Components() (_ []LockComponent, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(a) == 0 {
@@ -277,7 +284,8 @@ func (s *lockSorter) component(e *Event, subject Subject) string {
 	return s.ofFirmware(e.PCR)
 }
 
-// ofIdentity is about PCR 15. systemd-pcrlock extends the components by their names, so that what was measured later must not be in one that comes before.
+// ofIdentity is about PCR 15. systemd-pcrlock extends the components by their names, so that what
+// was measured later must not be in one that comes before.
 func (s *lockSorter) ofIdentity(subject Subject) string {
 	id := lockVolumeKeys
 	switch {
@@ -295,7 +303,8 @@ func (s *lockSorter) ofIdentity(subject Subject) string {
 	return s.identity
 }
 
-// unitName writes a path as the names of systemd's units do (systemd.unit(5), "String Escaping for Inclusion in Unit Names").
+// unitName writes a path as the names of systemd's units do (systemd.unit(5), "String Escaping for
+// Inclusion in Unit Names").
 func unitName(path string) string {
 	var b strings.Builder
 	path = strings.Trim(path, "/")

@@ -72,8 +72,8 @@ func writeComponents(t *testing.T, dir string, all Alternatives) (locks string) 
 	return locks
 }
 
-// systemd-pcrlock reads the components that were made before the boot, finds every event of the real log in them, and
-// predicts the values that we do, for all five boots.
+// systemd-pcrlock reads the components that were made before the boot, finds every event of the
+// real log in them, and predicts the values that we do, for all five boots.
 func TestInteropPCRLock(t *testing.T) {
 	r := testtools.Forky(t)
 	vectors := bootVectors(t)
@@ -123,8 +123,9 @@ func TestInteropPCRLock(t *testing.T) {
 	}
 }
 
-// systemd-pcrlock finds every event of a running system's two logs in the components of the boot that was predicted from the logs of another one, and predicts the
-// values that the TPM has at the end.
+// systemd-pcrlock finds every event of a running system's two logs in the components of the boot
+// that was predicted from the logs of another one, and predicts the values that the TPM has at the
+// end.
 func TestInteropPCRLockUserspace(t *testing.T) {
 	r := testtools.Forky(t)
 	b := mkosiBoot(t, "b2", "b1")
@@ -179,7 +180,8 @@ func checkLockLog(t *testing.T, out string) {
 	}
 }
 
-// checkLockPolicy has the tool make a policy: the digest that it writes to the TPM is ours for the values in its file.
+// checkLockPolicy has the tool make a policy: the digest that it writes to the TPM is ours for the
+// values in its file.
 func checkLockPolicy(t *testing.T, dir, socket string, run func()) {
 	t.Helper()
 	run()

@@ -16,13 +16,13 @@ import (
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
-// Predict writes the event log that a boot will leave, and says in its Coverage for which PCRs its replay therefore
-// holds, and what that rests on.
+// Predict writes the event log that a boot will leave, and says in its Coverage for which PCRs its
+// replay therefore holds, and what that rests on.
 //
 //   - PCRs 0, 2, 3 and 6 and the firmware's part of PCR 1 are those of [Boot.Firmware];
 //   - PCR 1 also holds the boot variables and, from stub 261 on, SMBIOS structures;
-//   - PCR 4 the boot attempt, a separator, the programs of the chain, the UKI and add-ons (stubs before 257 also have the firmware load
-//     the kernel inside);
+//   - PCR 4 the boot attempt, a separator, the programs of the chain, the UKI and add-ons (stubs
+//     before 257 also have the firmware load the kernel inside);
 //   - PCR 5 a separator, the partition table, loader.conf and the calls of ExitBootServices;
 //   - PCR 7 the Secure Boot variables, a separator, the authorities, and what shim adds;
 //   - PCRs 8 and 9 what GRUB measures, if it does the same as in the earlier boot;
@@ -30,10 +30,12 @@ import (
 //   - PCR 11 the sections of the UKI, then the phases;
 //   - PCRs 12 and 13 what the loader passes to the stub, and the events of [Boot.Handover];
 //   - PCR 14 shim's lists of keys;
-//   - PCR 15, and the ends of PCRs 0 to 7, 9 and 12 to 14, what systemd's services measure: [Boot.Userspace].
+//   - PCR 15, and the ends of PCRs 0 to 7, 9 and 12 to 14, what systemd's services measure:
+//     [Boot.Userspace].
 //
-// What is not known is not claimed: a PCR that a program measures into of which the earlier boot or the variables have a sign, such as shim or GRUB, but the
-// chain has not; and one in which the earlier boot's firmware cannot be put together again from its own parts.
+// What is not known is not claimed: a PCR that a program measures into of which the earlier boot or
+// the variables have a sign, such as shim or GRUB, but the chain has not; and one in which the
+// earlier boot's firmware cannot be put together again from its own parts.
 func Predict(b Boot) (_ *Log, err error) {
 	defer prefix.Add(pkg, &err)
 	l, err := predict(b)
@@ -43,7 +45,8 @@ func Predict(b Boot) (_ *Log, err error) {
 	return l, nil
 }
 
-// predict follows a boot from its first event to its last. Whatever can be wrong with its description is found before.
+// predict follows a boot from its first event to its last. Whatever can be wrong with its
+// description is found before.
 func predict(b Boot) (*Log, error) {
 	p, err := newPredictor(b)
 	if err != nil {
@@ -116,7 +119,8 @@ func newPredictor(b Boot) (p *predictor, err error) {
 	return p, nil
 }
 
-// releases finds those of the stub and of systemd-boot. A boot without a stub has what is known of its loader.
+// releases finds those of the stub and of systemd-boot. A boot without a stub has what is known of
+// its loader.
 func (p *predictor) releases() (err error) {
 	b := &p.boot
 	if !b.bareKernel() {
@@ -180,8 +184,8 @@ const (
 	actionExitSucceed = "Exit Boot Services Returned with Success"
 )
 
-// firmware is everything up to the first program, and its start: what an earlier boot's firmware did, with what is planned in its place, or
-// what edk2 does.
+// firmware is everything up to the first program, and its start: what an earlier boot's firmware
+// did, with what is planned in its place, or what edk2 does.
 func (p *predictor) firmware() {
 	if p.earlier != nil {
 		p.firmwareAgain()
@@ -194,7 +198,8 @@ func (p *predictor) firmware() {
 	p.startFirst()
 }
 
-// edk2 measures the Secure Boot configuration (MeasureAllSecureVariables), then what is known of the machine.
+// edk2 measures the Secure Boot configuration (MeasureAllSecureVariables), then what is known of
+// the machine.
 func (p *predictor) edk2() {
 	p.variables()
 	p.separator(7)
@@ -213,7 +218,8 @@ func (p *predictor) separator(pcr int) {
 	p.data(Subject{Kind: SubjectSeparator}, pcr, EventSeparator, p.boot.Separator[:])
 }
 
-// variables measures the Secure Boot variables: one that does not exist counts as empty, except dbt.
+// variables measures the Secure Boot variables: one that does not exist counts as empty, except
+// dbt.
 func (p *predictor) variables() {
 	v := p.boot.Variables
 	if v == nil {
@@ -232,7 +238,8 @@ func (p *predictor) variables() {
 	}
 }
 
-// bootVariables measures BootOrder and Boot####, in the way and the PCR of an earlier event or else in edk2's: the contents alone, into PCR 1.
+// bootVariables measures BootOrder and Boot####, in the way and the PCR of an earlier event or else
+// in edk2's: the contents alone, into PCR 1.
 func (p *predictor) bootVariables(like *Event) {
 	for _, v := range p.boot.BootVariables {
 		s := Subject{SubjectBootVariable, v.Name, globalVariable}
@@ -266,8 +273,8 @@ func (p *predictor) start(kind SubjectKind, a *Application, byShim bool) {
 // next starts a program behind the first.
 func (p *predictor) next(kind SubjectKind, a *Application) { p.start(kind, a, p.boot.shim() != nil) }
 
-// authority measures what lets a program start. In PCR 7 those of firmware and shim all follow the separator, so their order relative to the programs, which are
-// in PCR 4, changes no value.
+// authority measures what lets a program start. In PCR 7 those of firmware and shim all follow the
+// separator, so their order relative to the programs, which are in PCR 4, changes no value.
 func (p *predictor) authority(a *Application, byShim bool) {
 	on, known := p.enforcing()
 	switch {
@@ -289,7 +296,8 @@ func (p *predictor) authority(a *Application, byShim bool) {
 		by = &p.byShim
 	}
 	again := func(data []byte) bool { return bytes.Equal(data, a.Authority) }
-	before := func(e Event) bool { return e.PCR == 7 && e.Type == EventEFIVariableAuthority && again(e.Data) } // by firmware, for a driver
+	// by firmware, for a driver
+	before := func(e Event) bool { return e.PCR == 7 && e.Type == EventEFIVariableAuthority && again(e.Data) }
 	if slices.ContainsFunc(*by, again) || !byShim && p.earlier != nil && slices.ContainsFunc(p.earlier.firmware, before) {
 		return
 	}
@@ -301,7 +309,8 @@ func (p *predictor) authority(a *Application, byShim bool) {
 	p.data(s, 7, EventEFIVariableAuthority, a.Authority)
 }
 
-// enforcing reports whether programs are verified as they start: by the variables that are given, or else by those of the earlier boot.
+// enforcing reports whether programs are verified as they start: by the variables that are given,
+// or else by those of the earlier boot.
 func (p *predictor) enforcing() (on, known bool) {
 	if p.boot.Variables != nil || p.earlier == nil {
 		return p.boot.secureBoot()
@@ -320,8 +329,8 @@ func (p *predictor) startChain() {
 	}
 }
 
-// startStub is the start of the UKI, then what systemd's stub measures, in its order, and the programs that it has the
-// firmware load.
+// startStub is the start of the UKI, then what systemd's stub measures, in its order, and the
+// programs that it has the firmware load.
 func (p *predictor) startStub() {
 	b := &p.boot
 	if len(b.Chain) > 0 {
@@ -350,7 +359,8 @@ func (p *predictor) passed() {
 	}
 }
 
-// startBareKernel is the start of a kernel without a stub, by systemd-boot for a Type #1 entry or by GRUB.
+// startBareKernel is the start of a kernel without a stub, by systemd-boot for a Type #1 entry or
+// by GRUB.
 func (p *predictor) startBareKernel() {
 	p.next(SubjectProgram, p.boot.Kernel)
 	p.passed()
@@ -361,12 +371,14 @@ func (p *predictor) startBareKernel() {
 	p.kernelStub()
 }
 
-// loaderMeasuresSMBIOS reports whether the loader is the one that measures SMBIOS: it comes first, and does it for both.
+// loaderMeasuresSMBIOS reports whether the loader is the one that measures SMBIOS: it comes first,
+// and does it for both.
 func (p *predictor) loaderMeasuresSMBIOS() bool {
 	return p.boot.systemdBoot() != nil && p.loader.SMBIOS
 }
 
-// measureSMBIOS measures the structures. Those of an earlier boot stand in for a table that is not given.
+// measureSMBIOS measures the structures. Those of an earlier boot stand in for a table that is not
+// given.
 func (p *predictor) measureSMBIOS() {
 	if p.boot.SMBIOS == nil {
 		if p.earlier != nil {
@@ -435,7 +447,8 @@ func (p *predictor) startKernel() {
 	p.kernelStub()
 }
 
-// kernelStub is what the EFI stub of the kernel measures: the command line and the initrds that it gets.
+// kernelStub is what the EFI stub of the kernel measures: the command line and the initrds that it
+// gets.
 func (p *predictor) kernelStub() {
 	h := p.boot.Handover
 	if h == nil || h.Initrd == nil || h.Unknown != "" {
@@ -452,8 +465,8 @@ func (p *predictor) knowsGPT() bool {
 	return p.gpt != nil || p.earlier != nil && slices.ContainsFunc(p.earlier.firmware, isGPT)
 }
 
-// exitBootServices is the end of the firmware's services, which the kernel's EFI stub asks for, and what the firmware measured
-// of itself meanwhile.
+// exitBootServices is the end of the firmware's services, which the kernel's EFI stub asks for, and
+// what the firmware measured of itself meanwhile.
 func (p *predictor) exitBootServices() {
 	var actions []string
 	switch {
@@ -487,18 +500,20 @@ func variableData(vendor osmith.GUID, name string, data []byte) []byte {
 	return append(efi.AppendUTF16(b, name), data...)
 }
 
-// imageLoadEvent is a UEFI_IMAGE_LOAD_EVENT (section 10.2.3) with what can be known before a boot: no address, and a
-// device path that holds the file's path alone.
+// imageLoadEvent is a UEFI_IMAGE_LOAD_EVENT (section 10.2.3) with what can be known before a boot:
+// no address, and a device path that holds the file's path alone.
 func imageLoadEvent(a *Application) ([]byte, DevicePath) {
 	var path DevicePath
 	if a.Path != "" {
 		name := utf16z(`\` + strings.TrimLeft(strings.ReplaceAll(a.Path, "/", `\`), `\`))
 		name = name[:min(len(name), 0xfffe-4)]
-		path = binary.LittleEndian.AppendUint16([]byte{efi.PathMedia, 4}, uint16(4+len(name))) // file path
+		// file path
+		path = binary.LittleEndian.AppendUint16([]byte{efi.PathMedia, 4}, uint16(4+len(name)))
 		path = append(append(path, name...), 0x7f, 0xff, 4, 0)
 	}
 	var b []byte
-	for _, n := range []uint64{0, uint64(max(a.Size, 0)), 0, uint64(len(path))} { // location, size, link time, length of the path
+	for _, n := range []uint64{0, uint64(max(a.Size, 0)), 0, uint64(len(path))} {
+		// location, size, link time, length of the path
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
 	return append(b, path...), path

@@ -22,8 +22,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
-// Every event that the real boots have in a predicted PCR must be in the prediction with the same digest, and the
-// values must be those that the TPM had. The prediction is made before the log is looked at.
+// Every event that the real boots have in a predicted PCR must be in the prediction with the same
+// digest, and the values must be those that the TPM had. The prediction is made before the log is
+// looked at.
 func TestPredictRealBoots(t *testing.T) {
 	for _, v := range bootVectors(t) {
 		t.Run(v.name, func(t *testing.T) {
@@ -71,7 +72,8 @@ func TestPredictRealBoots(t *testing.T) {
 	}
 }
 
-// What ukify printed when it built the UKIs, for each phase. Of the UKI with profiles the vector holds profile 0.
+// What ukify printed when it built the UKIs, for each phase. Of the UKI with profiles the vector
+// holds profile 0.
 func TestPredictPhases(t *testing.T) {
 	compared := 0
 	for _, v := range bootVectors(t) {
@@ -189,7 +191,8 @@ func (in *inputs) read(name string) []byte {
 	return b
 }
 
-// wholeBoot completes a boot with everything that its inputs tell. What fills PCR 0 is another boot's log.
+// wholeBoot completes a boot with everything that its inputs tell. What fills PCR 0 is another
+// boot's log.
 func wholeBoot(t *testing.T, v bootVector, firmware *Log) Boot {
 	t.Helper()
 	in := &inputs{t: t, dir: filepath.Join("testdata/boot", v.name)}
@@ -246,8 +249,9 @@ func addArchive(w hash.Hash, name string, mode int, data []byte) {
 	w.Write(append([]byte(trailer), make([]byte, 124-len(trailer))...))
 }
 
-// All events of all PCRs up to the kernel, before the boot: from its inputs and, for PCRs 0 to 3 and 6, the log of another
-// boot of the machine. Every digest must be that of the real log, and so every value.
+// All events of all PCRs up to the kernel, before the boot: from its inputs and, for PCRs 0 to 3
+// and 6, the log of another boot of the machine. Every digest must be that of the real log, and so
+// every value.
 func TestPredictWholeBoots(t *testing.T) {
 	vectors := bootVectors(t)
 	for i, v := range vectors {
@@ -304,7 +308,8 @@ func TestPredictWholeBoots(t *testing.T) {
 	}
 }
 
-// Without another boot's log the PCRs that the OS controls are the same, and the events of PCR 1 that it makes.
+// Without another boot's log the PCRs that the OS controls are the same, and the events of PCR 1
+// that it makes.
 func TestPredictWithoutFirmware(t *testing.T) {
 	for _, v := range bootVectors(t) {
 		log, err := Predict(wholeBoot(t, v, nil))
@@ -331,7 +336,8 @@ func TestPredictWithoutFirmware(t *testing.T) {
 	}
 }
 
-// A UKI is planned for other people's machines: what their firmware did before is expected again, in all banks.
+// A UKI is planned for other people's machines: what their firmware did before is expected again,
+// in all banks.
 func TestPredictOnForeignFirmware(t *testing.T) {
 	predicted := 0
 	for name, raw := range foreignLogs(t) {
@@ -400,7 +406,8 @@ func TestPredictOnForeignFirmware(t *testing.T) {
 	require.GreaterOrEqual(t, predicted, 3)
 }
 
-// FuzzPredict: what a machine says of itself is no reason to panic: its log, its SMBIOS table, its partition table.
+// FuzzPredict: what a machine says of itself is no reason to panic: its log, its SMBIOS table, its
+// partition table.
 func FuzzPredict(f *testing.F) {
 	const dir = "testdata/boot/a-sb-sdboot-262/"
 	f.Add(read(f, dir+"binary_bios_measurements"), read(f, dir+"DMI"), read(f, dir+"gpt-header.bin"), read(f, dir+"gpt-entries.bin"))
@@ -420,7 +427,8 @@ func FuzzPredict(f *testing.F) {
 		if log == nil {
 			return
 		}
-		if _, err := log.MarshalBinary(); err != nil { // of an event for a bank that the header lacks
+		if _, err := log.MarshalBinary(); err != nil {
+			// of an event for a bank that the header lacks
 			require.ErrorIs(t, err, ErrBank)
 		}
 		_, err = Alternatives{log}.Components()

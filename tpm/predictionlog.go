@@ -17,8 +17,8 @@ import (
 // ErrNoCoverage says that a log is not one of [Log.MarshalPrediction].
 var ErrNoCoverage = errors.New("the log has no coverage: want a predicted log")
 
-// coverageSignature starts the data of the EV_NO_ACTION event that carries the coverage of a predicted log: the second event.
-// Behind it is a coverageJSON.
+// coverageSignature starts the data of the EV_NO_ACTION event that carries the coverage of a
+// predicted log: the second event. Behind it is a coverageJSON.
 var coverageSignature = []byte("osmith coverage\x00")
 
 type coverageJSON struct {
@@ -34,8 +34,9 @@ type coverageOfPCR struct {
 	Before     string `json:"beforeUserspace,omitempty"` // left out where it is "not predicted"
 }
 
-// MarshalPrediction is a predicted log with its Coverage, for [ParsePrediction]. It is a crypto-agile log as
-// [Log.MarshalBinary] writes it, with one more event that extends nothing, so that other programs read it too.
+// MarshalPrediction is a predicted log with its Coverage, for [ParsePrediction]. It is a
+// crypto-agile log as [Log.MarshalBinary] writes it, with one more event that extends nothing, so
+// that other programs read it too.
 func (l *Log) MarshalPrediction() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if l.Coverage == nil {
@@ -75,8 +76,8 @@ func (l *Log) MarshalPrediction() (_ []byte, err error) {
 
 // ParsePrediction reads what [Log.MarshalPrediction] wrote. Any other log is an [ErrNoCoverage].
 //
-// What a log claims about itself is not measured: read the log of a machine that is to be judged with [ParseLog], which takes it
-// as a machine's whatever it says.
+// What a log claims about itself is not measured: read the log of a machine that is to be judged
+// with [ParseLog], which takes it as a machine's whatever it says.
 func ParsePrediction(data []byte) (_ *Log, err error) {
 	defer prefix.Add(pkg, &err)
 	l, err := ParseLog(data)
@@ -106,7 +107,8 @@ func ParsePrediction(data []byte) (_ *Log, err error) {
 	return l, nil
 }
 
-// ParseExpected reads a log that boots are held against: a prediction, as [ParsePrediction], or that of another boot, as [ParseLog].
+// ParseExpected reads a log that boots are held against: a prediction, as [ParsePrediction], or
+// that of another boot, as [ParseLog].
 func ParseExpected(data []byte) (*Log, error) {
 	l, err := ParsePrediction(data)
 	if errors.Is(err, ErrNoCoverage) {
@@ -115,7 +117,8 @@ func ParseExpected(data []byte) (*Log, error) {
 	return l, err
 }
 
-// coverage checks the document against a log of some events, and returns the coverage that it gives.
+// coverage checks the document against a log of some events, and returns the coverage that it
+// gives.
 func (doc *coverageJSON) coverage(events int) ([]Coverage, error) {
 	if doc.Userspace < 0 || doc.Userspace > events {
 		return nil, fmt.Errorf("%d events of userspace, in a log of %d events", doc.Userspace, events)

@@ -22,8 +22,8 @@ type PCRSelection struct {
 	PCRs []int // ascending
 }
 
-// Quote is what a TPM signed about its PCRs: a TPMS_ATTEST of type TPM_ST_ATTEST_QUOTE (TPM 2.0 Library, part 2,
-// section 10.12.12).
+// Quote is what a TPM signed about its PCRs: a TPMS_ATTEST of type TPM_ST_ATTEST_QUOTE (TPM 2.0
+// Library, part 2, section 10.12.12).
 type Quote struct {
 	Signer          []byte // qualified name of the key that signed
 	Nonce           []byte // extraData: what the verifier asked with
@@ -43,8 +43,8 @@ const (
 	maxSelectBytes = PCRCount / 8
 )
 
-// ParseQuote reads a TPMS_ATTEST of a quote, as TPM2_Quote returns it without the length in front and tpm2_quote -m writes
-// it. Its signature is another matter: [VerifyQuote].
+// ParseQuote reads a TPMS_ATTEST of a quote, as TPM2_Quote returns it without the length in front
+// and tpm2_quote -m writes it. Its signature is another matter: [VerifyQuote].
 func ParseQuote(attest []byte) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	r := tpmwire.NewReader("quote", bytes.Clone(attest))
@@ -119,14 +119,16 @@ func (e *QuoteError) Error() string {
 
 func (e *QuoteError) Unwrap() error { return e.Err }
 
-// ErrNoNonce says that a quote was to be verified without a nonce, or with one of zeros, which nobody has drawn: it would prove a state
-// that the machine was in at some time, perhaps long ago. [VerifyQuoteOfAnyTime] is for those who want that.
+// ErrNoNonce says that a quote was to be verified without a nonce, or with one of zeros, which
+// nobody has drawn: it would prove a state that the machine was in at some time, perhaps long ago.
+// [VerifyQuoteOfAnyTime] is for those who want that.
 var ErrNoNonce = errors.New("no nonce, or a nonce of zeros: want the random nonce that the quote was requested with")
 
-// VerifyQuote checks a quote offline: attest (a TPMS_ATTEST) was signed by the key (*rsa.PublicKey or *ecdsa.PublicKey)
-// with signature (a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA with SHA-256 or more) in answer to this nonce. What is wrong
-// is a [*QuoteError]; without a nonce it is [ErrNoNonce]. That the key lives in a TPM is not checked here; nor are the PCRs, which the quote only
-// has a digest of: see [Quote.Check] and [Log.VerifyQuote].
+// VerifyQuote checks a quote offline: attest (a TPMS_ATTEST) was signed by the key (*rsa.PublicKey
+// or *ecdsa.PublicKey) with signature (a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA with SHA-256 or
+// more) in answer to this nonce. What is wrong is a [*QuoteError]; without a nonce it is
+// [ErrNoNonce]. That the key lives in a TPM is not checked here; nor are the PCRs, which the quote
+// only has a digest of: see [Quote.Check] and [Log.VerifyQuote].
 func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	if bytes.Count(nonce, []byte{0}) == len(nonce) {
@@ -142,8 +144,8 @@ func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (_ *Quot
 	return q, nil
 }
 
-// VerifyQuoteOfAnyTime is [VerifyQuote] whatever nonce there is in the quote. It does not say when the quote was made: whoever has seen one can show
-// it again when the machine is in another state.
+// VerifyQuoteOfAnyTime is [VerifyQuote] whatever nonce there is in the quote. It does not say when
+// the quote was made: whoever has seen one can show it again when the machine is in another state.
 func VerifyQuoteOfAnyTime(key crypto.PublicKey, attest, signature []byte) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	return verifyQuote(key, attest, signature)
@@ -177,9 +179,10 @@ func (q *Quote) Has(bank crypto.Hash, pcrs ...int) bool {
 	return true
 }
 
-// Check compares PCR values, as the machine reported them, with the digest in the quote. A value that the quote covers
-// and that is not given is an error, and so is a quote that covers none: its digest says nothing. Values that the quote
-// does not cover are not looked at, so ask [Quote.Has] for those that matter.
+// Check compares PCR values, as the machine reported them, with the digest in the quote. A value
+// that the quote covers and that is not given is an error, and so is a quote that covers none: its
+// digest says nothing. Values that the quote does not cover are not looked at, so ask [Quote.Has]
+// for those that matter.
 func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) (err error) {
 	defer prefix.Add(pkg, &err)
 	digest, err := q.digest(func(bank crypto.Hash, pcr int) ([]byte, error) {
@@ -201,8 +204,9 @@ func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) (err error) {
 	return nil
 }
 
-// Values are the PCRs that the quote proves: of those that the machine reported, the ones that it covers, if they lead to its digest as for
-// [Quote.Check]. What it does not cover is anybody's word, and is left out.
+// Values are the PCRs that the quote proves: of those that the machine reported, the ones that it
+// covers, if they lead to its digest as for [Quote.Check]. What it does not cover is anybody's
+// word, and is left out.
 func (q *Quote) Values(reported map[crypto.Hash]map[int][]byte) (map[crypto.Hash]map[int][]byte, error) {
 	if err := q.Check(reported); err != nil {
 		return nil, err
@@ -219,7 +223,8 @@ func (q *Quote) Values(reported map[crypto.Hash]map[int][]byte) (map[crypto.Hash
 	return out, nil
 }
 
-// digest hashes what value returns for each quoted PCR. The hash is that of the signature; the digest's length tells it.
+// digest hashes what value returns for each quoted PCR. The hash is that of the signature; the
+// digest's length tells it.
 func (q *Quote) digest(value func(bank crypto.Hash, pcr int) ([]byte, error)) ([]byte, error) {
 	i := slices.IndexFunc(pcrbank.All, func(a pcrbank.Algorithm) bool { return a.Hash.Size() == len(q.PCRDigest) })
 	if i < 0 {
@@ -243,9 +248,10 @@ func (q *Quote) digest(value func(bank crypto.Hash, pcr int) ([]byte, error)) ([
 	return w.Sum(nil), nil
 }
 
-// VerifyQuote compares what the log replays to with the digest in a quote. A log that replays to it is the whole truth
-// about the quoted PCRs. Where it does not, the digest cannot say which PCR differs: [Quote.Check] values that the machine
-// reports, then [Log.Verify] names the PCRs. A predicted log must cover every quoted PCR.
+// VerifyQuote compares what the log replays to with the digest in a quote. A log that replays to it
+// is the whole truth about the quoted PCRs. Where it does not, the digest cannot say which PCR
+// differs: [Quote.Check] values that the machine reports, then [Log.Verify] names the PCRs. A
+// predicted log must cover every quoted PCR.
 func (l *Log) VerifyQuote(q *Quote) error {
 	replayed := make(map[crypto.Hash]map[int][]byte)
 	for _, s := range q.Selections {
@@ -268,7 +274,8 @@ const (
 	algECDSA  = 0x0018
 )
 
-// TPMSignature is a TPMT_SIGNATURE (TPM 2.0 Library, part 2, section 11.3.4) by RSASSA, RSAPSS or ECDSA.
+// TPMSignature is a TPMT_SIGNATURE (TPM 2.0 Library, part 2, section 11.3.4) by RSASSA, RSAPSS or
+// ECDSA.
 type TPMSignature struct {
 	Scheme string // "rsassa", "rsapss" or "ecdsa"
 	Hash   crypto.Hash

@@ -96,7 +96,8 @@ func (s *quoteSigner) sign(t testing.TB, scheme uint16, h crypto.Hash, message [
 	return tpmwire.AppendSized(b, sig)
 }
 
-// TestSignedQuotes verifies quotes by keys of ours, of every scheme, and such that no TPM made or that are over nothing. It needs no TPM.
+// TestSignedQuotes verifies quotes by keys of ours, of every scheme, and such that no TPM made or
+// that are over nothing. It needs no TPM.
 func TestSignedQuotes(t *testing.T) {
 	s := newQuoteSigner(t)
 	keys := map[uint16]crypto.PublicKey{algRSASSA: &s.rsa.PublicKey, algRSAPSS: &s.rsa.PublicKey, algECDSA: &s.ec.PublicKey}
@@ -139,7 +140,8 @@ func TestSignedQuotes(t *testing.T) {
 		require.ErrorContains(t, err, "SHA-1 proves nothing")
 	}
 	for want, change := range map[string]func(*quoteParts){
-		"quote: magic at 0x0":      func(q *quoteParts) { q.magic++ }, // a restricted key signs no such bytes
+		// a restricted key signs no such bytes
+		"quote: magic at 0x0":      func(q *quoteParts) { q.magic++ },
 		"quote: type at 0x4":       func(q *quoteParts) { q.kind-- },
 		"quote: safe at ":          func(q *quoteParts) { q.safe = 2 },
 		"17, want 16 or fewer":     func(q *quoteParts) { q.selections = slices.Repeat([][]byte{{0, 0x0b, 1, 0}}, 17) },

@@ -11,8 +11,9 @@ type Registers int
 const (
 	RegistersPCR Registers = iota // PCRs of a TPM
 
-	// RegistersCC are the measurement registers of a confidential virtual machine (UEFI 2.10, section 38.4.1), by the numbers that
-	// such a log has: 0 is MRTD, and 1 to 4 are RTMR 0 to RTMR 3 of Intel TDX. The log is the ACPI table CCEL's, Linux has it as
+	// RegistersCC are the measurement registers of a confidential virtual machine (UEFI 2.10,
+	// section 38.4.1), by the numbers that such a log has: 0 is MRTD, and 1 to 4 are RTMR 0 to RTMR
+	// 3 of Intel TDX. The log is the ACPI table CCEL's, Linux has it as
 	// /sys/firmware/acpi/tables/data/CCEL.
 	RegistersCC
 )
@@ -49,7 +50,8 @@ func (r Registers) exists(number int) bool {
 	return number >= 0 && number < PCRCount
 }
 
-// extended reports whether logs have events for the register: MRTD is measured before there is a log.
+// extended reports whether logs have events for the register: MRTD is measured before there is a
+// log.
 func (r Registers) extended(number int) bool {
 	return r != RegistersCC || number > 0 && number < registerCount
 }
@@ -62,7 +64,8 @@ func (e *Event) registers() Registers {
 	return RegistersPCR
 }
 
-// in reports whether the event is what firmware measures into a PCR: in a log of other registers, those that take the place of the PCR.
+// in reports whether the event is what firmware measures into a PCR: in a log of other registers,
+// those that take the place of the PCR.
 func (e *Event) in(pcr int) bool {
 	if !e.cc {
 		return e.PCR == pcr
@@ -78,8 +81,9 @@ func (e *Event) in(pcr int) bool {
 	return pcr < 16 && e.PCR == 3
 }
 
-// setRegisters tells what a log that was read is about. edk2 writes the header of a log of RTMRs as one for register 1, the only sign in it;
-// firmware whose header is wrong, and whose events are for PCRs, has other numbers as well.
+// setRegisters tells what a log that was read is about. edk2 writes the header of a log of RTMRs as
+// one for register 1, the only sign in it; firmware whose header is wrong, and whose events are for
+// PCRs, has other numbers as well.
 func (l *Log) setRegisters() {
 	if len(l.Events) == 0 || !isSpecID(&l.Events[0]) || l.Events[0].PCR != 1 {
 		return

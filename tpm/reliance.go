@@ -13,9 +13,13 @@ import (
 type Reliance int
 
 const (
-	RelianceNone      Reliance = iota // the value of the next boot cannot be told, or it was not looked at
-	RelianceSame                      // the value is that of this boot as long as firmware, its settings and the hardware are the same
-	ReliancePredicted                 // the value follows from what an operating system has: it can be predicted when that changes
+	// the value of the next boot cannot be told, or it was not looked at
+	RelianceNone Reliance = iota
+	// the value is that of this boot as long as firmware, its settings and the hardware are the
+	// same
+	RelianceSame
+	// the value follows from what an operating system has: it can be predicted when that changes
+	ReliancePredicted
 )
 
 // String is "not", "as in this boot" or "predicted".
@@ -41,9 +45,10 @@ func (r PCRReliance) String() string {
 	return fmt.Sprintf("PCR %d: %v: %s", r.PCR, r.Reliance, r.Note)
 }
 
-// Reliances says of PCRs 0 to 15 of a machine, by the firmware's log of one boot, which [Predict] can tell for later boots with that log as [Boot.Firmware], and which not
-// and why: before anything is sealed. It puts the boot together again from its own parts; a PCR for which that does not lead to the value that
-// the log has is one in which this firmware is not understood.
+// Reliances says of PCRs 0 to 15 of a machine, by the firmware's log of one boot, which [Predict]
+// can tell for later boots with that log as [Boot.Firmware], and which not and why: before anything
+// is sealed. It puts the boot together again from its own parts; a PCR for which that does not lead
+// to the value that the log has is one in which this firmware is not understood.
 func (l *Log) Reliances() (_ []PCRReliance, err error) {
 	defer prefix.Add(pkg, &err)
 	if l.Registers != RegistersPCR {

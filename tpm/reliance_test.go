@@ -36,11 +36,13 @@ func TestReliances(t *testing.T) {
 		"chains/u12-2026.10rc2-preseed-secureboot.bin":  "ssssppsppp" + "n" + "ppppp",
 		"chains/u30-2025.01-uki-direct.bin":             "ssssppsppp" + "n" + "ppppp",
 		"chains/no-secureboot-variable.bin":             "ssssppsppp" + "n" + "ppppp",
-		"machines/event-sd-boot-fedora37.bin":           "ssssnnsnpp" + "n" + "ppppp", // firmware measured neither program nor partition table
-		"machines/windows_gcp_shielded_vm.bin":          "nnnnnnnnpn" + "n" + "nnnnp", // no boot was tried, as the log has it
-		"machines/p511.bin":                             "ssssppsppn" + "n" + "nnnnp", // Windows
-		"machines/linux_tpm12.bin":                      "ssssppsppn" + "n" + "ppppp",
-		"eventlogs/debian-10.bin":                       "ssssppsppn" + "n" + "ppppp",
+		// firmware measured neither program nor partition table
+		"machines/event-sd-boot-fedora37.bin": "ssssnnsnpp" + "n" + "ppppp",
+		// no boot was tried, as the log has it
+		"machines/windows_gcp_shielded_vm.bin": "nnnnnnnnpn" + "n" + "nnnnp",
+		"machines/p511.bin":                    "ssssppsppn" + "n" + "nnnnp", // Windows
+		"machines/linux_tpm12.bin":             "ssssppsppn" + "n" + "ppppp",
+		"eventlogs/debian-10.bin":              "ssssppsppn" + "n" + "ppppp",
 	} {
 		l, err := ParseLog(read(t, "testdata/"+name))
 		require.NoError(t, err)

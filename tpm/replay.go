@@ -12,10 +12,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Replay computes the PCRs that the log leads to, in the given banks or in all that the log has. Events of type
-// EV_NO_ACTION extend nothing; one of them may tell the startup locality, with which PCR 0 then begins, as it begins with
-// 4 before an H-CRTM event. PCRs 17 to 22 begin with ones, or with zeros if the log extends one of them: only a dynamic
-// launch does, and it resets them. Events for PCRs that no TPM has are skipped (and are findings of [ParseLog]). Of a log with other
+// Replay computes the PCRs that the log leads to, in the given banks or in all that the log has.
+// Events of type EV_NO_ACTION extend nothing; one of them may tell the startup locality, with which
+// PCR 0 then begins, as it begins with 4 before an H-CRTM event. PCRs 17 to 22 begin with ones, or
+// with zeros if the log extends one of them: only a dynamic launch does, and it resets them. Events
+// for PCRs that no TPM has are skipped (and are findings of [ParseLog]). Of a log with other
 // Registers the numbers are theirs: Bank.PCR(1) is RTMR 0.
 func (l *Log) Replay(banks ...crypto.Hash) (_ map[crypto.Hash]*Bank, err error) {
 	defer prefix.Add(pkg, &err)
@@ -37,8 +38,8 @@ func (l *Log) Replay(banks ...crypto.Hash) (_ map[crypto.Hash]*Bank, err error) 
 	return out, nil
 }
 
-// ReplaySM3 computes the PCRs in the bank of SM3 ([AlgorithmSM3]), which [Log.Replay] has not. It is an [ErrBank] if an event has no
-// digest of it.
+// ReplaySM3 computes the PCRs in the bank of SM3 ([AlgorithmSM3]), which [Log.Replay] has not. It
+// is an [ErrBank] if an event has no digest of it.
 func (l *Log) ReplaySM3() (_ *Bank, err error) {
 	defer prefix.Add(pkg, &err)
 	b := &Bank{sm3: true}
@@ -54,7 +55,8 @@ func (l *Log) replay(b *Bank, digestOf func(*Event) ([]byte, bool)) error {
 	if l.dynamicLaunch() {
 		b.dynamicLaunch()
 	}
-	extended, told := false, false // PCR 0, after which the locality can no longer be set; an event that tells it
+	// PCR 0, after which the locality can no longer be set; an event that tells it
+	extended, told := false, false
 	for i := range l.Events {
 		e := &l.Events[i]
 		if n, ok := e.locality(); ok && !extended {
@@ -82,7 +84,8 @@ func (l *Log) replay(b *Bank, digestOf func(*Event) ([]byte, bool)) error {
 	return nil
 }
 
-// ErrRegisters is the cause of errors about logs of RTMRs where PCRs are asked for, and the other way round.
+// ErrRegisters is the cause of errors about logs of RTMRs where PCRs are asked for, and the other
+// way round.
 var ErrRegisters = errors.New("a log of other registers")
 
 // dynamicLaunch reports whether the log tells of one.
@@ -90,8 +93,9 @@ func (l *Log) dynamicLaunch() bool {
 	return slices.ContainsFunc(l.Events, func(e Event) bool { return e.extends() && e.PCR >= 17 && e.PCR <= 22 })
 }
 
-// Values are the PCRs of one bank that the log claims to know: of a predicted log those that its Coverage calls exact, of
-// a parsed one all 24. Of a log of other Registers it is an [ErrRegisters].
+// Values are the PCRs of one bank that the log claims to know: of a predicted log those that its
+// Coverage calls exact, of a parsed one all 24. Of a log of other Registers it is an
+// [ErrRegisters].
 func (l *Log) Values(bank crypto.Hash) (_ map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if l.Registers != RegistersPCR {
@@ -110,9 +114,10 @@ func (l *Log) Values(bank crypto.Hash) (_ map[int][]byte, err error) {
 	return values, nil
 }
 
-// Verify replays one bank and compares it with what a TPM reports for some PCRs. It returns a [*ReplayError] that names
-// those which differ. PCRs that the firmware's log does not hold, such as 10 and whatever userspace extended, should
-// not be passed; PCRs that a predicted log does not cover, and no PCRs at all, are another error.
+// Verify replays one bank and compares it with what a TPM reports for some PCRs. It returns a
+// [*ReplayError] that names those which differ. PCRs that the firmware's log does not hold, such as
+// 10 and whatever userspace extended, should not be passed; PCRs that a predicted log does not
+// cover, and no PCRs at all, are another error.
 func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) (err error) {
 	defer prefix.Add(pkg, &err)
 	values, err := l.Values(bank)

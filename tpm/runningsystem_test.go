@@ -22,8 +22,10 @@ import (
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
-// mkosiBoot describes a boot of testdata/mkosi by what was there before it: the files of the machine, and the log of the firmware of the other boot. The image is not in
-// testdata; its digests are those that the other boot measured, and what depends on this boot's secrets (initrds with the boot secret, credential on the ESP) is from its own log.
+// mkosiBoot describes a boot of testdata/mkosi by what was there before it: the files of the
+// machine, and the log of the firmware of the other boot. The image is not in testdata; its digests
+// are those that the other boot measured, and what depends on this boot's secrets (initrds with the
+// boot secret, credential on the ESP) is from its own log.
 func mkosiBoot(t testing.TB, name, other string) Boot {
 	t.Helper()
 	dir := "testdata/mkosi/" + name
@@ -141,7 +143,8 @@ func mkosiUserspace(t testing.TB, boot string) *UserspaceLog {
 	return u
 }
 
-// requireClaims holds every claim of a prediction against recorded values, and says which PCRs it claims.
+// requireClaims holds every claim of a prediction against recorded values, and says which PCRs it
+// claims.
 func requireClaims(t testing.TB, b Boot, want map[int][]byte, what string) []int {
 	t.Helper()
 	log, err := Predict(b)
@@ -158,7 +161,8 @@ func requireClaims(t testing.TB, b Boot, want map[int][]byte, what string) []int
 	return claimed
 }
 
-// The recorded moments of two boots of a machine that unlocks its disk with the TPM, from what was there before each: what the TPM had is what was predicted.
+// The recorded moments of two boots of a machine that unlocks its disk with the TPM, from what was
+// there before each: what the TPM had is what was predicted.
 func TestRunningSystem(t *testing.T) {
 	all := []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15}
 	kernel := []int{8, 11} // what userspace does not touch but for phases
@@ -234,8 +238,9 @@ func wordsOf(t testing.TB, u *UserspaceLog, phases []string) *Userspace {
 	return out
 }
 
-// At every record of a boot's log, what is claimed of that moment by the log of the other boot is what the TPM had then: the recorded values before userspace, extended by
-// the records so far. The moment is named by the word that was measured last.
+// At every record of a boot's log, what is claimed of that moment by the log of the other boot is
+// what the TPM had then: the recorded values before userspace, extended by the records so far. The
+// moment is named by the word that was measured last.
 func TestEveryMoment(t *testing.T) {
 	moments, claims := 0, 0
 	for _, c := range []struct{ boot, other string }{{"b1", "b2"}, {"b2", "b1"}} {
@@ -256,7 +261,9 @@ func TestEveryMoment(t *testing.T) {
 			b.Userspace = &Userspace{Earlier: cut}
 			moments++
 			if r.Word == "os-separator" && c.boot == "b2" && i < 12 {
-				continue // two of twelve PCRs have the word, and the boot goes on to enter-initrd: there is no such moment in the other's log
+				// two of twelve PCRs have the word, and the boot goes on to enter-initrd: there is
+				// no such moment in the other's log
+				continue
 			}
 			claimed := requireClaims(t, b, values, what)
 			claims += len(claimed)
@@ -286,7 +293,8 @@ func TestEveryMoment(t *testing.T) {
 	}
 }
 
-// Words of the moment enter-initrd are measured in no fixed order with os-separator, as the two boots show.
+// Words of the moment enter-initrd are measured in no fixed order with os-separator, as the two
+// boots show.
 func TestEnterInitrdIsNoMomentOfItsOwn(t *testing.T) {
 	position := func(boot string) int {
 		for i, r := range mkosiUserspace(t, boot).Records {

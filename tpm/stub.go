@@ -28,7 +28,8 @@ func (e Evidence) String() string {
 	return "none"
 }
 
-// StubVersion is a release of systemd's stub and boot loader, and how well it is known what they measure.
+// StubVersion is a release of systemd's stub and boot loader, and how well it is known what they
+// measure.
 type StubVersion struct {
 	Release  int      // of systemd: 262
 	Evidence Evidence // of PCRs 4, 7 and 11 of a boot of the UKI's default profile
@@ -36,7 +37,8 @@ type StubVersion struct {
 	Addons   Evidence // of PCRs 4 and 12 with add-ons of every kind
 	Archives Evidence // of PCRs 12 and 13 with credentials and extensions
 
-	InnerKernel bool // the firmware loads the kernel in the UKI and may measure it: a prediction needs [Boot.Kernel]
+	// the firmware loads the kernel in the UKI and may measure it: a prediction needs [Boot.Kernel]
+	InnerKernel bool
 }
 
 // StubVersions lists the releases of systemd's stub that [Predict] knows, ascending.

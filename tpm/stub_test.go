@@ -35,7 +35,8 @@ func TestStubVersions(t *testing.T) {
 	assert.Equal(t, 252, StubVersions()[0].Release, "a copy")
 }
 
-// A stub before 257 has the firmware load the kernel: with Secure Boot off that is one more program.
+// A stub before 257 has the firmware load the kernel: with Secure Boot off that is one more
+// program.
 func TestPredictInnerKernel(t *testing.T) {
 	b := bootVectors(t)[1].boot
 	require.Equal(t, byte(0), b.Variables.SecureBoot[0])

@@ -8,14 +8,16 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Subject is what an event measured. Events of a predicted log have the subject that the prediction meant; those of a parsed
-// log have the one that follows from type, PCR, tag, data and digest, and from the events around them. What an event says in
-// words decides nothing: the command line "quiet initrd" is a command line, since its digest is that of the text.
+// Subject is what an event measured. Events of a predicted log have the subject that the prediction
+// meant; those of a parsed log have the one that follows from type, PCR, tag, data and digest, and
+// from the events around them. What an event says in words decides nothing: the command line "quiet
+// initrd" is a command line, since its digest is that of the text.
 type Subject struct {
 	Kind SubjectKind
 
-	// Name tells subjects of one kind apart: the name of a variable, a section or a companion, the path of a program, the
-	// text of a command line, the word of a phase. It is what the log says, not made safe to print: see [Subject.String].
+	// Name tells subjects of one kind apart: the name of a variable, a section or a companion, the
+	// path of a program, the text of a command line, the word of a phase. It is what the log says,
+	// not made safe to print: see [Subject.String].
 	Name string
 
 	Vendor osmith.GUID // of a variable, or of the variable that an authority is an entry of
@@ -26,44 +28,47 @@ type SubjectKind int
 
 // The kinds of subjects, in the order in which a boot measures them.
 const (
-	SubjectUnknown          SubjectKind = iota
-	SubjectNothing                      // EV_NO_ACTION: says something about the log
-	SubjectFirmware                     // code and configuration of the firmware
-	SubjectTables                       // tables that the firmware hands over: ACPI, SMBIOS
-	SubjectAction                       // what the firmware does: the boot attempt
-	SubjectSeparator                    // end of a part of the boot: the firmware's, or "os-separator" of userspace
-	SubjectVariable                     // variable of the Secure Boot configuration, in PCR 7
-	SubjectSetting                      // variable of the firmware's settings, in PCR 1 for example
-	SubjectBootVariable                 // BootOrder or Boot####
-	SubjectAuthority                    // entry of a variable that let a program start
-	SubjectGPT                          // partition table
-	SubjectDriver                       // program of the firmware
-	SubjectProgram                      // program whose part in the boot is not known
-	SubjectLoader                       // boot loader
-	SubjectUKI                          // unified kernel image
-	SubjectLoaderConf                   // loader.conf
-	SubjectPassed                       // command line that the boot loader starts the UKI with
-	SubjectProfile                      // number of the UKI's profile
-	SubjectSectionName                  // name of a section of the UKI
-	SubjectSection                      // section of the UKI
-	SubjectSMBIOS                       // SMBIOS structures that systemd measures
-	SubjectCommandLine                  // command line that the stub takes from outside the UKI
-	SubjectAddonCommandLine             // command lines of add-ons
-	SubjectAddon                        // add-on
-	SubjectAddonDeviceTree              // device tree of an add-on
-	SubjectAddonMicrocode               // microcode of an add-on
-	SubjectAddonInitrd                  // initrd of an add-on
-	SubjectCompanion                    // files beside the UKI: credentials, system and configuration extensions
-	SubjectKernel                       // kernel in the UKI that the firmware loads; in a parsed log perhaps an add-on
-	SubjectShimVariable                 // variable of shim that it mirrors
-	SubjectLoadOptions                  // command line of the kernel
-	SubjectInitrd                       // initrds of the kernel
-	SubjectExitBoot                     // call of ExitBootServices, or its result
-	SubjectPhase                        // phase of the boot
-	SubjectNVPCR                        // NvPCR that userspace set up
-	SubjectMachineID                    // machine ID
-	SubjectFileSystem                   // file system
-	SubjectIdentity                     // something else of the machine's identity, in PCR 15
+	SubjectUnknown  SubjectKind = iota
+	SubjectNothing              // EV_NO_ACTION: says something about the log
+	SubjectFirmware             // code and configuration of the firmware
+	SubjectTables               // tables that the firmware hands over: ACPI, SMBIOS
+	SubjectAction               // what the firmware does: the boot attempt
+	// end of a part of the boot: the firmware's, or "os-separator" of userspace
+	SubjectSeparator
+	SubjectVariable         // variable of the Secure Boot configuration, in PCR 7
+	SubjectSetting          // variable of the firmware's settings, in PCR 1 for example
+	SubjectBootVariable     // BootOrder or Boot####
+	SubjectAuthority        // entry of a variable that let a program start
+	SubjectGPT              // partition table
+	SubjectDriver           // program of the firmware
+	SubjectProgram          // program whose part in the boot is not known
+	SubjectLoader           // boot loader
+	SubjectUKI              // unified kernel image
+	SubjectLoaderConf       // loader.conf
+	SubjectPassed           // command line that the boot loader starts the UKI with
+	SubjectProfile          // number of the UKI's profile
+	SubjectSectionName      // name of a section of the UKI
+	SubjectSection          // section of the UKI
+	SubjectSMBIOS           // SMBIOS structures that systemd measures
+	SubjectCommandLine      // command line that the stub takes from outside the UKI
+	SubjectAddonCommandLine // command lines of add-ons
+	SubjectAddon            // add-on
+	SubjectAddonDeviceTree  // device tree of an add-on
+	SubjectAddonMicrocode   // microcode of an add-on
+	SubjectAddonInitrd      // initrd of an add-on
+	// files beside the UKI: credentials, system and configuration extensions
+	SubjectCompanion
+	// kernel in the UKI that the firmware loads; in a parsed log perhaps an add-on
+	SubjectKernel
+	SubjectShimVariable // variable of shim that it mirrors
+	SubjectLoadOptions  // command line of the kernel
+	SubjectInitrd       // initrds of the kernel
+	SubjectExitBoot     // call of ExitBootServices, or its result
+	SubjectPhase        // phase of the boot
+	SubjectNVPCR        // NvPCR that userspace set up
+	SubjectMachineID    // machine ID
+	SubjectFileSystem   // file system
+	SubjectIdentity     // something else of the machine's identity, in PCR 15
 )
 
 var subjectNames = map[SubjectKind]string{
@@ -107,7 +112,8 @@ func (k SubjectKind) isProgram() bool {
 	return false
 }
 
-// isCommandLine reports whether the event's data are the command line itself, of which its digest is.
+// isCommandLine reports whether the event's data are the command line itself, of which its digest
+// is.
 func (k SubjectKind) isCommandLine() bool {
 	return k == SubjectPassed || k == SubjectCommandLine || k == SubjectAddonCommandLine
 }
@@ -115,8 +121,9 @@ func (k SubjectKind) isCommandLine() bool {
 // isSection reports whether the subject is a section of the UKI or its name.
 func (k SubjectKind) isSection() bool { return k == SubjectSection || k == SubjectSectionName }
 
-// thing is what two versions of one thing have in common. Programs of one part in the boot are such, since the path of a UKI changes
-// with its boot counter; so are command lines of one origin, whose names are their texts, and what there is one of.
+// thing is what two versions of one thing have in common. Programs of one part in the boot are
+// such, since the path of a UKI changes with its boot counter; so are command lines of one origin,
+// whose names are their texts, and what there is one of.
 func (s Subject) thing() Subject {
 	switch s.Kind {
 	case SubjectUnknown, SubjectVariable, SubjectSetting, SubjectBootVariable, SubjectAuthority, SubjectSection, SubjectSectionName, SubjectSMBIOS, SubjectCompanion, SubjectPhase, SubjectShimVariable:
@@ -125,7 +132,8 @@ func (s Subject) thing() Subject {
 	return Subject{Kind: s.Kind}
 }
 
-// things are those that a subject may be another version of: a program whose part in the boot is not known may be any.
+// things are those that a subject may be another version of: a program whose part in the boot is
+// not known may be any.
 func (s Subject) things() []Subject {
 	switch {
 	case s.Kind == SubjectProgram:
@@ -136,8 +144,8 @@ func (s Subject) things() []Subject {
 	return []Subject{s.thing()}
 }
 
-// subjects are those of the log's events: what they carry, and for those that carry none, as events made by hand, what follows
-// from the log.
+// subjects are those of the log's events: what they carry, and for those that carry none, as events
+// made by hand, what follows from the log.
 func (l *Log) subjects() []Subject {
 	out := make([]Subject, len(l.Events))
 	var r subjectReader
@@ -164,10 +172,12 @@ func (l *Log) setSubjects() {
 // subjectReader finds subjects, event by event in the order of the log.
 type subjectReader struct {
 	index    int
-	programs []int  // before the stub measures the UKI
-	stub     bool   // the stub has begun to measure the UKI, whose sections only it does; Windows has other events in PCR 11
-	section  string // whose name was measured, and whose data come next
-	addons   bool   // add-ons were loaded, and their command lines come next
+	programs []int // before the stub measures the UKI
+	// the stub has begun to measure the UKI, whose sections only it does; Windows has other events
+	// in PCR 11
+	stub    bool
+	section string // whose name was measured, and whose data come next
+	addons  bool   // add-ons were loaded, and their command lines come next
 }
 
 // next is the subject of the next event.
@@ -187,7 +197,8 @@ func (r *subjectReader) next(e *Event) Subject {
 	return s
 }
 
-// program is what a program is that the firmware starts: before the stub begins, the last one is the UKI.
+// program is what a program is that the firmware starts: before the stub begins, the last one is
+// the UKI.
 func (r *subjectReader) program(path string) SubjectKind {
 	switch {
 	case strings.HasSuffix(strings.ToLower(path), ".addon.efi"):
@@ -199,7 +210,8 @@ func (r *subjectReader) program(path string) SubjectKind {
 	return SubjectProgram
 }
 
-// settle tells the programs before the stub apart, when the log has ended. Without a stub none is known.
+// settle tells the programs before the stub apart, when the log has ended. Without a stub none is
+// known.
 func (r *subjectReader) settle(subjects []Subject) {
 	if !r.stub {
 		for i := range subjects {
@@ -321,8 +333,9 @@ func taggedSubject(e *Event) Subject {
 	return Subject{Kind: SubjectUnknown, Name: t.Tag.String()}
 }
 
-// ipl is about the events of boot loaders, of the stub and of userspace. Where a digest is of the text beside it, the form
-// of the text tells who wrote it: systemd's loader and stub write UTF-16 with a NUL, userspace UTF-8.
+// ipl is about the events of boot loaders, of the stub and of userspace. Where a digest is of the
+// text beside it, the form of the text tells who wrote it: systemd's loader and stub write UTF-16
+// with a NUL, userspace UTF-8.
 func (r *subjectReader) ipl(e *Event) Subject {
 	text, ok := iplText(e)
 	if !ok {
@@ -357,7 +370,8 @@ func (r *subjectReader) ipl(e *Event) Subject {
 	return Subject{}
 }
 
-// iplOfRTMR is [subjectReader.ipl] for a register that takes the place of PCRs 8 to 15, whose events stand in it together.
+// iplOfRTMR is [subjectReader.ipl] for a register that takes the place of PCRs 8 to 15, whose
+// events stand in it together.
 func (r *subjectReader) iplOfRTMR(e *Event, text string) Subject {
 	if !e.in(PCRKernel) {
 		return Subject{}
@@ -376,7 +390,8 @@ func (r *subjectReader) iplOfRTMR(e *Event, text string) Subject {
 	return Subject{Kind: SubjectPassed, Name: text}
 }
 
-// shimPurposes are the names that shim writes beside what it measures into PCR 14, and what they are for.
+// shimPurposes are the names that shim writes beside what it measures into PCR 14, and what they
+// are for.
 var shimPurposes = map[string]string{
 	"MokList":        "keys of the machine's owner that shim lets programs in by",
 	"MokListX":       "what the machine's owner or shim's vendor forbids",
@@ -386,8 +401,8 @@ var shimPurposes = map[string]string{
 	"MokPolicy":      "what shim does at an error",
 }
 
-// kernelPCR is about PCR 11: the stub measures the name of a section with a NUL, then its data, with the name beside both;
-// userspace measures phases.
+// kernelPCR is about PCR 11: the stub measures the name of a section with a NUL, then its data,
+// with the name beside both; userspace measures phases.
 func (r *subjectReader) kernelPCR(e *Event, text string) Subject {
 	before := r.section
 	r.section = ""

@@ -35,7 +35,8 @@ func everything(t *testing.T) Boot {
 	return b
 }
 
-// What a prediction means is what a log of such a boot is read as: of the events themselves, nothing else.
+// What a prediction means is what a log of such a boot is read as: of the events themselves,
+// nothing else.
 func TestSubjectsOfPredictedAndParsed(t *testing.T) {
 	seen := map[SubjectKind]bool{}
 	old := bootVectors(t)[0].boot
@@ -101,8 +102,8 @@ func TestSubjectsOfRealBoots(t *testing.T) {
 	}
 }
 
-// A command line is one whatever it says, and whoever passes it: in the log, in differences, in their causes, in the
-// components of systemd-pcrlock.
+// A command line is one whatever it says, and whoever passes it: in the log, in differences, in
+// their causes, in the components of systemd-pcrlock.
 func TestCommandLinesThatLookLikeOtherThings(t *testing.T) {
 	vectors := bootVectors(t)
 	firmware, err := ParseLog(vectors[1].log)
@@ -198,7 +199,8 @@ func TestSectionsThatLookLikeOtherThings(t *testing.T) {
 	}
 }
 
-// The parts of programs in a boot are told by the order of the log, and not at all when the log does not get to the stub.
+// The parts of programs in a boot are told by the order of the log, and not at all when the log
+// does not get to the stub.
 func TestSubjectsOfPrograms(t *testing.T) {
 	log, err := ParseLog(bootVectors(t)[0].log)
 	require.NoError(t, err)

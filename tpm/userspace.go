@@ -26,42 +26,53 @@ const (
 type Word struct {
 	Text string
 
-	// Digests are what is extended, by bank; nil is the hash of Text. The records of volume keys ("cryptsetup:…" in PCR 15) need
-	// them: their digest is an HMAC of the text with the key of the volume, and stays the same as long as key, name and UUID of the volume do.
+	// Digests are what is extended, by bank; nil is the hash of Text. The records of volume keys
+	// ("cryptsetup:…" in PCR 15) need them: their digest is an HMAC of the text with the key of the
+	// volume, and stays the same as long as key, name and UUID of the volume do.
 	Digests map[crypto.Hash][]byte
 }
 
-// Userspace is what systemd's services measure after the kernel has started, beside the phases, up to the moment that [Boot.Phases]
-// lead to. What is not said of it is unknown, and the PCRs that depend on it are not predicted, with phases or without: [PhasesAlone] says that there is nothing else. With Earlier, everything but NVWords comes from there, and has to be left out.
+// Userspace is what systemd's services measure after the kernel has started, beside the phases, up
+// to the moment that [Boot.Phases] lead to. What is not said of it is unknown, and the PCRs that
+// depend on it are not predicted, with phases or without: [PhasesAlone] says that there is nothing
+// else. With Earlier, everything but NVWords comes from there, and has to be left out.
 type Userspace struct {
-	// Systemd is the version of systemd in initrd and system, which need not be that of the stub. What it is too old for, it does not
-	// measure: "os-separator" before 261, NvPCRs before 259, "nvpcr-separator" before 262, anything in PCR 15 before 253. "": not known.
+	// Systemd is the version of systemd in initrd and system, which need not be that of the stub.
+	// What it is too old for, it does not measure: "os-separator" before 261, NvPCRs before 259,
+	// "nvpcr-separator" before 262, anything in PCR 15 before 253. "": not known.
 	Systemd osmith.Version
 
-	// Separator is about the word "os-separator", from the initrd, in PCRs 0 to 7, 9 and 12 to 14. systemd measures it at the same time
-	// as "enter-initrd", in no fixed order, and before it unlocks volumes.
+	// Separator is about the word "os-separator", from the initrd, in PCRs 0 to 7, 9 and 12 to 14.
+	// systemd measures it at the same time as "enter-initrd", in no fixed order, and before it
+	// unlocks volumes.
 	Separator Measured
 
-	// NVPCRs are the words that begin with "nvpcr-init:", in their order, in PCR 9. Nil: not known; empty: none.
+	// NVPCRs are the words that begin with "nvpcr-init:", in their order, in PCR 9. Nil: not known;
+	// empty: none.
 	NVPCRs []string
 
 	// NVSeparator is about the word "nvpcr-separator" behind them.
 	NVSeparator Measured
 
-	// Identity is what goes into PCR 15, in its order: see [MachineIDWord] and [FileSystem.Word], and [Word] for volume keys. Nil: not known; empty: nothing.
+	// Identity is what goes into PCR 15, in its order: see [MachineIDWord] and [FileSystem.Word],
+	// and [Word] for volume keys. Nil: not known; empty: nothing.
 	Identity []Word
 
-	// NVWords is what NvPCRs are extended with after their initialisation, by the name of the NvPCR ("verity", "cryptsetup", "hardware", "login"): see [VerityWord]
-	// and [KeyslotWord]. It changes no PCR, but what [Boot.NVPCRs] says.
+	// NVWords is what NvPCRs are extended with after their initialisation, by the name of the NvPCR
+	// ("verity", "cryptsetup", "hardware", "login"): see [VerityWord] and [KeyslotWord]. It changes
+	// no PCR, but what [Boot.NVPCRs] says.
 	NVWords map[string][]Word
 
-	// Earlier is systemd's log of an earlier boot of this machine, or of this one: what it measured is expected again, with the digests that it has, and the claims
-	// are [PredictionBaseline]. If its phases are those of the boot, all of it counts; if it has more, what comes before the next phase's record and behind the last
-	// one of the boot does not. [UserspaceLog.Until] cuts it elsewhere: behind "nvpcr-separator" is the moment at which volumes are unlocked.
+	// Earlier is systemd's log of an earlier boot of this machine, or of this one: what it measured
+	// is expected again, with the digests that it has, and the claims are [PredictionBaseline]. If
+	// its phases are those of the boot, all of it counts; if it has more, what comes before the
+	// next phase's record and behind the last one of the boot does not. [UserspaceLog.Until] cuts
+	// it elsewhere: behind "nvpcr-separator" is the moment at which volumes are unlocked.
 	Earlier *UserspaceLog
 }
 
-// PhasesAlone is a userspace that measures phases and nothing else: an initrd that has no other of systemd's services.
+// PhasesAlone is a userspace that measures phases and nothing else: an initrd that has no other of
+// systemd's services.
 func PhasesAlone() *Userspace {
 	return &Userspace{Separator: MeasuredNo, NVPCRs: []string{}, NVSeparator: MeasuredNo, Identity: []Word{}}
 }
@@ -79,7 +90,8 @@ const (
 // eventVolumeKey is how systemd's log calls the record of a volume key.
 const eventVolumeKey = "volume-key"
 
-// The releases of systemd that were the first to measure something (NEWS of 253, 259, 261 and 262; units of 252 and 253).
+// The releases of systemd that were the first to measure something (NEWS of 253, 259, 261 and 262;
+// units of 252 and 253).
 const (
 	firstIdentity    = 253
 	firstNVPCR       = 259
@@ -96,7 +108,8 @@ var separatorPCRs = []int{0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14}
 // keyed reports whether the digest is made with a volume key.
 func (w Word) keyed() bool { return strings.HasPrefix(w.Text, wordVolumeKey) }
 
-// in are the digests in some banks. One that is not given is that of the text, unless those that are given are not.
+// in are the digests in some banks. One that is not given is that of the text, unless those that
+// are given are not.
 func (w Word) in(banks []crypto.Hash) map[crypto.Hash][]byte {
 	out := make(map[crypto.Hash][]byte, len(banks))
 	plain := !w.keyed() && (len(w.Digests) == 0 || hashedAs(&Event{Digests: w.Digests}, []byte(w.Text)))
@@ -270,7 +283,8 @@ func (u *UserspaceLog) upTo(phases []string) (m measuredRecords, err error) {
 	return measuredRecords{u.Records[:end], u.Records[end:]}, nil
 }
 
-// Phases are the words that extended PCR 11, in their order: [Boot.Phases] for the moment at which the log ends.
+// Phases are the words that extended PCR 11, in their order: [Boot.Phases] for the moment at which
+// the log ends.
 func (u *UserspaceLog) Phases() []string {
 	var out []string
 	for _, r := range u.Records {
@@ -281,7 +295,8 @@ func (u *UserspaceLog) Phases() []string {
 	return out
 }
 
-// Until is the log up to the last record of that word, with what it measured; one that the log does not have is an error.
+// Until is the log up to the last record of that word, with what it measured; one that the log does
+// not have is an error.
 func (u *UserspaceLog) Until(word string) (*UserspaceLog, error) {
 	for i := len(u.Records) - 1; i >= 0; i-- {
 		if u.Records[i].Word == word {
@@ -297,7 +312,8 @@ func (u *UserspaceLog) Until(word string) (*UserspaceLog, error) {
 	return nil, fmt.Errorf("tpm: userspace log: no record of the word \"%s\"", escape(word))
 }
 
-// wantsOfUserspace are the digests of words that are given with digests. That they can be worked out was checked before.
+// wantsOfUserspace are the digests of words that are given with digests. That they can be worked
+// out was checked before.
 func (b *Boot) wantsOfUserspace() (out []wanted) {
 	m, _ := b.userspace()
 	for _, w := range m.words() {
@@ -416,7 +432,8 @@ func (m measuredRecords) doubts(d doubts) {
 	}
 	const remedy = ": want a moment behind both, such as nvpcr-separator"
 	switch before, after := of(m.records, separator), of(m.later, separator); {
-	case before+after == 0 && (last != PhaseEnterInitrd || len(m.later) > 0): // an initrd that does not measure it
+	case before+after == 0 && (last != PhaseEnterInitrd || len(m.later) > 0):
+		// an initrd that does not measure it
 	case last == PhaseEnterInitrd:
 		d.add(`userspace measures "os-separator" at the same time as "enter-initrd", in no fixed order`+remedy, separatorPCRs...)
 	case after > 0 || before%len(separatorPCRs) != 0:

@@ -12,7 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
-// What is not said of userspace is not claimed, once something of it is measured; each statement gives back the PCRs that it is about.
+// What is not said of userspace is not claimed, once something of it is measured; each statement
+// gives back the PCRs that it is about.
 func TestUserspaceClaims(t *testing.T) {
 	vector := bootVectors(t)[0]
 	machine := parsed(t, "boot", vector.name, "binary_bios_measurements")
@@ -147,7 +148,8 @@ func TestUserspaceErrors(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 		})
 	}
-	// What was found about a record is not about the end of the log. A record that is cut comes after the moment.
+	// What was found about a record is not about the end of the log. A record that is cut comes
+	// after the moment.
 	for _, f := range []Finding{{Event: 0}, {Event: 3}} {
 		b := mkosiBoot(t, "b1", "b2")
 		b.Phases, b.Userspace = up, &Userspace{Earlier: change(func(u *UserspaceLog) { u.Findings = []Finding{f} })}
@@ -167,7 +169,8 @@ func TestUserspaceErrors(t *testing.T) {
 	require.EqualError(t, err, `tpm: userspace log: no record of the word "x"`)
 }
 
-// A word has the digest of its text in every bank, or those that were given; a keyed one is never hashed.
+// A word has the digest of its text in every bank, or those that were given; a keyed one is never
+// hashed.
 func TestWordDigests(t *testing.T) {
 	sum := func(h crypto.Hash, s string) []byte { return pcrbank.Sum(h, []byte(s)) }
 	banks := []crypto.Hash{crypto.SHA1, crypto.SHA256}

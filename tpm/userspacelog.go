@@ -39,8 +39,8 @@ var (
 	errBadPCR   = errors.New("want either a PCR from 0 to 23 or an NV index")
 )
 
-// jsonRecord is a record as systemd writes it: a subset of the TCG Canonical Event Log in JSON (systemd 262,
-// TPM2_PCR_MEASUREMENTS).
+// jsonRecord is a record as systemd writes it: a subset of the TCG Canonical Event Log in JSON
+// (systemd 262, TPM2_PCR_MEASUREMENTS).
 type jsonRecord struct {
 	PCR         *int         `json:"pcr"`
 	NVIndex     *uint32      `json:"nv_index"`
@@ -55,10 +55,12 @@ type jsonRecord struct {
 	} `json:"content"`
 }
 
-// ParseUserspaceLog reads systemd's log of measurements (RFC 7464: 0x1e, JSON, newline). A record at the end that is cut
-// is a finding, since a writer may have died; anything else that is no record is a [*osmith.FormatError]. A word whose digest is not
-// its own is a finding too: nothing but the digests counts. The records of volume keys are different: their digest is made with the key, so
-// that their word cannot be checked, and one that has the digest of its word is the finding.
+// ParseUserspaceLog reads systemd's log of measurements (RFC 7464: 0x1e, JSON, newline). A record
+// at the end that is cut is a finding, since a writer may have died; anything else that is no
+// record is a [*osmith.FormatError]. A word whose digest is not its own is a finding too: nothing
+// but the digests counts. The records of volume keys are different: their digest is made with the
+// key, so that their word cannot be checked, and one that has the digest of its word is the
+// finding.
 func ParseUserspaceLog(data []byte) (*UserspaceLog, error) {
 	u := &UserspaceLog{}
 	pos := 0
@@ -162,8 +164,8 @@ func (u *UserspaceLog) checkRecord(pos int) {
 	}
 }
 
-// Events are the records that extended PCRs, as events: of type EV_IPL, with the word as their data, the form in which
-// [Predict] has them too.
+// Events are the records that extended PCRs, as events: of type EV_IPL, with the word as their
+// data, the form in which [Predict] has them too.
 func (u *UserspaceLog) Events() []Event {
 	var out []Event
 	for _, r := range u.Records {
@@ -174,8 +176,8 @@ func (u *UserspaceLog) Events() []Event {
 	return out
 }
 
-// WithUserspace is a firmware's log with what userspace measured afterwards. Its replay is what a running system's TPM
-// holds, but for PCR 10.
+// WithUserspace is a firmware's log with what userspace measured afterwards. Its replay is what a
+// running system's TPM holds, but for PCR 10.
 func (l *Log) WithUserspace(u *UserspaceLog) *Log {
 	out := *l
 	events := u.Events()
@@ -186,7 +188,8 @@ func (l *Log) WithUserspace(u *UserspaceLog) *Log {
 	return &out
 }
 
-// MachineIDWord is what systemd-pcrmachine measures into PCR 15. id has 32 hexadecimal digits, without dashes.
+// MachineIDWord is what systemd-pcrmachine measures into PCR 15. id has 32 hexadecimal digits,
+// without dashes.
 func MachineIDWord(id string) (string, error) {
 	if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
 		return "", fmt.Errorf("tpm: machine ID \"%s\": want 32 lower-case hexadecimal digits", escape(id))
@@ -194,7 +197,8 @@ func MachineIDWord(id string) (string, error) {
 	return wordMachineID + id, nil
 }
 
-// FileSystem is what systemd-pcrfs measures of a mounted file system into PCR 15. What it does not know is empty.
+// FileSystem is what systemd-pcrfs measures of a mounted file system into PCR 15. What it does not
+// know is empty.
 type FileSystem struct {
 	Path  string // where it is mounted
 	Type  string // "erofs"

@@ -19,7 +19,8 @@ type task struct {
 	after   []string
 }
 
-// machineTasks is a machine as systemd's units order it (units of 262): what an initrd and a system of some release measure.
+// machineTasks is a machine as systemd's units order it (units of 262): what an initrd and a system
+// of some release measure.
 func machineTasks(rng *rand.Rand) []task {
 	word := func(pcr int, text string) Record {
 		return Record{PCR: pcr, Word: text, Digests: map[crypto.Hash][]byte{crypto.SHA256: pcrbank.Sum(crypto.SHA256, []byte(text))}, BootID: "b"}
@@ -73,7 +74,8 @@ func machineTasks(rng *rand.Rand) []task {
 	return out
 }
 
-// run is a boot of the machine: its tasks in an order that their units allow, record by record. Those of PCR 15 come in the order of like, which a boot does again, unless that is nil.
+// run is a boot of the machine: its tasks in an order that their units allow, record by record.
+// Those of PCR 15 come in the order of like, which a boot does again, unless that is nil.
 func run(rng *rand.Rand, tasks []task, like []Record) *UserspaceLog {
 	u := &UserspaceLog{}
 	left := slices.Clone(tasks)
@@ -104,7 +106,8 @@ func run(rng *rand.Rand, tasks []task, like []Record) *UserspaceLog {
 	return u
 }
 
-// Whatever a machine measures, and in whatever order its units allow: what is claimed of a moment by the log of another boot, or by words of which some are left out, is so.
+// Whatever a machine measures, and in whatever order its units allow: what is claimed of a moment
+// by the log of another boot, or by words of which some are left out, is so.
 func TestClaimsOfUserspace(t *testing.T) {
 	vector := bootVectors(t)[0]
 	base := wholeBoot(t, vector, parsed(t, "boot", vector.name, "binary_bios_measurements"))

@@ -40,7 +40,8 @@ func (v Variable) text() string {
 	return fmt.Sprintf("%s = %d bytes", name, len(v.Data))
 }
 
-// label is the variable's name, safe to print, with its vendor if it is none of UEFI's and none of shim's.
+// label is the variable's name, safe to print, with its vendor if it is none of UEFI's and none of
+// shim's.
 func (v Variable) label() string {
 	name := escape(v.Name)
 	switch v.Vendor {
@@ -53,7 +54,8 @@ func (v Variable) label() string {
 // shimVendor is that of the variables of shim (https://github.com/rhboot/shim, SHIM_LOCK_GUID).
 var shimVendor = efi.ShimLock
 
-// isAuthority reports whether the data are an entry that let a program start, not a setting of shim's that is measured like one.
+// isAuthority reports whether the data are an entry that let a program start, not a setting of
+// shim's that is measured like one.
 func (v Variable) isAuthority() bool {
 	_, ok := entryOf(v.Data)
 	return ok
@@ -78,8 +80,8 @@ func (v Variable) authorityList() string {
 	return v.label()
 }
 
-// entryOf reads the data of an authority: an EFI_SIGNATURE_DATA, or what shim before 15.5 measures: a certificate alone, with one byte too
-// many.
+// entryOf reads the data of an authority: an EFI_SIGNATURE_DATA, or what shim before 15.5 measures:
+// a certificate alone, with one byte too many.
 func entryOf(b []byte) (signatureEntry, bool) {
 	if _, ok := certificateName(b); ok {
 		return signatureEntry{data: string(make([]byte, ownerSize)) + string(b)}, true
@@ -94,8 +96,9 @@ func entryOf(b []byte) (signatureEntry, bool) {
 // ownerSize is the length of the owner in front of an entry.
 const ownerSize = 16
 
-// certificateName is the common name of a certificate's subject, or all of its subject if it has none. Firmware takes certificates
-// that crypto/x509 does not, so that only what leads to the name is read. One byte behind the certificate is of shim before 15.5.
+// certificateName is the common name of a certificate's subject, or all of its subject if it has
+// none. Firmware takes certificates that crypto/x509 does not, so that only what leads to the name
+// is read. One byte behind the certificate is of shim before 15.5.
 func certificateName(der []byte) (string, bool) {
 	var cert struct {
 		TBS struct {
@@ -140,7 +143,8 @@ func (e signatureEntry) fingerprint() string {
 	return hex.EncodeToString(digest[:8]) + "…"
 }
 
-// tellApart is what tells an entry from others of the same name: its fingerprint, its owner or both.
+// tellApart is what tells an entry from others of the same name: its fingerprint, its owner or
+// both.
 func (e signatureEntry) tellApart(others []signatureEntry) string {
 	text, data, owner := "", false, false
 	for _, o := range others {
@@ -162,8 +166,9 @@ const (
 	maxHashes       = 3
 )
 
-// nameEntries names certificates and counts the rest, of which it gives the values: all if they are few, else the first ones, as many as more
-// says. Those that look like another one, there or among the others, are told apart.
+// nameEntries names certificates and counts the rest, of which it gives the values: all if they are
+// few, else the first ones, as many as more says. Those that look like another one, there or among
+// the others, are told apart.
 func nameEntries(list, others []signatureEntry, more int) string {
 	byText := make(map[string][]signatureEntry)
 	for _, e := range slices.Concat(list, others) {
@@ -231,7 +236,8 @@ func describeVariableChange(want, got *Event) (string, bool) {
 	switch {
 	case want.Type == EventEFIVariableAuthority && w.isAuthority() && g.isAuthority():
 		return describeAuthorityChange(w, g), true
-	case bytes.Equal(w.Data, g.Data): // the firmware hashes something else, or what it writes is not what it hashed
+	case bytes.Equal(w.Data, g.Data):
+		// the firmware hashes something else, or what it writes is not what it hashed
 		return fmt.Sprintf("%s has the expected contents, and not the expected digest (%s, expected %s)", name, shortDigest(got), shortDigest(want)), true
 	case len(w.Data) <= 1 || len(g.Data) <= 1, name == "BootOrder":
 		return fmt.Sprintf("%s is %s, expected %s", name, g.value(), w.value()), true
@@ -327,7 +333,8 @@ func loadOptionText(b []byte) string {
 	return quote(o.Description)
 }
 
-// secureBootNames are the variables of the Secure Boot configuration, by vendor (UEFI 2.10, sections 3.3 and 32.4.1).
+// secureBootNames are the variables of the Secure Boot configuration, by vendor (UEFI 2.10,
+// sections 3.3 and 32.4.1).
 var secureBootNames = map[osmith.GUID][]string{
 	globalVariable:        {"SecureBoot", "PK", "KEK", "SetupMode", "AuditMode", "DeployedMode"},
 	imageSecurityDatabase: {"db", "dbx", "dbt", "dbr"},

@@ -25,8 +25,9 @@ type bootVector struct {
 	log    []byte
 	pcrs   map[int][]byte // sha256, at the start of the initrd
 	pcrsig []byte
-	boot   Boot                 // as far as the inputs tell; never made from the log
-	phases map[string]string    // phase path to PCR 11, as ukify printed it when it built the UKI, for profile 0
+	boot   Boot // as far as the inputs tell; never made from the log
+	// phase path to PCR 11, as ukify printed it when it built the UKI, for profile 0
+	phases map[string]string
 	first  []osmith.Measurement // of profile 0
 }
 

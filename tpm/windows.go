@@ -9,8 +9,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// The tags of Windows' boot manager and loader (wbcl.h of the Windows SDK 10.0.14393). It measures them into PCRs 12 to 14 and ends
-// each of these with a separator of the text "WBCL" (Windows Boot Configuration Log).
+// The tags of Windows' boot manager and loader (wbcl.h of the Windows SDK 10.0.14393). It measures
+// them into PCRs 12 to 14 and ends each of these with a separator of the text "WBCL" (Windows Boot
+// Configuration Log).
 const (
 	TagWindowsTrustBoundary Tag = 0x40010001 // PCRs 12, 13, 14: what one program of the boot found
 	TagWindowsELAM          Tag = 0x40010002 // an antimalware driver
@@ -26,7 +27,8 @@ func isWindowsContainer(t Tag) bool { return t&0x7fff0000 == 0x40010000 }
 // windowsLogEnd is what the separators of PCRs 12 to 14 hold.
 const windowsLogEnd = "WBCL"
 
-// windowsSettings are the tags of settings that say how far the boot can be trusted; of one byte each.
+// windowsSettings are the tags of settings that say how far the boot can be trusted; of one byte
+// each.
 var windowsSettings = map[Tag]string{
 	0x00040001: "boot debugging", 0x00050001: "kernel debugging", 0x00050002: "code integrity", 0x00050003: "test signing",
 	0x00050005: "safe mode", 0x00050006: "Windows PE", 0x00050021: "flight signing",
@@ -108,7 +110,8 @@ func describeWindows(data []byte) string {
 	return strings.Join(parts, "; ")
 }
 
-// describeWindowsChange says in which settings and modules two containers differ, "" if in none of them.
+// describeWindowsChange says in which settings and modules two containers differ, "" if in none of
+// them.
 func describeWindowsChange(want, got []byte) string {
 	var w, g windowsEvent
 	w.read(want, 0)

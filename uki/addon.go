@@ -10,12 +10,13 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// Addon describes a PE add-on by its parts: what one machine or one customer adds to an image that stays as it was
-// signed. The stub loads those beside the image (NAME.efi.extra.d/*.addon.efi) and those for all images
-// (/loader/addons/*.addon.efi), checks their signatures as firmware does, and measures what they bring into PCR 12.
+// Addon describes a PE add-on by its parts: what one machine or one customer adds to an image that
+// stays as it was signed. The stub loads those beside the image (NAME.efi.extra.d/*.addon.efi) and
+// those for all images (/loader/addons/*.addon.efi), checks their signatures as firmware does, and
+// measures what they bring into PCR 12.
 //
-// Stub and one of Cmdline, DeviceTree, DeviceTreeAuto, Initrd and Microcode are required; the parts have the meaning
-// that they have in an [Image]. UAPI.5, "PE Addons", and systemd-stub(7).
+// Stub and one of Cmdline, DeviceTree, DeviceTreeAuto, Initrd and Microcode are required; the parts
+// have the meaning that they have in an [Image]. UAPI.5, "PE Addons", and systemd-stub(7).
 type Addon struct {
 	Stub osmith.Source // systemd's addon stub, unsigned: addonx64.efi.stub...
 
@@ -29,14 +30,15 @@ type Addon struct {
 	// Uname restricts the add-on to images that have the same one in .uname, or none.
 	Uname string
 
-	// SBAT holds component lines as in Image. Empty: the line `uki-addon,1,UKI Addon,addon,1,...` that ukify writes.
+	// SBAT holds component lines as in Image. Empty: the line `uki-addon,1,UKI Addon,addon,1,...`
+	// that ukify writes.
 	SBAT []byte
 
 	Sections []Section
 }
 
-// Assemble checks the parts and lays the add-on out on its stub, in the bytes that ukify 262 writes for them; see
-// [Image.Assemble].
+// Assemble checks the parts and lays the add-on out on its stub, in the bytes that ukify 262 writes
+// for them; see [Image.Assemble].
 func (a *Addon) Assemble() (_ *Assembled, err error) {
 	defer prefix.Add("uki", &err)
 	p, err := a.plan()

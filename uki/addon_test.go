@@ -52,7 +52,8 @@ func TestFreeSections(t *testing.T) {
 	out, err := a.Assemble()
 	require.NoError(t, err)
 	free := out.FreeSections()
-	// Section table at 64+24+240, behind it 1024-328 bytes for headers of 40, of which four are taken.
+	// Section table at 64+24+240, behind it 1024-328 bytes for headers of 40, of which four are
+	// taken.
 	require.Equal(t, (1024-328)/40-4, free)
 	more := func(n int) {
 		a.Sections = nil

@@ -13,15 +13,16 @@ import (
 	"github.com/osmith-dev/osmith/internal/sha512dual"
 )
 
-// How much is read at a time while it is hashed, and how many such pieces are on their way. The slowest hash decides the
-// pace; the others are never further ahead of it than that.
+// How much is read at a time while it is hashed, and how many such pieces are on their way. The
+// slowest hash decides the pace; the others are never further ahead of it than that.
 const (
 	bankBuffer  = 256 << 10
 	bankBuffers = 8
 )
 
-// banks hashes a sequence of sections with several hashes, each in a goroutine of its own (SHA-384 and SHA-512 in one, where they take
-// less together), over buffers that they share. A caller takes a buffer, fills it, hands it on with write and must release it.
+// banks hashes a sequence of sections with several hashes, each in a goroutine of its own (SHA-384
+// and SHA-512 in one, where they take less together), over buffers that they share. A caller takes
+// a buffer, fills it, hands it on with write and must release it.
 type banks struct {
 	free  chan *buffer
 	lanes []*lane

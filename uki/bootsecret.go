@@ -11,10 +11,12 @@ const (
 	bootSecretLabel = "systemd-stub derive secret label v1"
 )
 
-// DeriveBootSecret computes the secret that stubs since systemd 261 pass to the initrd in /.extra/boot-secret, and which
-// is thereby part of PCR 9. variable is the content of the EFI variable LoaderBootSecret, which is there only until the
-// kernel has started; mixin is loader/boot-secret-mixin of the partition; osRelease is the image's .osrel, of which
-// IMAGE_ID or else ID counts. It holds for 64-bit firmware. (systemd 262, src/boot/boot-secret.c, derive_secret.)
+// DeriveBootSecret computes the secret that stubs since systemd 261 pass to the initrd in
+// /.extra/boot-secret, and which is thereby part of PCR 9. variable is the content of the EFI
+// variable LoaderBootSecret, which is there only until the kernel has started; mixin is
+// loader/boot-secret-mixin of the partition; osRelease is the image's .osrel, of which IMAGE_ID or
+// else ID counts. It holds for 64-bit firmware. (systemd 262, src/boot/boot-secret.c,
+// derive_secret.)
 func DeriveBootSecret(variable, mixin [32]byte, osRelease []byte) [32]byte {
 	id := bootSecretID(string(osRelease))
 	h := sha256.New()
@@ -26,8 +28,8 @@ func DeriveBootSecret(variable, mixin [32]byte, osRelease []byte) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-// bootSecretID reads os-release in the stub's way, which does not know escapes: the first IMAGE_ID, else the last ID,
-// else "linux".
+// bootSecretID reads os-release in the stub's way, which does not know escapes: the first IMAGE_ID,
+// else the last ID, else "linux".
 func bootSecretID(text string) string {
 	text, _, _ = strings.Cut(text, "\x00")
 	id := "linux"

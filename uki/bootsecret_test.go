@@ -10,8 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// Expected values: printf '%s' 'systemd-stub derive secret label v1' followed by 32 bytes 01, 32 bytes 02, the length of
-// the id as 8 bytes and the id, through sha256sum.
+// Expected values: printf '%s' 'systemd-stub derive secret label v1' followed by 32 bytes 01, 32
+// bytes 02, the length of the id as 8 bytes and the id, through sha256sum.
 func TestDeriveBootSecret(t *testing.T) {
 	variable, mixin := [32]byte(bytes.Repeat([]byte{1}, 32)), [32]byte(bytes.Repeat([]byte{2}, 32))
 	for _, c := range []struct{ osRelease, want string }{

@@ -3,6 +3,7 @@ package uki
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -22,7 +23,8 @@ type Severity int
 const (
 	// SeverityWarning: it boots where nobody looks closely, or something in it has no effect.
 	SeverityWarning Severity = iota + 1
-	// SeverityError: some firmware, boot loader or stub refuses the image or does something else than it seems to say.
+	// SeverityError: some firmware, boot loader or stub refuses the image or does something else
+	// than it seems to say.
 	SeverityError
 	// SeverityUnknown: it is not known whether it boots. Who needs a yes has none.
 	SeverityUnknown
@@ -61,9 +63,10 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s:%s %s (%s)", f.Severity, where, f.Text, f.Code)
 }
 
-// Check lists what firmware, boot loaders and the embedded stub would dislike about the image, in the order of the
-// file; nothing for an image that ukify or Assemble makes of good parts. What makes it impossible to tell at all has been
-// an error of Open. Kernels and text sections are read, initrds are not.
+// Check lists what firmware, boot loaders and the embedded stub would dislike about the image, in
+// the order of the file; nothing for an image that ukify or Assemble makes of good parts. What
+// makes it impossible to tell at all has been an error of Open. Kernels and text sections are read,
+// initrds are not.
 func (f *File) Check() []Finding {
 	c := &checker{f: f, payload: f.firstPayload(), versions: make(map[fileRange]string)}
 	var err error
@@ -80,14 +83,27 @@ func (f *File) Check() []Finding {
 	return c.out
 }
 
-// CheckAddon lists why the stub of the image would pass over an add-on, or dislike it: Check of the add-on, and a .uname
-// of another kernel.
+// CheckAddon lists why the stub of the image would pass over an add-on, or dislike it: Check of the
+// add-on, and a .uname of another kernel than that of one of the image's profiles. What add-ons
+// with device trees are matched with is not known here, and so not counted.
 func (f *File) CheckAddon(addon *File) []Finding {
 	out := addon.Check()
-	ours, theirs := f.Uname(), addon.Uname()
-	if ours != "" && theirs != "" && ours != theirs {
-		out = append(out, Finding{SeverityError, "addon-uname", ".uname", -1,
-			fmt.Sprintf("the add-on is for kernel %q, the image has %q: the stub passes over it", theirs, ours)})
+	for profile := range max(len(f.profiles), 1) {
+		h, err := f.handover(Boot{Profile: profile})
+		if err == nil {
+			_, err = h.applyAddon("", addon)
+		}
+		skipped, ok := errors.AsType[*SkippedAddonError](err)
+		at := profile
+		if len(f.profiles) == 0 {
+			at = -1
+		}
+		switch {
+		case ok && skipped.Got != "":
+			out = append(out, Finding{SeverityError, "addon-uname", ".uname", at, skipped.Text + ": the stub passes over it"})
+		case errors.Is(err, ErrUnknownStub):
+			out = append(out, Finding{SeverityUnknown, "addon-unknown", "", at, prefix.Bare(err).Error()})
+		}
 	}
 	if f.pe.Machine != addon.pe.Machine {
 		out = append(out, Finding{SeverityError, "machine", "", -1,
@@ -153,7 +169,8 @@ func (c *checker) geometry() {
 	for i, s := range f.sections {
 		if s.VirtualAddress%int64(p.SectionAlignment) != 0 {
 			report := c.fail
-			if i < c.payload { // stubs up to 253 are like that, and boot on all but the strictest firmware
+			if i < c.payload {
+				// stubs up to 253 are like that, and boot on all but the strictest firmware
 				report = c.warn
 			}
 			report("alignment", s.Profile, s.Name, "address %#x is not a multiple of SectionAlignment %#x: firmware that protects memory stops there", s.VirtualAddress, p.SectionAlignment)
@@ -239,7 +256,8 @@ func (c *checker) kernel(i int) {
 	}
 }
 
-// probe is the version of a kernel, "" if it is not found. Kernels are searched once, however many profiles have one.
+// probe is the version of a kernel, "" if it is not found. Kernels are searched once, however many
+// profiles have one.
 func (c *checker) probe(i int, data *io.SectionReader) string {
 	r := c.f.fileRange(i)
 	version, ok := c.versions[r]
@@ -355,7 +373,8 @@ func (c *checker) sbat() {
 		c.fail("sbat", -1, ".sbat", "has %d bytes in the file and %d in memory: shim ignores the section and refuses the image for lacking one", s.RawSize, s.Size)
 		return
 	}
-	b, err := readAll(offsetReader{f.src, s.Offset}, s.RawSize, sbat.MaxSize) // shim reads the padding as well
+	// shim reads the padding as well
+	b, err := readAll(offsetReader{f.src, s.Offset}, s.RawSize, sbat.MaxSize)
 	if err != nil {
 		c.fail("unreadable", -1, ".sbat", "%v", err)
 		return
@@ -381,8 +400,9 @@ func (c *checker) sbat() {
 			break
 		}
 	}
-	// Up to 257 stubs bring the section without room for more lines; from 258 on it has 1024 bytes, and what puts the
-	// merged text anywhere else, as ukify before 257.9 does, leaves shim with the stub's lines alone.
+	// Up to 257 stubs bring the section without room for more lines; from 258 on it has 1024 bytes,
+	// and what puts the merged text anywhere else, as ukify before 257.9 does, leaves shim with the
+	// stub's lines alone.
 	if first >= c.payload && c.row.Number >= 258 {
 		c.warn("sbat-layout", -1, ".sbat", "appended, while stubs of systemd 258 and later have it among their own sections: the image was made by a tool for older stubs")
 	}
@@ -391,7 +411,8 @@ func (c *checker) sbat() {
 	}
 }
 
-// hasComponent looks for a line about a component or one of its flavours: "systemd-stub" or "systemd-stub.debian".
+// hasComponent looks for a line about a component or one of its flavours: "systemd-stub" or
+// "systemd-stub.debian".
 func hasComponent(lines []string, name string) bool {
 	for _, l := range lines {
 		component, _, _ := strings.Cut(l, ",")
@@ -402,7 +423,8 @@ func hasComponent(lines []string, name string) bool {
 	return false
 }
 
-// kernelSBAT checks that the lines of a kernel are among those of the image, which is all that shim sees.
+// kernelSBAT checks that the lines of a kernel are among those of the image, which is all that shim
+// sees.
 func (c *checker) kernelSBAT(i int, kernel *pe.File) {
 	f, s := c.f, c.f.sections[i]
 	data := f.data(i)
@@ -445,7 +467,8 @@ func (c *checker) sections() {
 		if s.Size > s.RawSize {
 			c.warn("zero-fill", s.Profile, s.Name, "%d bytes in memory, %d in the file: the rest is zeros", s.Size, s.RawSize)
 		}
-		// Stubs that do not read .uname and .sbat lose nothing: the former is for other readers, too, the latter for shim.
+		// Stubs that do not read .uname and .sbat lose nothing: the former is for other readers,
+		// too, the latter for shim.
 		if c.row.Number > 0 && c.row.Number < k.Since && s.Name != ".uname" && s.Name != ".sbat" {
 			c.fail("stub-too-old", s.Profile, s.Name, "the stub of systemd %d does not know this section, which needs systemd %d", c.row.Number, k.Since)
 		}
@@ -510,8 +533,9 @@ func (c *checker) magic(i int, want, code, text string) {
 	}
 }
 
-// osRelease checks for what boot loaders want of a Type #2 entry (UAPI.1 "Boot Loader Specification", "Type #2 EFI
-// Unified Kernel Images", and systemd 262, src/fundamental/bootspec-fundamental.c).
+// osRelease checks for what boot loaders want of a Type #2 entry (UAPI.1 "Boot Loader
+// Specification", "Type #2 EFI Unified Kernel Images", and systemd 262,
+// src/fundamental/bootspec-fundamental.c).
 func (c *checker) osRelease(i int) {
 	s := c.f.sections[i]
 	b, ok := c.text(i)

@@ -9,8 +9,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// passedCmdline takes the command line that the boot loader passes, or the image's own. systemd 252 and 255, src/boot/
-// stub.c, use_load_options; systemd 257 and 262, process_arguments and settle_command_line.
+// passedCmdline takes the command line that the boot loader passes, or the image's own. systemd 252
+// and 255, src/boot/ stub.c, use_load_options; systemd 257 and 262, process_arguments and
+// settle_command_line.
 func (h *handover) passedCmdline() error {
 	own := h.section(".cmdline")
 	text, _, _ := strings.Cut(h.boot.Cmdline, "\x00")
@@ -45,8 +46,10 @@ func (h *handover) measureCmdline(kind osmith.HandoverKind, units []uint16) {
 	h.event(kind, sdstub.PCRConfig, 0, string(utf16.Decode(units)), bytes.NewReader(sdstub.Bytes(units)))
 }
 
-// addonCmdlines appends the command lines of add-ons, global ones first, and measures them all together: since systemd
-// 255. Before, those of each of the two directories were measured together, or each one in early point releases of 254.
+// addonCmdlines appends the command lines of add-ons, global ones first, and measures them all
+// together: since systemd
+//  255. Before, those of each of the two directories were measured together, or each one in early
+//     point releases of 254.
 func (h *handover) addonCmdlines() error {
 	if h.release == 254 {
 		for _, global := range []bool{true, false} {
@@ -86,7 +89,8 @@ func (h *handover) addCmdline(kind osmith.HandoverKind, units []uint16) {
 	}
 }
 
-// smbiosCmdline appends what a hypervisor gives in SMBIOS: since systemd 254, as it is; since 257 cleaned up.
+// smbiosCmdline appends what a hypervisor gives in SMBIOS: since systemd 254, as it is; since 257
+// cleaned up.
 func (h *handover) smbiosCmdline() error {
 	if h.boot.Hardware.SMBIOS == nil || h.boot.ConfidentialVM || !h.row.SMBIOSExtra {
 		return nil
@@ -123,8 +127,9 @@ func (h *handover) finishCmdline() {
 	}
 }
 
-// SplitLoadOptions splits the text that a boot loader passes to a unified kernel image into the number of the profile,
-// which a leading "@N" chooses since systemd 257, and the command line behind it.
+// SplitLoadOptions splits the text that a boot loader passes to a unified kernel image into the
+// number of the profile, which a leading "@N" chooses since systemd 257, and the command line
+// behind it.
 func SplitLoadOptions(s string) (profile int, cmdline string) {
 	rest, ok := strings.CutPrefix(s, "@")
 	digits := 0

@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// A command line is as long as the kernel of its profile takes, or the first option that is lost is named.
+// A command line is as long as the kernel of its profile takes, or the first option that is lost is
+// named.
 func TestCmdlineTooLong(t *testing.T) {
 	le := binary.LittleEndian
 	fill := func(n int, end string) string { return strings.Repeat("a", n-len(end)-1) + " " + end }

@@ -17,14 +17,16 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// CompanionFile is a file next to a unified kernel image that the stub passes on. Names are plain file names.
+// CompanionFile is a file next to a unified kernel image that the stub passes on. Names are plain
+// file names.
 type CompanionFile struct {
 	Name    string
 	Content osmith.Source
 }
 
-// Companions are the files on the partition of an image that its stub looks for: those in the directory IMAGE.extra.d
-// next to it, and global ones in loader/. systemd-stub(7), "Companion Files".
+// Companions are the files on the partition of an image that its stub looks for: those in the
+// directory IMAGE.extra.d next to it, and global ones in loader/. systemd-stub(7), "Companion
+// Files".
 type Companions struct {
 	Credentials       []CompanionFile // IMAGE.extra.d/*.cred
 	GlobalCredentials []CompanionFile // loader/credentials/*.cred
@@ -35,17 +37,18 @@ type Companions struct {
 	Addons            []CompanionFile // IMAGE.extra.d/*.addon.efi
 	GlobalAddons      []CompanionFile // loader/addons/*.addon.efi
 
-	// Counted says that the image has a boot counter in its name, which does not count for IMAGE.extra.d. (Stubs before
-	// systemd 254 did count it.)
+	// Counted says that the image has a boot counter in its name, which does not count for
+	// IMAGE.extra.d. (Stubs before systemd 254 did count it.)
 	Counted bool
 }
 
-// ReadCompanions finds the companions of the image at a path of a partition, such as EFI/Linux/os_2+3.efi. As for the
-// firmware, case does not matter in paths and suffixes; nor does the boot counter in the image's name. A directory that
-// is not there has no files. Files are opened when they are read.
+// ReadCompanions finds the companions of the image at a path of a partition, such as
+// EFI/Linux/os_2+3.efi. As for the firmware, case does not matter in paths and suffixes; nor does
+// the boot counter in the image's name. A directory that is not there has no files. Files are
+// opened when they are read.
 //
-// A boot with Secure Boot ignores add-ons that are not signed: what the firmware will refuse is to be left out of Addons
-// and GlobalAddons.
+// A boot with Secure Boot ignores add-ons that are not signed: what the firmware will refuse is to
+// be left out of Addons and GlobalAddons.
 func ReadCompanions(esp fs.FS, image string) (_ *Companions, err error) {
 	defer prefix.Add("uki", &err)
 	if !fs.ValidPath(image) || image == "." {
@@ -87,8 +90,9 @@ func ReadCompanions(esp fs.FS, image string) (_ *Companions, err error) {
 	return c, nil
 }
 
-// withoutCounter removes the boot counter, "+3" or "+3-1", from a path. The stub looks for the first plus sign of the
-// whole path, and a counter ends at a dot or at the end (systemd 262, src/boot/util.c, remove_boot_count).
+// withoutCounter removes the boot counter, "+3" or "+3-1", from a path. The stub looks for the
+// first plus sign of the whole path, and a counter ends at a dot or at the end (systemd 262,
+// src/boot/util.c, remove_boot_count).
 func withoutCounter(image string) string {
 	prefix, tail, ok := strings.Cut(image, "+")
 	digits := func() bool {
@@ -111,7 +115,8 @@ func withoutCounter(image string) string {
 	return prefix + tail
 }
 
-// companionFiles lists the files of a directory that the stub considers, in the order in which it takes them.
+// companionFiles lists the files of a directory that the stub considers, in the order in which it
+// takes them.
 func companionFiles(esp fs.FS, dir string) ([]CompanionFile, error) {
 	found, err := findFold(esp, dir)
 	if err != nil || found == "" {
@@ -130,7 +135,8 @@ func companionFiles(esp fs.FS, dir string) ([]CompanionFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		if info.Mode()&fs.ModeSymlink != 0 { // not on a real ESP, but in a directory that is one for a test
+		if info.Mode()&fs.ModeSymlink != 0 {
+			// not on a real ESP, but in a directory that is one for a test
 			if info, err = fs.Stat(esp, path.Join(found, e.Name())); err != nil {
 				return nil, err
 			}
@@ -143,8 +149,8 @@ func companionFiles(esp fs.FS, dir string) ([]CompanionFile, error) {
 	return files, nil
 }
 
-// stubTakes says whether the stub considers a file of that name: hidden files, names that are not ASCII and very long
-// ones are passed over.
+// stubTakes says whether the stub considers a file of that name: hidden files, names that are not
+// ASCII and very long ones are passed over.
 func stubTakes(name string) bool { return name != "" && name[0] != '.' && plainName(name) }
 
 func plainName(name string) bool {
@@ -230,12 +236,13 @@ func readFileAt(file fs.File, b []byte, off int64) (int, error) {
 // maxEntryExtra is the size above which systemd-boot ignores a file.
 const maxEntryExtra = 1536 << 20
 
-// EntryExtras predicts what systemd-boot, since release 261, makes of the files that the "extra" lines of a Boot Loader
-// Specification entry for a unified kernel image name: events that it measures before the image starts, and an initrd,
-// which is [Boot].Previous for the image's stub. files are in the order of the lines, with their plain names; previous is
-// an initrd that has been set up even before, or nil. Credentials, *.sysext.raw and *.confext.raw are taken; others and
-// empty files are ignored, and so is previous if nothing is taken: it then stays as it is. (systemd 262, src/boot/boot.c,
-// load_extras.)
+// EntryExtras predicts what systemd-boot, since release 261, makes of the files that the "extra"
+// lines of a Boot Loader Specification entry for a unified kernel image name: events that it
+// measures before the image starts, and an initrd, which is [Boot].Previous for the image's stub.
+// files are in the order of the lines, with their plain names; previous is an initrd that has been
+// set up even before, or nil. Credentials, *.sysext.raw and *.confext.raw are taken; others and
+// empty files are ignored, and so is previous if nothing is taken: it then stays as it is. (systemd
+// 262, src/boot/boot.c, load_extras.)
 func EntryExtras(files []CompanionFile, previous osmith.Source) (_ *Handover, err error) {
 	defer prefix.Add("uki", &err)
 	kinds := []struct {
@@ -282,8 +289,8 @@ func EntryExtras(files []CompanionFile, previous osmith.Source) (_ *Handover, er
 	return h, nil
 }
 
-// A cpioTarget is a directory of the initrd into which the stub puts files that it found or made, and how: systemd 262,
-// src/boot/cpio.c.
+// A cpioTarget is a directory of the initrd into which the stub puts files that it found or made,
+// and how: systemd 262, src/boot/cpio.c.
 type cpioTarget struct {
 	dir               string
 	dirMode, fileMode uint32
@@ -302,8 +309,8 @@ var (
 	cpioSecret            = cpioTarget{dir: ".extra", dirMode: 0o555, fileMode: 0o400}
 )
 
-// archive packs files into a cpio archive as the stub does: the directory with those above it, the files, a trailer.
-// Nothing is read before the result is.
+// archive packs files into a cpio archive as the stub does: the directory with those above it, the
+// files, a trailer. Nothing is read before the result is.
 func (t *cpioTarget) archive(files []CompanionFile) (*view, error) {
 	w := cpioWriter{view: new(view), inode: new(uint32)}
 	w.directories(t)
@@ -363,7 +370,8 @@ func (w *cpioWriter) trailer() {
 	w.padTo(4)
 }
 
-// cpioHeader is a header as the stub writes it: times and owners are zero, so that measurements are stable, and directories have one link.
+// cpioHeader is a header as the stub writes it: times and owners are zero, so that measurements are
+// stable, and directories have one link.
 func cpioHeader(inode, mode, size uint32, name string) []byte {
 	digits := newc.Lower
 	if name == newc.Trailer {

@@ -9,10 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The archive of two credentials, put together by hand from systemd-stub's rules: header fields of eight digits, names
-// and contents padded to four bytes.
+// The archive of two credentials, put together by hand from systemd-stub's rules: header fields of
+// eight digits, names and contents padded to four bytes.
 const credentialsArchive = "" +
-	"070701" + "00000001" + "0000416d" + "00000000" + "00000000" + "00000001" + "00000000" + "00000000" + // inode, mode, uid, gid, links, mtime, size
+	// inode, mode, uid, gid, links, mtime, size
+	"070701" + "00000001" + "0000416d" + "00000000" + "00000000" + "00000001" + "00000000" + "00000000" +
 	"00000000" + "00000000" + "00000000" + "00000000" + "00000007" + "00000000" + ".extra\x00" + "\x00\x00\x00" +
 	"070701" + "00000002" + "00004140" + "00000000" + "00000000" + "00000001" + "00000000" + "00000000" +
 	"00000000" + "00000000" + "00000000" + "00000000" + "00000013" + "00000000" + ".extra/credentials\x00" + "\x00\x00\x00" +

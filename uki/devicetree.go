@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// The flattened device tree: Devicetree Specification v0.4, 5.2 (header) and 5.4 (structure block). All big-endian.
+// The flattened device tree: Devicetree Specification v0.4, 5.2 (header) and 5.4 (structure block).
+// All big-endian.
 const (
 	fdtMagic     = 0xd00dfeed
 	fdtHeader    = 40
@@ -25,9 +26,9 @@ const (
 // ErrNoCompatible is returned for a device tree whose root node has no compatible string.
 var ErrNoCompatible = errors.New("no compatible string in the root node")
 
-// DeviceTreeCompatible reads the first compatible string of the root node of a flattened device tree, such as
-// "acer,aspire1": what the stub matches .dtbauto sections by. It goes by the stub's rules; a tree that the stub cannot
-// read is a [*osmith.FormatError]. Only the root node is read.
+// DeviceTreeCompatible reads the first compatible string of the root node of a flattened device
+// tree, such as "acer,aspire1": what the stub matches .dtbauto sections by. It goes by the stub's
+// rules; a tree that the stub cannot read is a [*osmith.FormatError]. Only the root node is read.
 func DeviceTreeCompatible(tree osmith.Source) (_ string, err error) {
 	defer prefix.Add("uki", &err)
 	if tree == nil {

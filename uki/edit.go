@@ -13,15 +13,16 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// An Edit is a list of changes to an image, a profile or an add-on. The image itself stays as it is: Assemble makes
-// another one, which reads what has not changed from the first.
+// An Edit is a list of changes to an image, a profile or an add-on. The image itself stays as it
+// is: Assemble makes another one, which reads what has not changed from the first.
 //
-// A section whose new content fits into the place of the old one stays where it is, with zeros behind it. Otherwise it
-// and all sections behind it are laid out anew, as ukify would have done. What belongs to the stub never moves.
-// Whatever would silently stop being true is an error, a [*LossError], unless it is named to Lose.
+// A section whose new content fits into the place of the old one stays where it is, with zeros
+// behind it. Otherwise it and all sections behind it are laid out anew, as ukify would have done.
+// What belongs to the stub never moves. Whatever would silently stop being true is an error, a
+// [*LossError], unless it is named to Lose.
 //
-// Profiles are counted as in [SectionInfo]: -1 are the sections shared by all. In an image without profiles 0 is the
-// same as -1.
+// Profiles are counted as in [SectionInfo]: -1 are the sections shared by all. In an image without
+// profiles 0 is the same as -1.
 type Edit struct {
 	f     *File
 	rows  []row
@@ -60,7 +61,8 @@ func (e *Edit) Strip() *Edit {
 	return e.Lose(LossSignatures)
 }
 
-// Replace changes the content of a section. Of .dtbauto and .efifw a profile may have several: see ReplaceAt.
+// Replace changes the content of a section. Of .dtbauto and .efifw a profile may have several: see
+// ReplaceAt.
 func (e *Edit) Replace(name string, profile int, content osmith.Source) (err error) {
 	defer prefix.Add("uki", &err)
 	n, err := e.find(name, profile)
@@ -124,8 +126,8 @@ func (e *Edit) remove(n int) error {
 	return nil
 }
 
-// Add puts a section at the end of the shared ones or of a profile, but before the .pcrsig of the same, so that this
-// still stands behind all that it covers.
+// Add puts a section at the end of the shared ones or of a profile, but before the .pcrsig of the
+// same, so that this still stands behind all that it covers.
 func (e *Edit) Add(name string, profile int, content osmith.Source) (err error) {
 	defer prefix.Add("uki", &err)
 	profile = e.normal(profile)
@@ -163,8 +165,8 @@ func (e *Edit) Add(name string, profile int, content osmith.Source) (err error) 
 	return nil
 }
 
-// AddProfile appends a profile and returns its index. Its text has the fields ID and TITLE. The first profile that an
-// image gets is number 0, in which it boots by default.
+// AddProfile appends a profile and returns its index. Its text has the fields ID and TITLE. The
+// first profile that an image gets is number 0, in which it boots by default.
 func (e *Edit) AddProfile(text []byte, sections ...Section) (_ int, err error) {
 	defer prefix.Add("uki", &err)
 	if len(text) == 0 {
@@ -202,9 +204,10 @@ func (e *Edit) RemoveProfile(profile int) (err error) {
 	return nil
 }
 
-// JoinPCRSignature puts a signature, the JSON text of a .pcrsig, into the room reserved for it: the section that counts
-// in that profile, its own or the shared one. The section becomes as long as the text, with zeros behind it, as by
-// ukify build --join-pcrsig=; a text of more bytes than the section has in the file is a [*SpaceError].
+// JoinPCRSignature puts a signature, the JSON text of a .pcrsig, into the room reserved for it: the
+// section that counts in that profile, its own or the shared one. The section becomes as long as
+// the text, with zeros behind it, as by ukify build --join-pcrsig=; a text of more bytes than the
+// section has in the file is a [*SpaceError].
 func (e *Edit) JoinPCRSignature(profile int, signature []byte) (err error) {
 	defer prefix.Add("uki", &err)
 	n, err := e.find(".pcrsig", profile)
@@ -268,7 +271,8 @@ func (e *Edit) at(i int) (int, error) {
 	return 0, fmt.Errorf("edit: section number %d: %w", i, ErrMissing)
 }
 
-// checkContent checks a kernel, of which the image's own headers depend; all else is the stub's business.
+// checkContent checks a kernel, of which the image's own headers depend; all else is the stub's
+// business.
 func (e *Edit) checkContent(name string, content osmith.Source) error {
 	if content == nil {
 		return editError(name, "%w", ErrMissing)
@@ -300,17 +304,19 @@ type Loss int
 const (
 	// LossSignatures: the Secure Boot signatures, which cover all bytes.
 	LossSignatures Loss = iota + 1
-	// LossPCRSignatures: each .pcrsig whose policies no longer match, because something that it covers changes and it is
-	// not replaced in the same edit. The section stays, blank, as room for a new one.
+	// LossPCRSignatures: each .pcrsig whose policies no longer match, because something that it
+	// covers changes and it is not replaced in the same edit. The section stays, blank, as room for
+	// a new one.
 	LossPCRSignatures
-	// LossTrailingData: bytes behind the last section that belong to none, if sections have to move.
+	// LossTrailingData: bytes behind the last section that belong to none, if sections have to
+	// move.
 	LossTrailingData
 	// LossSymbols: the COFF symbol table, if it stands where sections have to move.
 	LossSymbols
 	// LossDebugDirectory: the debug directory, if what it points to has to move.
 	LossDebugDirectory
-	// LossStart: that the stub is known to start the kernel, if a new one is refused by it or nothing is known of that
-	// ([KernelError]).
+	// LossStart: that the stub is known to start the kernel, if a new one is refused by it or
+	// nothing is known of that ([KernelError]).
 	LossStart
 )
 

@@ -26,7 +26,8 @@ func rich() uki.Image {
 	return im
 }
 
-// An image that is changed has the bytes of one that is built with the change, if its sections have to move.
+// An image that is changed has the bytes of one that is built with the change, if its sections have
+// to move.
 func TestEditedIsAsBuilt(t *testing.T) {
 	long := strings.Repeat("x ", 5000)
 	for name, c := range map[string]struct {

@@ -28,8 +28,8 @@ type relayout struct {
 	refused *KernelError  // why the stub does not start a new kernel
 }
 
-// Assemble makes the image with the changes. What does not fit is a [*SpaceError], what cannot be preserved a
-// [*LossError]; nothing is read of what stays but headers.
+// Assemble makes the image with the changes. What does not fit is a [*SpaceError], what cannot be
+// preserved a [*LossError]; nothing is read of what stays but headers.
 func (e *Edit) Assemble() (_ *Assembled, err error) {
 	defer prefix.Add("uki", &err)
 	l := &relayout{headers: headers{pe: e.f.pe}, f: e.f, rows: append([]row(nil), e.rows...), lose: e.lose, missing: make(map[Loss]bool), out: &Assembled{assume: e.f.assume}}
@@ -90,8 +90,8 @@ func (f *File) firstPayload() int {
 	return len(f.sections)
 }
 
-// room is how long the content of a section can be without moving anything: in the file and up to the next section in
-// memory.
+// room is how long the content of a section can be without moving anything: in the file and up to
+// the next section in memory.
 func (f *File) room(i int) int64 {
 	s := f.sections[i]
 	room := s.RawSize
@@ -225,7 +225,8 @@ func (l *relayout) build() error {
 	return l.patch()
 }
 
-// keep adds what stays of the file behind the headers, with the sections in it that are exchanged in place.
+// keep adds what stays of the file behind the headers, with the sections in it that are exchanged
+// in place.
 func (l *relayout) keep() error {
 	f := l.f
 	end, err := l.keptEnd()
@@ -352,8 +353,8 @@ func (l *relayout) patch() error {
 	return nil
 }
 
-// stalePCRSignatures finds each .pcrsig that stays while something changes that it covers, and blanks it if that is
-// allowed.
+// stalePCRSignatures finds each .pcrsig that stays while something changes that it covers, and
+// blanks it if that is allowed.
 func (l *relayout) stalePCRSignatures() error {
 	before := make([]row, 0, len(l.f.sections))
 	for i, s := range l.f.sections {
@@ -400,7 +401,8 @@ func (l *relayout) coverage(rows []row) map[int][]covered {
 	return m
 }
 
-// covered is what a profile measures: original sections by their number, changed ones by less than -1.
+// covered is what a profile measures: original sections by their number, changed ones by less than
+// -1.
 type covered []int
 
 // covers finds the .pcrsig that counts in a profile of the rows, and what that profile measures.
@@ -464,8 +466,9 @@ func blankSignature(size int64) osmith.Source {
 	return bytes.NewReader(b)
 }
 
-// Indices of data directories, and the size of one entry of the debug directory with the fields that say where its data
-// is (Microsoft PE Format, "Optional Header Data Directories" and "Debug Directory").
+// Indices of data directories, and the size of one entry of the debug directory with the fields
+// that say where its data is (Microsoft PE Format, "Optional Header Data Directories" and "Debug
+// Directory").
 const (
 	directoryCertificates = 4
 	directoryDebug        = 6
@@ -514,8 +517,8 @@ func (l *relayout) touched(address, size int64) string {
 	return ""
 }
 
-// debugData is touched for what the entries of the debug directory point to, in memory and in the file. A directory
-// that cannot be read points nowhere.
+// debugData is touched for what the entries of the debug directory point to, in memory and in the
+// file. A directory that cannot be read points nowhere.
 func (l *relayout) debugData(address, size int64) string {
 	if size > maxDebugEntries*debugEntrySize {
 		return ""

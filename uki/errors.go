@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// What a caller may want to branch on. They arrive wrapped in a [PartError] or [osmith.FormatError], which say where.
+// What a caller may want to branch on. They arrive wrapped in a [PartError] or
+// [osmith.FormatError], which say where.
 var (
 	ErrMissing      = errors.New("not given")
 	ErrNotPE        = errors.New("not a PE image")
@@ -19,8 +20,8 @@ var (
 	ErrNotProfile   = errors.New("not a profile: no .profile section")
 	ErrUnknownUname = errors.New("kernel version not found")
 	ErrUnknownStub  = errors.New("unknown stub version")
-	// ErrHardwareDependent is returned for the measurements of an image in which the stub picks a section by the
-	// hardware it runs on (.dtbauto, .efifw).
+	// ErrHardwareDependent is returned for the measurements of an image in which the stub picks a
+	// section by the hardware it runs on (.dtbauto, .efifw).
 	ErrHardwareDependent = errors.New("the measured section depends on the hardware")
 )
 
@@ -47,7 +48,8 @@ func partError(part, format string, args ...any) error {
 	return &PartError{part, fmt.Errorf(format, args...)}
 }
 
-// formatError is an error of the PE reader, with the sentinel of this package for what is no image at all.
+// formatError is an error of the PE reader, with the sentinel of this package for what is no image
+// at all.
 func formatError(err error) *osmith.FormatError {
 	f, ok := errors.AsType[*osmith.FormatError](err)
 	if !ok {

@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// One image that the boot menu shows twice: the second profile has another command line, the rest is shared.
+// One image that the boot menu shows twice: the second profile has another command line, the rest
+// is shared.
 func ExampleImage_profiles() {
 	image := &uki.Image{
 		Stub: stub, Linux: kernel, Initrd: []osmith.Source{initrd}, OSRelease: []byte("ID=example\n"),

@@ -32,14 +32,16 @@ func ExampleFile_Choose() {
 	}
 	v, err := f.Choose(0, uki.Hardware{SMBIOS: machine})
 	fmt.Printf("%+v %v\n", v, err)
-	v, err = f.Choose(0, uki.Hardware{DeviceTree: "other,machine"}) // the firmware has a tree of its own
+	// the firmware has a tree of its own
+	v, err = f.Choose(0, uki.Hardware{DeviceTree: "other,machine"})
 	fmt.Printf("%+v %v\n", v, err)
 	// Output:
 	// {Profile:0 DeviceTree:2 Firmware:0} <nil>
 	// {Profile:0 DeviceTree:1 Firmware:0} <nil>
 }
 
-// A stub that is newer than this package is treated as the last one known, because the caller says so.
+// A stub that is newer than this package is treated as the last one known, because the caller says
+// so.
 func ExampleFile_AssumeStub() {
 	f, err := uki.Open(source(sectionsOf(".sdmagic", "#### LoaderInfo: systemd-stub 300 ####", ".linux", "kernel")))
 	if err != nil {

@@ -12,15 +12,16 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Firmware is one .efifw section: a firmware update for the machines whose hardware id leads to ID ([hwid.TypeFirmware]).
-// Stubs of systemd 258 to 262 find and measure it; none of them applies it.
+// Firmware is one .efifw section: a firmware update for the machines whose hardware id leads to ID
+// ([hwid.TypeFirmware]). Stubs of systemd 258 to 262 find and measure it; none of them applies it.
 type Firmware struct {
 	ID      string // "fwid", without NUL bytes
 	Payload osmith.Source
 }
 
-// rawFirmware is the header of .efifw, little-endian; id and payload follow (systemd 262, src/boot/efi-firmware.h,
-// EfiFwHeader). ukify 262 writes the magic as a single zero byte, which no stub accepts.
+// rawFirmware is the header of .efifw, little-endian; id and payload follow (systemd 262,
+// src/boot/efi-firmware.h, EfiFwHeader). ukify 262 writes the magic as a single zero byte, which no
+// stub accepts.
 type rawFirmware struct {
 	Magic   uint32
 	Header  uint32 // bytes of the header
@@ -57,8 +58,8 @@ func EncodeFirmware(f Firmware) (_ osmith.Source, err error) {
 	return out, nil
 }
 
-// ParseFirmware reads the content of a .efifw section by the rules of the stub. What the stub would not accept, such
-// as the headers that ukify 262 writes, is a [*osmith.FormatError].
+// ParseFirmware reads the content of a .efifw section by the rules of the stub. What the stub would
+// not accept, such as the headers that ukify 262 writes, is a [*osmith.FormatError].
 func ParseFirmware(src osmith.Source) (_ *Firmware, err error) {
 	defer prefix.Add("uki", &err)
 	bad := func(at int64, field, format string, args ...any) (*Firmware, error) {

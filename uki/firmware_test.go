@@ -73,8 +73,9 @@ func TestFirmwareRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "15 bytes, want 16")
 }
 
-// ukify 262 writes one byte in place of the magic, so that its header has 13 bytes and no stub takes the section. When
-// this fails, ukify has been repaired: say since when in EncodeFirmware and in ParseFirmware.
+// ukify 262 writes one byte in place of the magic, so that its header has 13 bytes and no stub
+// takes the section. When this fails, ukify has been repaired: say since when in EncodeFirmware and
+// in ParseFirmware.
 func TestFirmwareOfUkify(t *testing.T) {
 	root := testtools.Forky(t)
 	dir := filepath.Join(t.TempDir(), "abcd")

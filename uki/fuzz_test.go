@@ -20,7 +20,8 @@ func smallStub(sbat string) []byte {
 	}}.Bytes()
 }
 
-// Whatever stub and kernel are, assembling says no or makes an image that can be opened and measured.
+// Whatever stub and kernel are, assembling says no or makes an image that can be opened and
+// measured.
 func FuzzAssemble(f *testing.F) {
 	kernel := petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: []byte(banner), Code: true}}}.Bytes()
 	f.Add(smallStub("sbat,1,x,x,1,x\n"), kernel)
@@ -97,7 +98,8 @@ func FuzzSBAT(f *testing.F) {
 			return out
 		}
 		kernel := petest.Kernel("6.12.0")
-		bare := petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}}}}.Bytes() // no .sbat of its own
+		// no .sbat of its own
+		bare := petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: []byte{0xf4}}}}.Bytes()
 		once := sbat(uki.Image{Stub: source(bare), Linux: source(kernel), SBAT: b})
 		if once == nil {
 			return

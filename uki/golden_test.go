@@ -17,9 +17,10 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// Values of systemd-measure 262 (Debian forky): --linux= "kernel", --osrel= "ID=test\nVERSION_ID=1\n", --cmdline=
-// "quiet ro", --initrd= three NUL bytes. The image here has more sections than those, so the vector holds the
-// measurements of the four alone, as they stand in measured order.
+// Values of systemd-measure 262 (Debian forky): --linux= "kernel", --osrel=
+// "ID=test\nVERSION_ID=1\n", --cmdline= "quiet ro", --initrd= three NUL bytes. The image here has
+// more sections than those, so the vector holds the measurements of the four alone, as they stand
+// in measured order.
 func TestPCR11Vectors(t *testing.T) {
 	im := uki.Image{
 		Stub:      bytes.NewReader(petest.Stub("262-1")),
@@ -29,7 +30,8 @@ func TestPCR11Vectors(t *testing.T) {
 		OSRelease: []byte("ID=test\nVERSION_ID=1\n"),
 		OmitUname: true,
 	}
-	// The vector's kernel is six bytes of text, which no firmware would load, so its digest is put in here.
+	// The vector's kernel is six bytes of text, which no firmware would load, so its digest is put
+	// in here.
 	ms, err := im.Measurements(crypto.SHA256, crypto.SHA384)
 	require.NoError(t, err)
 	require.Len(t, ms, 5)
@@ -59,8 +61,9 @@ type boot struct {
 	} `json:"measured"`
 }
 
-// The data of the boots' sections is not kept, only its digests. An image with the same section table, where each
-// section holds the digest as text, must be measured in the same order with the same sections chosen.
+// The data of the boots' sections is not kept, only its digests. An image with the same section
+// table, where each section holds the digest as text, must be measured in the same order with the
+// same sections chosen.
 func TestRealBootsMeasureTheSameSections(t *testing.T) {
 	files, err := filepath.Glob("testdata/boot-*.json")
 	require.NoError(t, err)

@@ -32,8 +32,8 @@ type toolCase struct {
 	joins   []string // profile images that ukify made, in the order of image.Profiles
 }
 
-// A drawer makes cases of one seed. Every optional part is there in some of them; sizes fall on, below and above
-// alignment boundaries.
+// A drawer makes cases of one seed. Every optional part is there in some of them; sizes fall on,
+// below and above alignment boundaries.
 type drawer struct {
 	*mathrand.Rand
 	t        testing.TB
@@ -146,7 +146,8 @@ func (d *drawer) drawKernel() []byte {
 	return k
 }
 
-// ukify is one command line. Without --hwids= 262 looks for a directory of its own; 257 takes an empty one for a path.
+// ukify is one command line. Without --hwids= 262 looks for a directory of its own; 257 takes an
+// empty one for a path.
 func (d *drawer) ukify(args []string) string {
 	if d.release > 257 && !strings.Contains(strings.Join(args, " "), "--hwids=") {
 		args = append(args, "--hwids=")
@@ -248,8 +249,8 @@ func (d *drawer) profiles(c *toolCase) (args []string) {
 	return args
 }
 
-// deviceTree is a flattened device tree (Devicetree Specification 0.4, chapter 5) of a root node with a compatible
-// string and a property of that many bytes.
+// deviceTree is a flattened device tree (Devicetree Specification 0.4, chapter 5) of a root node
+// with a compatible string and a property of that many bytes.
 func deviceTree(compatible string, size int) []byte {
 	be := binary.BigEndian
 	names := "compatible\x00fill\x00"
@@ -277,7 +278,8 @@ func deviceTree(compatible string, size int) []byte {
 	return append(append(b, s...), names...)
 }
 
-// withSymbolTable appends what stubs up to 252 still have: a COFF symbol table, here of one symbol, and its strings.
+// withSymbolTable appends what stubs up to 252 still have: a COFF symbol table, here of one symbol,
+// and its strings.
 func withSymbolTable(stub []byte) []byte {
 	le := binary.LittleEndian
 	b := bytes.Clone(stub)

@@ -3,6 +3,7 @@ package uki
 import (
 	"bytes"
 	"crypto"
+	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -15,51 +16,57 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// Boot is what the stub meets when it starts, besides its image. The zero value is a boot of the default profile by a
-// boot loader that passes nothing, on a machine without Secure Boot and companion files.
+// Boot is what the stub meets when it starts, besides its image. The zero value is a boot of the
+// default profile by a boot loader that passes nothing, on a machine without Secure Boot and
+// companion files.
 type Boot struct {
 	Profile        int
 	Cmdline        string // passed by the boot loader, without "@N " (see [SplitLoadOptions])
 	SecureBoot     bool   // enabled: the image's own command line wins over a passed one
 	ConfidentialVM bool
 
-	// Companions are the files next to the image; nil: none. Hardware is what add-ons with .dtbauto sections are matched
-	// with; its SMBIOS may also add to the command line.
+	// Companions are the files next to the image; nil: none. Hardware is what add-ons with .dtbauto
+	// sections are matched with; its SMBIOS may also add to the command line.
 	Companions *Companions
 	Hardware   Hardware
 
-	// BootSecret is what the stub passes on since systemd 261 ([DeriveBootSecret]); nil: unknown, or none if NoBootSecret
-	// says so: there is no variable LoaderBootSecret, or no mixin on the partition.
+	// BootSecret is what the stub passes on since systemd 261 ([DeriveBootSecret]); nil: unknown,
+	// or none if NoBootSecret says so: there is no variable LoaderBootSecret, or no mixin on the
+	// partition.
 	BootSecret   []byte
 	NoBootSecret bool
 
-	// Previous is the initrd that an earlier stage has set up already. Stubs take it since systemd 261.
+	// Previous is the initrd that an earlier stage has set up already. Stubs take it since systemd
+	// 261.
 	Previous osmith.Source
-	// Consoles are the "console=" arguments that stubs since systemd 261 append if the command line has none, by the
-	// consoles that the firmware has. Nil: unknown; empty: none.
+	// Consoles are the "console=" arguments that stubs since systemd 261 append if the command line
+	// has none, by the consoles that the firmware has. Nil: unknown; empty: none.
 	Consoles []string
 }
 
-// Handover is what the stub passes to the kernel, and what it measures on the way except for the image's own sections
-// ([File.MeasureVariants]).
+// Handover is what the stub passes to the kernel, and what it measures on the way except for the
+// image's own sections ([File.MeasureVariants]).
 type Handover struct {
 	// Events go into PCRs 12 and 13, in this order.
 	Events []StubEvent
 	// Cmdline is the command line that the kernel gets: "" for none.
 	Cmdline string
-	// LoadOptions are its bytes, UTF-16LE with a NUL at the end. Kernels hash them into PCR 9 first.
+	// LoadOptions are its bytes, UTF-16LE with a NUL at the end. Kernels hash them into PCR 9
+	// first.
 	LoadOptions []byte
-	// Initrds are the parts of the initrd. Each is padded with zeros to a multiple of four bytes, unless it is the only
-	// one.
+	// Initrds are the parts of the initrd. Each is padded with zeros to a multiple of four bytes,
+	// unless it is the only one.
 	Initrds []InitrdPart
-	// Addons are those that the stub applies, in its order. It loads the others too, which the firmware measures.
+	// Addons are those that the stub applies, in its order. It loads the others too, which the
+	// firmware measures.
 	Addons []AppliedAddon
 
-	// Unknown is what is missing for all that the kernel gets, since the [Boot] does not say it; "": nothing. LoadOptions and
-	// Initrds are then without it.
+	// Unknown is what is missing for all that the kernel gets, since the [Boot] does not say it;
+	// "": nothing. LoadOptions and Initrds are then without it.
 	Unknown string
 
-	// Findings are what the kernel does not take of it: options of a command line that is too long. Consoles that are not given are not counted.
+	// Findings are what the kernel does not take of it: options of a command line that is too long.
+	// Consoles that are not given are not counted.
 	Findings []Finding
 
 	passed string
@@ -76,17 +83,38 @@ type StubEvent struct {
 
 // InitrdPart is one part of what the kernel gets as initrd.
 type InitrdPart struct {
-	Name    string // section or companion kind: ".initrd", "Credentials initrd", "os-release"..., or file name of an add-on
+	// section or companion kind: ".initrd", "Credentials initrd", "os-release"..., or file name of
+	// an add-on
+	Name    string
 	Content osmith.Source
 }
 
-// Handover predicts what the embedded stub does in a boot. Nothing large is read; only texts are. Where releases differ in
-// a way that is not known for the stub's, the error is [ErrUnknownStub].
+// Handover predicts what the embedded stub does in a boot. Nothing large is read; only texts are.
+// Where releases differ in a way that is not known for the stub's, the error is [ErrUnknownStub].
 //
-// What is known: systemd 252, 254, 255, 257, 259 and 262 by their source; 252 to 256 and 258 to 261 else by the release
-// notes. Booted: 257 and 262. A stub of 252 that was built with efi-tpm-pcr-compat measures into PCR 8 as well.
+// What is known: systemd 252, 254, 255, 257, 259 and 262 by their source; 252 to 256 and 258 to 261
+// else by the release notes. Booted: 257 and 262. A stub of 252 that was built with
+// efi-tpm-pcr-compat measures into PCR 8 as well.
 func (f *File) Handover(b Boot) (_ *Handover, err error) {
 	defer prefix.Add("uki", &err)
+	h, err := f.handover(b)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range []func() error{h.profile, h.passedCmdline, h.loadAddons, h.addonCmdlines, h.smbiosCmdline, h.archives, h.initrds} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	h.finishCmdline()
+	if err := h.cmdlineLength(); err != nil {
+		return nil, err
+	}
+	return h.out, nil
+}
+
+// handover begins one.
+func (f *File) handover(b Boot) (*handover, error) {
 	row, err := f.release()
 	if err != nil {
 		return nil, err
@@ -99,17 +127,7 @@ func (f *File) Handover(b Boot) (_ *Handover, err error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &handover{scope: s, row: row, machine: f.pe.Machine, boot: b, out: &Handover{passed: b.passed()}}
-	for _, step := range []func() error{h.profile, h.passedCmdline, h.loadAddons, h.addonCmdlines, h.smbiosCmdline, h.archives, h.initrds} {
-		if err := step(); err != nil {
-			return nil, err
-		}
-	}
-	h.finishCmdline()
-	if err := h.cmdlineLength(); err != nil {
-		return nil, err
-	}
-	return h.out, nil
+	return &handover{scope: s, row: row, machine: f.pe.Machine, boot: b, out: &Handover{passed: b.passed()}}, nil
 }
 
 // passed is what the boot loader starts the stub with.
@@ -131,7 +149,8 @@ type handover struct {
 	packed  map[*cpioTarget]*view
 }
 
-// section is the section of that name that counts; nil if there is none or the stub does not know it.
+// section is the section of that name that counts; nil if there is none or the stub does not know
+// it.
 func (h *handover) section(name string) *content {
 	i := h.effective(name)
 	if i < 0 || h.list[i].size == 0 || h.release < sdstub.SectionOf(name).Since {
@@ -207,8 +226,8 @@ func (h *handover) archives() error {
 	return nil
 }
 
-// Measure hashes the data of all events and what the kernel gets as initrd, each in one pass for all hashes. Without any
-// hash, SHA-256 is used. The result is what package tpm predicts a boot by.
+// Measure hashes the data of all events and what the kernel gets as initrd, each in one pass for
+// all hashes. Without any hash, SHA-256 is used. The result is what package tpm predicts a boot by.
 func (h *Handover) Measure(hashes ...crypto.Hash) (_ *osmith.Handover, err error) {
 	defer prefix.Add("uki", &err)
 	out := &osmith.Handover{Passed: h.passed, LoadOptions: h.LoadOptions, Unknown: h.Unknown}
@@ -239,7 +258,8 @@ func (h *Handover) Measure(hashes ...crypto.Hash) (_ *osmith.Handover, err error
 	return out, nil
 }
 
-// AppliedAddon is what the stub takes from an add-on: the sections that its release applies, if they are for the machine.
+// AppliedAddon is what the stub takes from an add-on: the sections that its release applies, if
+// they are for the machine.
 type AppliedAddon struct {
 	Name       string        // of the file
 	Global     bool          // from loader/addons
@@ -256,8 +276,8 @@ func mergeFiles(a, b []CompanionFile) []CompanionFile {
 	return all
 }
 
-// loadAddons opens the add-ons, global ones first. systemd 254, src/boot/efi/stub.c, cmdline_append_and_measure_addons;
-// systemd 255, 257 and 262, load_addons.
+// loadAddons opens the add-ons, global ones first. systemd 254, src/boot/efi/stub.c,
+// cmdline_append_and_measure_addons; systemd 255, 257 and 262, load_addons.
 func (h *handover) loadAddons() error {
 	c := h.boot.Companions
 	if c == nil || h.release < 254 {
@@ -287,6 +307,15 @@ func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
 	if err != nil {
 		return nil, err
 	}
+	a, err := h.applyAddon(file.Name, f)
+	if _, skipped := errors.AsType[*SkippedAddonError](err); skipped {
+		return nil, nil
+	}
+	return a, err
+}
+
+// applyAddon says what the stub takes from an add-on; a [*SkippedAddonError] if it is nothing.
+func (h *handover) applyAddon(name string, f *File) (*AppliedAddon, error) {
 	list := make([]content, len(f.sections))
 	for i, s := range f.sections {
 		list[i] = content{name: s.Name, src: f.data(i), size: s.Size}
@@ -311,10 +340,14 @@ func (h *handover) loadAddon(file CompanionFile) (*AppliedAddon, error) {
 		}
 		first[c.name] = c
 	}
-	if ok, err := h.forThisKernel(first[".uname"]); err != nil || !ok {
+	if err := h.forThisKernel(first[".uname"]); err != nil {
 		return nil, err
 	}
-	return h.partsOf(file.Name, first)
+	a, err := h.partsOf(name, first)
+	if err == nil && a == nil {
+		err = &SkippedAddonError{Text: "it has no part that is for this machine and known to the stub"}
+	}
+	return a, err
 }
 
 // partsOf takes the sections that the release applies, nil if there are none.
@@ -344,28 +377,31 @@ func (h *handover) partsOf(name string, first map[string]*content) (*AppliedAddo
 	return a, nil
 }
 
-// forThisKernel compares .uname of the add-on, as far as it goes, with that of the image. Images and add-ons without one
-// go with everything.
-func (h *handover) forThisKernel(c *content) (bool, error) {
+// forThisKernel compares .uname of the add-on, as far as it goes, with that of the image. Images
+// and add-ons without one go with everything.
+func (h *handover) forThisKernel(c *content) error {
 	own := h.section(".uname")
 	if c == nil || own == nil {
-		return true, nil
+		return nil
 	}
 	want, err := readAll(own.src, own.size, maxText)
 	if err != nil {
-		return false, &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
+		return &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
 	}
 	have, err := readAll(c.src, c.size, maxText)
 	if err != nil {
-		return false, &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
+		return &osmith.FormatError{Offset: 0, Field: "section .uname", Err: err}
 	}
 	want, _, _ = bytes.Cut(want, []byte{0})
 	prefix, _, ended := bytes.Cut(have, []byte{0})
 	same := bytes.HasPrefix(want, prefix) && (!ended || len(prefix) == len(want))
-	if !same && (h.release == 255 || h.release == 256) {
-		return false, h.unknown("whether an add-on for kernel %q is ignored under kernel %q depends on the point release", prefix, want)
+	switch {
+	case same:
+		return nil
+	case h.release == 255 || h.release == 256:
+		return h.unknown("whether an add-on for kernel %q is ignored under kernel %q depends on the point release", prefix, want)
 	}
-	return same, nil
+	return &SkippedAddonError{Want: string(want), Got: string(prefix), Text: fmt.Sprintf("the add-on is for kernel %q, and the image has %q", prefix, want)}
 }
 
 func (h *handover) countTrees() int {
@@ -387,10 +423,11 @@ func (h *handover) measureTrees() {
 	}
 }
 
-// initrds puts the parts of the initrd into the order in which the stub hands them over, and measures those of add-ons.
-// Microcode comes first, and that of the last add-on before all, since the kernel takes the first that it finds; the
-// parts of later add-ons overwrite files of earlier ones. systemd 252 and 255, src/boot/efi/stub.c, efi_main and run;
-// systemd 257 and 262, src/boot/stub.c, run.
+// initrds puts the parts of the initrd into the order in which the stub hands them over, and
+// measures those of add-ons. Microcode comes first, and that of the last add-on before all, since
+// the kernel takes the first that it finds; the parts of later add-ons overwrite files of earlier
+// ones. systemd 252 and 255, src/boot/efi/stub.c, efi_main and run; systemd 257 and 262,
+// src/boot/stub.c, run.
 func (h *handover) initrds() error {
 	if h.boot.Previous != nil && h.release < 261 {
 		return h.unknown("stubs before 261 cannot add to an initrd that is set up already")
@@ -423,8 +460,8 @@ func (h *handover) initrds() error {
 	return nil
 }
 
-// extraFiles wraps what the initrd shall find of the image and the boot in /.extra. Sections have been measured
-// themselves, or must not be.
+// extraFiles wraps what the initrd shall find of the image and the boot in /.extra. Sections have
+// been measured themselves, or must not be.
 func (h *handover) extraFiles() error {
 	for _, x := range []struct {
 		section, name string
@@ -479,7 +516,8 @@ func (h *handover) initrd(name string, src osmith.Source) {
 	}
 }
 
-// Initrd is what the kernel gets as initrd, read when it is read, and hashes into PCR 9; nil if there is none.
+// Initrd is what the kernel gets as initrd, read when it is read, and hashes into PCR 9; nil if
+// there is none.
 func (h *Handover) Initrd() osmith.Source {
 	switch len(h.Initrds) {
 	case 0:

@@ -16,8 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// handoverVectors are measured boots. The initrd that all of them had is too large for here: SHA-256 is continued from
-// the state in which it leaves the hash.
+// handoverVectors are measured boots. The initrd that all of them had is too large for here:
+// SHA-256 is continued from the state in which it leaves the hash.
 type handoverVectors struct {
 	InitrdSize  int
 	InitrdState string

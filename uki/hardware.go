@@ -13,18 +13,20 @@ import (
 
 // Hardware is what the stub goes by when it picks .dtbauto and .efifw sections.
 type Hardware struct {
-	// DeviceTree is the first compatible string of the device tree that the firmware itself provides (see
-	// [DeviceTreeCompatible]; what Linux shows in /sys/firmware/fdt may have come from an image); "": it provides none, as
-	// on most machines that have ACPI.
+	// DeviceTree is the first compatible string of the device tree that the firmware itself
+	// provides (see [DeviceTreeCompatible]; what Linux shows in /sys/firmware/fdt may have come
+	// from an image); "": it provides none, as on most machines that have ACPI.
 	DeviceTree string
 	SMBIOS     *hwid.SMBIOS // nil: none
-	Panel      string       // identifier of the display ([hwid.PanelID]) if the firmware knows it; "": unknown
+	// identifier of the display ([hwid.PanelID]) if the firmware knows it; "": unknown
+	Panel string
 }
 
-// Choose says which variant the embedded stub boots on a machine: which .dtbauto and .efifw section of a profile it
-// picks. As the stub does, it compares trees with the firmware's own first and goes by .hwids if the firmware has none,
-// lets a section of the profile take the place of a shared one, reads for each of the two only the .hwids that stands
-// among them, and passes over tables and trees that it cannot read.
+// Choose says which variant the embedded stub boots on a machine: which .dtbauto and .efifw section
+// of a profile it picks. As the stub does, it compares trees with the firmware's own first and goes
+// by .hwids if the firmware has none, lets a section of the profile take the place of a shared one,
+// reads for each of the two only the .hwids that stands among them, and passes over tables and
+// trees that it cannot read.
 func (f *File) Choose(profile int, hw Hardware) (_ Variant, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := f.contents()
@@ -66,7 +68,8 @@ type matcher struct {
 	firmware *string // id to look for
 }
 
-// newMatcher finds out what to look for in a slice: systemd 262, src/boot/pe.c, pe_locate_sections and pe_use_this_dtb.
+// newMatcher finds out what to look for in a slice: systemd 262, src/boot/pe.c, pe_locate_sections
+// and pe_use_this_dtb.
 func newMatcher(slice []content, hw Hardware, release int) (*matcher, error) {
 	m := new(matcher)
 	if hw.DeviceTree != "" {
@@ -110,7 +113,8 @@ func (m *matcher) takes(c content) (bool, error) {
 	return ok, nil
 }
 
-// A failureNoter remembers that its source could not be read, which is something else than unusable content.
+// A failureNoter remembers that its source could not be read, which is something else than unusable
+// content.
 type failureNoter struct {
 	osmith.Source
 	err error

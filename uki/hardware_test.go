@@ -88,7 +88,8 @@ func TestChooseByRelease(t *testing.T) {
 	}
 }
 
-// The stub hashes a string that SMBIOS lacks as an empty one, and a zero id matches ids that it could not compute.
+// The stub hashes a string that SMBIOS lacks as an empty one, and a zero id matches ids that it
+// could not compute.
 func TestChooseIncompleteSMBIOS(t *testing.T) {
 	full := laptop
 	full.SKU = "0" // leading zeros do not count

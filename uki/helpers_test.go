@@ -63,7 +63,8 @@ func sectionNames(t testing.TB, b []byte) (names []string) {
 	return names
 }
 
-// sectionDigests are the hashes of all sections of an image by profile and name; -1 is what they share.
+// sectionDigests are the hashes of all sections of an image by profile and name; -1 is what they
+// share.
 func sectionDigests(t testing.TB, b []byte) map[string]string {
 	f, err := uki.Open(source(b))
 	require.NoError(t, err)

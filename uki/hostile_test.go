@@ -142,7 +142,8 @@ func TestEditDirectories(t *testing.T) {
 	assert.ErrorContains(t, err, "cannot move")
 }
 
-// crowd is an image of 700 KiB with that many .dtbauto sections of half of it, each of which begins so many bytes behind the other.
+// crowd is an image of 700 KiB with that many .dtbauto sections of half of it, each of which begins
+// so many bytes behind the other.
 func crowd(n, step int) []byte {
 	const size = 350 << 10
 	le := binary.LittleEndian
@@ -167,7 +168,8 @@ func crowd(n, step int) []byte {
 	return b
 }
 
-// A small image does not make its reader read gigabytes: what sections share is read once, and they share all or nothing.
+// A small image does not make its reader read gigabytes: what sections share is read once, and they
+// share all or nothing.
 func TestSharedBytes(t *testing.T) {
 	shared := crowd(3900, 0)
 	require.Less(t, len(shared), 700<<10)

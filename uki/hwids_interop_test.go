@@ -17,7 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// writeHWIDs fills a directory with random descriptions: devices in several files, ids in several devices.
+// writeHWIDs fills a directory with random descriptions: devices in several files, ids in several
+// devices.
 func writeHWIDs(t *testing.T, r *rand.Rand, dir string) {
 	names := []string{"Alpha", "Beta", "", "Ünïcode", "联想", "zeta", "Z"}
 	var pool [6]osmith.GUID

@@ -16,25 +16,26 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// Image describes a unified kernel image by its parts. Stub and Linux are required; a part that is nil, and text that is
-// empty, is absent from the image. A Source of no bytes is an empty section, which stubs ignore, as ukify makes of an
-// empty file. Sources are read when the result is read, so they must stay unchanged until then.
+// Image describes a unified kernel image by its parts. Stub and Linux are required; a part that is
+// nil, and text that is empty, is absent from the image. A Source of no bytes is an empty section,
+// which stubs ignore, as ukify makes of an empty file. Sources are read when the result is read, so
+// they must stay unchanged until then.
 type Image struct {
 	Stub  osmith.Source // systemd-stub, unsigned: linuxx64.efi.stub, linuxaa64.efi.stub...
 	Linux osmith.Source // the kernel, a PE image with an EFI stub; may be signed
 
-	// Initrd goes into one .initrd section: a single one unchanged, several one after the other, each padded with
-	// zeros to a multiple of four bytes.
+	// Initrd goes into one .initrd section: a single one unchanged, several one after the other,
+	// each padded with zeros to a multiple of four bytes.
 	Initrd []osmith.Source
 
-	// Cmdline is the kernel command line, byte for byte. (ukify normalises white space when the text is given as an
-	// argument and keeps it when it comes from a file.)
+	// Cmdline is the kernel command line, byte for byte. (ukify normalises white space when the
+	// text is given as an argument and keeps it when it comes from a file.)
 	Cmdline string
 
 	OSRelease []byte // os-release(5); boot loaders list only images that have one
 
-	// Uname is `uname -r` of the kernel. Empty: found by ProbeUname, and an error if that finds none, unless
-	// OmitUname leaves the section out.
+	// Uname is `uname -r` of the kernel. Empty: found by ProbeUname, and an error if that finds
+	// none, unless OmitUname leaves the section out.
 	Uname     string
 	OmitUname bool
 
@@ -42,42 +43,49 @@ type Image struct {
 
 	Microcode osmith.Source // cpio archive that the kernel reads first; into .ucode
 
-	// DeviceTree is the device tree for every machine (.dtb). Of DeviceTreeAuto, one .dtbauto section each, the stub
-	// takes the first one that is for the machine it runs on, in place of DeviceTree: by the compatible string of the
-	// firmware's own tree, or by the one that HWIDs give for the machine's hardware ids.
+	// DeviceTree is the device tree for every machine (.dtb). Of DeviceTreeAuto, one .dtbauto
+	// section each, the stub takes the first one that is for the machine it runs on, in place of
+	// DeviceTree: by the compatible string of the firmware's own tree, or by the one that HWIDs
+	// give for the machine's hardware ids.
 	DeviceTree     osmith.Source
 	DeviceTreeAuto []osmith.Source
 	HWIDs          []hwid.Record // .hwids
 	Firmware       []Firmware    // .efifw, one section each
 
-	// SBAT holds component lines for Secure Boot revocation, with or without the "sbat,1,..." header line: six columns of ASCII, none empty, the
-	// second a generation from 1 to 65535. They follow the lines of the stub and of the kernel, which have to be such lines as well: shim
-	// does not start an image of which it cannot read a line. Empty: the line `uki,1,UKI,uki,1,...` that ukify writes.
+	// SBAT holds component lines for Secure Boot revocation, with or without the "sbat,1,..."
+	// header line: six columns of ASCII, none empty, the second a generation from 1 to 65535. They
+	// follow the lines of the stub and of the kernel, which have to be such lines as well: shim
+	// does not start an image of which it cannot read a line. Empty: the line `uki,1,UKI,uki,1,...`
+	// that ukify writes.
 	SBAT []byte
 
 	PCRPublicKey []byte // PEM, "PUBLIC KEY": goes into .pcrpkey, which is measured
 	PCRSignature []byte // JSON: goes into .pcrsig, which is not measured
 
-	// PCRSignatureReserve is how many bytes .pcrsig has, with or without a PCRSignature yet. A shorter PCRSignature is
-	// padded with spaces, which JSON allows, and a longer one is a [SpaceError]. 0: as many as PCRSignature has.
+	// PCRSignatureReserve is how many bytes .pcrsig has, with or without a PCRSignature yet. A
+	// shorter PCRSignature is padded with spaces, which JSON allows, and a longer one is a
+	// [SpaceError]. 0: as many as PCRSignature has.
 	PCRSignatureReserve int
 
-	// Sections are further sections in the order given. Names have at most eight printable ASCII characters.
+	// Sections are further sections in the order given. Names have at most eight printable ASCII
+	// characters.
 	Sections []Section
 
-	// Profile makes the image one with profiles: os-release-like text with the fields ID and TITLE of profile 0, the
-	// default one. If it is empty and there are Profiles, it is "ID=main", as ukify has it.
+	// Profile makes the image one with profiles: os-release-like text with the fields ID and TITLE
+	// of profile 0, the default one. If it is empty and there are Profiles, it is "ID=main", as
+	// ukify has it.
 	Profile []byte
 
-	// Profiles are the further profiles, from 1 on. They share all that they do not override with profile 0.
+	// Profiles are the further profiles, from 1 on. They share all that they do not override with
+	// profile 0.
 	Profiles []Profile
 
-	// AssumeStub names the systemd release whose measurements to predict if the stub's own is newer than this package
-	// knows. 0: the stub's own.
+	// AssumeStub names the systemd release whose measurements to predict if the stub's own is newer
+	// than this package knows. 0: the stub's own.
 	AssumeStub int
 
-	// AllowKernelThatTheStubRefuses makes an image though its stub does not start one of the kernels, or though that is
-	// not known: see [KernelError]. Check of the image still says so.
+	// AllowKernelThatTheStubRefuses makes an image though its stub does not start one of the
+	// kernels, or though that is not known: see [KernelError]. Check of the image still says so.
 	AllowKernelThatTheStubRefuses bool
 }
 
@@ -87,7 +95,8 @@ type Section struct {
 	Content osmith.Source
 }
 
-// maxHeaders bounds the PE headers, which are the one part of the stub that is held in memory. Real ones have 20 KiB.
+// maxHeaders bounds the PE headers, which are the one part of the stub that is held in memory. Real
+// ones have 20 KiB.
 const maxHeaders = 1 << 20
 
 // A plan is a checked set of parts: headers of stub and kernels read, nothing written.
@@ -180,7 +189,8 @@ func (im *Image) parts() *parts {
 	}
 }
 
-// defaultProfile is what ukify writes for profile 0 of an image that profiles are joined to if it has none yet.
+// defaultProfile is what ukify writes for profile 0 of an image that profiles are joined to if it
+// has none yet.
 const defaultProfile = "ID=main"
 
 func (im *Image) addProfiles(p *plan) error {
@@ -204,8 +214,9 @@ func (im *Image) addProfiles(p *plan) error {
 	return nil
 }
 
-// planOn checks the stub of an image ("stub") or of an add-on ("addon"). Each starts without the other's sections and does nothing with
-// its own, so that a mix-up is refused. A stub that does not say what it is may be either, and "" takes both.
+// planOn checks the stub of an image ("stub") or of an add-on ("addon"). Each starts without the
+// other's sections and does nothing with its own, so that a mix-up is refused. A stub that does not
+// say what it is may be either, and "" takes both.
 func planOn(stub osmith.Source, program string) (*plan, error) {
 	f, err := pe.Parse(stub, stub.Size())
 	if err != nil {
@@ -285,8 +296,8 @@ func (p *plan) replaceSBAT(b []byte) bool {
 	return true
 }
 
-// all lists the sections that the result will have besides the stub's, in file order as the stub will see them: a
-// .sbat that the stub brings along stands before everything added.
+// all lists the sections that the result will have besides the stub's, in file order as the stub
+// will see them: a .sbat that the stub brings along stands before everything added.
 func (p *plan) all(withSignatures bool) []content {
 	var list []content
 	if p.sbat != nil {
@@ -300,7 +311,8 @@ func (p *plan) all(withSignatures bool) []content {
 	return list
 }
 
-// checkNames refuses names that the stub cannot see and sections of which the stub would silently use one only.
+// checkNames refuses names that the stub cannot see and sections of which the stub would silently
+// use one only.
 func (p *plan) checkNames() error {
 	seen := make(map[string]bool)
 	for _, s := range p.all(true) {
@@ -395,7 +407,8 @@ type collector struct {
 func (c *collector) fail(part string, err error) {
 	if c.err == nil {
 		var p *PartError
-		if err = prefix.Bare(err); errors.As(err, &p) { // of an encoder, which does not know whose part it was given
+		if err = prefix.Bare(err); errors.As(err, &p) {
+			// of an encoder, which does not know whose part it was given
 			err = p.Err
 		}
 		c.err = &PartError{c.where + part, err}
@@ -483,8 +496,8 @@ func (p *parts) order(list []content, own int) []content {
 	return out
 }
 
-// initrd makes one section of several archives: the kernel unpacks them one after the other and wants each at a
-// multiple of four bytes.
+// initrd makes one section of several archives: the kernel unpacks them one after the other and
+// wants each at a multiple of four bytes.
 func (c *collector) initrd(list []osmith.Source) {
 	for i, s := range list {
 		if s == nil {

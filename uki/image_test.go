@@ -26,7 +26,8 @@ func complete() uki.Image {
 
 func TestBadParts(t *testing.T) {
 	signed := petest.Stub("262-1")
-	// Certificate directory: entry 4 of the data directories, which begin at 112 of the optional header at 88.
+	// Certificate directory: entry 4 of the data directories, which begin at 112 of the optional
+	// header at 88.
 	signed[88+112+4*8] = byte(len(signed) & 0xff)
 	signed[88+112+4*8+1] = byte(len(signed) >> 8)
 	signed[88+112+4*8+4] = 8

@@ -25,7 +25,8 @@ var ukifies = []struct {
 	release int
 }{{"forky", testtools.Forky, 262}, {"trixie", testtools.Trixie, 257}}
 
-// gridSize is the number of cases for each ukify, and the seed: a third and fixed, or with OSMITH_LONG=1 all and fresh.
+// gridSize is the number of cases for each ukify, and the seed: a third and fixed, or with
+// OSMITH_LONG=1 all and fresh.
 func gridSize(t *testing.T) (int, uint64) {
 	if os.Getenv("OSMITH_LONG") != "1" {
 		return 25, 1
@@ -35,8 +36,8 @@ func gridSize(t *testing.T) (int, uint64) {
 	return 80, seed
 }
 
-// TestUkifyGrid has ukify and us make images of the same parts and compares all bytes, and has systemd-measure compute
-// PCR 11 of every variant of them.
+// TestUkifyGrid has ukify and us make images of the same parts and compares all bytes, and has
+// systemd-measure compute PCR 11 of every variant of them.
 func TestUkifyGrid(t *testing.T) {
 	n, seed := gridSize(t)
 	for _, root := range ukifies {
@@ -147,8 +148,9 @@ func openProfile(t *testing.T, path string, n int) uki.Profile {
 	return p
 }
 
-// withoutNUL undoes the one difference between images of ukify 257 and 262: the former ends .sbat with a NUL byte
-// behind the last newline. Where .sbat is one of the added sections its size is counted.
+// withoutNUL undoes the one difference between images of ukify 257 and 262: the former ends .sbat
+// with a NUL byte behind the last newline. Where .sbat is one of the added sections its size is
+// counted.
 func withoutNUL(t *testing.T, b []byte) []byte {
 	b = bytes.Clone(b)
 	f, err := pe.Parse(bytes.NewReader(b), int64(len(b)))

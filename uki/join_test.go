@@ -55,8 +55,8 @@ func pcrsig(t *testing.T, b []byte, profile int) []byte {
 	return text
 }
 
-// Digests reserved, signed elsewhere, joined: an image that ukify reserved is joined by us as by ukify, to the byte,
-// and one that we reserved is joined by ukify as by us.
+// Digests reserved, signed elsewhere, joined: an image that ukify reserved is joined by us as by
+// ukify, to the byte, and one that we reserved is joined by ukify as by us.
 func TestJoinAsUkify(t *testing.T) {
 	r := testtools.Forky(t)
 	dir := t.TempDir()

@@ -25,8 +25,8 @@ type measuredCase struct {
 
 var bankNames = map[crypto.Hash]string{crypto.SHA1: "sha1", crypto.SHA256: "sha256", crypto.SHA384: "sha384", crypto.SHA512: "sha512"}
 
-// judgePCRs has systemd-measure 262 compute PCR 11 of each variant from the sections that boot, which are chosen here
-// by the rules of UAPI.5 and not by the package under test.
+// judgePCRs has systemd-measure 262 compute PCR 11 of each variant from the sections that boot,
+// which are chosen here by the rules of UAPI.5 and not by the package under test.
 func judgePCRs(t *testing.T, dir string, cases []measuredCase) {
 	r := testtools.Forky(t)
 	hashes := []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
@@ -75,9 +75,9 @@ func judgePCRs(t *testing.T, dir string, cases []measuredCase) {
 	t.Logf("%d images, PCR 11 of %d variants", len(cases), len(questions))
 }
 
-// effective are the measured sections of a variant: the first of each name before the first .profile, replaced by the
-// first of that name in the profile; the device tree picked besides .dtb; nothing that is empty or that the release
-// does not know.
+// effective are the measured sections of a variant: the first of each name before the first
+// .profile, replaced by the first of that name in the profile; the device tree picked besides .dtb;
+// nothing that is empty or that the release does not know.
 func effective(t *testing.T, f *uki.File, release int, v uki.Variant) map[string][]byte {
 	known := []string{".linux", ".osrel", ".cmdline", ".initrd", ".splash", ".dtb", ".pcrpkey"}
 	if release >= 254 {

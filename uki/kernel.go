@@ -14,18 +14,20 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Offsets of the x86 real-mode setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header").
+// Offsets of the x86 real-mode setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode
+// Kernel Header").
 const (
 	setupMagic         = 0x202 // "HdrS"
 	setupKernelVersion = 0x20e // u16: offset of the version string, less 0x200
 	setupHeaderEnd     = 0x210
 )
 
-// ProbeUname finds the version of a kernel, the output of `uname -r` when it runs: of an x86 bzImage where the boot
-// protocol puts it, of others in the banner ("Linux version ...") in their data. Kernels of arm64, riscv and loongarch
-// may be compressed with gzip, as a whole (Image.gz) or as the payload of an EFI zboot kernel (vmlinuz.efi); they are
-// decompressed into a buffer, no more. Other compressions are a [CompressedError]; package uki/decompress finds the version in some of them,
-// too. Any error is a [PartError] with [ErrUnknownUname].
+// ProbeUname finds the version of a kernel, the output of `uname -r` when it runs: of an x86
+// bzImage where the boot protocol puts it, of others in the banner ("Linux version ...") in their
+// data. Kernels of arm64, riscv and loongarch may be compressed with gzip, as a whole (Image.gz) or
+// as the payload of an EFI zboot kernel (vmlinuz.efi); they are decompressed into a buffer, no
+// more. Other compressions are a [CompressedError]; package uki/decompress finds the version in
+// some of them, too. Any error is a [PartError] with [ErrUnknownUname].
 func ProbeUname(kernel osmith.Source) (_ string, err error) {
 	defer prefix.Add("uki", &err)
 	if kernel == nil {
@@ -94,8 +96,9 @@ func noEOF(err error) error {
 	return err
 }
 
-// CompressedError is returned for a kernel that is compressed as a whole, which no firmware loads and is an [ErrNotPE], and for an EFI zboot
-// kernel whose version stands in a payload that this package does not decompress.
+// CompressedError is returned for a kernel that is compressed as a whole, which no firmware loads
+// and is an [ErrNotPE], and for an EFI zboot kernel whose version stands in a payload that this
+// package does not decompress.
 type CompressedError struct {
 	Format  string // "gzip", "zstd", "xz", "lz4", "lzo", "lzma", "bzip2"
 	Payload bool   // of a zboot kernel
@@ -136,7 +139,8 @@ func parseKernel(part string, kernel osmith.Source) (*pe.File, error) {
 	return nil, unusableErr
 }
 
-// maxKernel bounds what a compressed kernel may grow to. Real ones have up to a few hundred MiB with debugging data.
+// maxKernel bounds what a compressed kernel may grow to. Real ones have up to a few hundred MiB
+// with debugging data.
 const maxKernel = 2 << 30
 
 // limited reads at most maxKernel bytes of what is decompressed.

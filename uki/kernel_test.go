@@ -30,7 +30,8 @@ func gzipped(t testing.TB, b []byte) []byte {
 	return out.Bytes()
 }
 
-// zboot is the header of an EFI zboot kernel (Linux, drivers/firmware/efi/libstub/zboot-header.S) before the payload.
+// zboot is the header of an EFI zboot kernel (Linux, drivers/firmware/efi/libstub/zboot-header.S)
+// before the payload.
 func zboot(compression string, payload []byte) []byte {
 	b := make([]byte, 0x1000)
 	copy(b, "MZ\x00\x00zimg")
@@ -124,8 +125,8 @@ func setupHeader(pointer uint16, version string) []byte {
 	return b
 }
 
-// ukify decompresses a kernel that is compressed as a whole, leaves an EFI zboot kernel as it is, and finds the
-// version in either.
+// ukify decompresses a kernel that is compressed as a whole, leaves an EFI zboot kernel as it is,
+// and finds the version in either.
 func TestUkifyKernelsOfArm64(t *testing.T) {
 	parts := testtools.Trixie(t)
 	files, err := filepath.Glob(parts.Path("opt/arm64/boot/vmlinuz-*"))
@@ -186,7 +187,8 @@ func TestUkifyKernelsOfArm64(t *testing.T) {
 	}
 }
 
-// zbootImage makes a zboot kernel with the PE headers of an arm64 image, of which one section holds all.
+// zbootImage makes a zboot kernel with the PE headers of an arm64 image, of which one section holds
+// all.
 func zbootImage(image, payload []byte) []byte {
 	le := binary.LittleEndian
 	b := zboot("gzip", payload)

@@ -24,8 +24,8 @@ func (e *KernelError) Error() string {
 	return strings.Join(parts, "; ")
 }
 
-// kernelFindings are the reasons for which the stub of that machine type and release does not start a kernel, or may not. The row is the
-// zero value for a release that is not known.
+// kernelFindings are the reasons for which the stub of that machine type and release does not start
+// a kernel, or may not. The row is the zero value for a release that is not known.
 func kernelFindings(k *pe.File, kernel io.ReaderAt, stub uint16, row sdstub.Release, profile int) ([]Finding, error) {
 	objections, err := sdstub.JudgeKernel(k, kernel, stub, row)
 	if err != nil {
@@ -81,7 +81,8 @@ func (p *plan) checkKernels(kernels []osmith.Source, names []string, assume int)
 	return nil
 }
 
-// sameArchitecture allows a 32-bit stub for x86 to start a 64-bit kernel, and nothing else that differs.
+// sameArchitecture allows a 32-bit stub for x86 to start a 64-bit kernel, and nothing else that
+// differs.
 func sameArchitecture(stub, kernel uint16) bool {
 	return stub == kernel || stub == arch.X86.Machine && kernel == arch.X8664.Machine
 }

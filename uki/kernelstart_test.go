@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// What the stub in an image does not start is not built, unless that is asked for by name, and is an error of Check even then.
+// What the stub in an image does not start is not built, unless that is asked for by name, and is
+// an error of Check even then.
 func TestRefusedKernels(t *testing.T) {
 	for _, version := range []string{"252", "257.13", "258.2", "259", "260", "261", "262.1-1", "999", ""} {
 		stub := petest.Stub(version)
@@ -36,7 +37,8 @@ func TestRefusedKernels(t *testing.T) {
 				case sdstub.AnswerUnknown:
 					want[0] += "?"
 				}
-				if k.Name == "linux-directories" { // and its header has room for those that it lacks
+				if k.Name == "linux-directories" {
+					// and its header has room for those that it lacks
 					switch answer, _ := sdstub.KernelAnswer(sdstub.KernelHeaderSize, release.Number); answer {
 					case sdstub.AnswerRefuses:
 						want = append(want, "linux-header-size")

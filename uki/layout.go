@@ -14,8 +14,9 @@ import (
 
 const sectionHeaderSize = 40
 
-// Assembled is an unsigned unified kernel image: a lazily read view over the parts of an [Image]. It can be read at
-// random as a Source and written in one pass with WriteTo; neither holds more than a buffer in memory.
+// Assembled is an unsigned unified kernel image: a lazily read view over the parts of an [Image].
+// It can be read at random as a Source and written in one pass with WriteTo; neither holds more
+// than a buffer in memory.
 type Assembled struct {
 	data   view
 	free   int
@@ -43,13 +44,16 @@ func (a *Assembled) WriteTo(w io.Writer) (n int64, err error) {
 // FreeSections is how many more sections the header has room for.
 func (a *Assembled) FreeSections() int { return a.free }
 
-// Assemble checks the parts and lays the image out on the stub. All that can be refused is refused here, before a byte
-// is written: missing or unusable parts with a [*PartError], parts that do not fit with a [*SpaceError].
+// Assemble checks the parts and lays the image out on the stub. All that can be refused is refused
+// here, before a byte is written: missing or unusable parts with a [*PartError], parts that do not
+// fit with a [*SpaceError].
 //
-// The bytes are those that ukify 262 writes for the same parts: sections in its order, addresses by the stub's own
-// SectionAlignment, file offsets by its FileAlignment, the merged .sbat in place of the stub's. Where ukify is wrong they
-// differ: .efifw has the header that the stub wants, .sbat has the lines of the kernels in profiles too, and one that
-// would reach over the stub's next section is refused, or has a shorter line of its own; what a stub of 252 has behind all sections belongs to the last.
+// The bytes are those that ukify 262 writes for the same parts: sections in its order, addresses by
+// the stub's own SectionAlignment, file offsets by its FileAlignment, the merged .sbat in place of
+// the stub's. Where ukify is wrong they differ: .efifw has the header that the stub wants, .sbat
+// has the lines of the kernels in profiles too, and one that would reach over the stub's next
+// section is refused, or has a shorter line of its own; what a stub of 252 has behind all sections
+// belongs to the last.
 func (im *Image) Assemble() (_ *Assembled, err error) {
 	defer prefix.Add("uki", &err)
 	p, err := im.plan()
@@ -146,7 +150,8 @@ func (p *plan) layout() (*Assembled, error) {
 // checkGeometry refuses stubs that a section cannot be appended to.
 func (p *plan) checkGeometry() error {
 	f := p.stub
-	end := roundUp(int64(f.SizeOfHeaders), int64(f.FileAlignment)) // address behind the headers or the section before
+	// address behind the headers or the section before
+	end := roundUp(int64(f.SizeOfHeaders), int64(f.FileAlignment))
 	for _, s := range f.Sections {
 		if int64(s.VirtualAddress) < end {
 			return partError("Stub", "section %s at address %#x overlaps what is before it, which ends at %#x", s.Name, s.VirtualAddress, end)
@@ -156,7 +161,8 @@ func (p *plan) checkGeometry() error {
 	return nil
 }
 
-// header reads the stub's headers into memory, extended to FileAlignment, and checks that the new section headers fit.
+// header reads the stub's headers into memory, extended to FileAlignment, and checks that the new
+// section headers fit.
 func (p *plan) header(stubSize int64) ([]byte, error) {
 	f := p.stub
 	size := roundUp(int64(f.SizeOfHeaders), int64(f.FileAlignment))
@@ -178,8 +184,8 @@ func (p *plan) header(stubSize int64) ([]byte, error) {
 	return b, nil
 }
 
-// headers are the headers of an image in memory, to be written for another section table. What is not named here stays as it
-// is in b.
+// headers are the headers of an image in memory, to be written for another section table. What is
+// not named here stays as it is in b.
 type headers struct {
 	b     []byte
 	pe    *pe.File     // whose headers they were
@@ -203,7 +209,8 @@ func (h *headers) write() {
 	for i, s := range h.table {
 		row := table[i*sectionHeaderSize:][:sectionHeaderSize]
 		copy(row, pe.AppendSectionHeader(nil, s))
-		if old := h.old[i]; old >= 0 { // keeps the fields that we do not look at, and the name as it was padded
+		if old := h.old[i]; old >= 0 {
+			// keeps the fields that we do not look at, and the name as it was padded
 			was := rows[old*sectionHeaderSize:][:sectionHeaderSize]
 			copy(row[:8], was)
 			copy(row[24:36], was[24:])
@@ -216,8 +223,8 @@ func (h *headers) dropSymbols() {
 	clear(h.b[h.pe.Fields.COFF+8:][:8]) // PointerToSymbolTable, NumberOfSymbols
 }
 
-// promiseNX takes back the promise to be compatible with NX if the kernel does not keep it: firmware that enforces NX would
-// apply the outer image's promise to the inner one.
+// promiseNX takes back the promise to be compatible with NX if the kernel does not keep it:
+// firmware that enforces NX would apply the outer image's promise to the inner one.
 func (h *headers) promiseNX(kernel *pe.File) {
 	if at := h.b[h.pe.Fields.DllCharacteristics:]; kernel.DllCharacteristics&pe.DllNXCompat == 0 {
 		binary.LittleEndian.PutUint16(at, binary.LittleEndian.Uint16(at)&^pe.DllNXCompat)
@@ -242,8 +249,8 @@ func indexSection(sections []pe.Section, name string) int {
 	return -1
 }
 
-// Section characteristics of added sections (Microsoft PE Format, "Section Flags"), as ukify sets them. None is
-// executable or writable: the stub copies the kernel out before it runs it.
+// Section characteristics of added sections (Microsoft PE Format, "Section Flags"), as ukify sets
+// them. None is executable or writable: the stub copies the kernel out before it runs it.
 const (
 	codeFlags = 0x40000020 // code, readable
 	dataFlags = 0x40000040 // initialised data, readable

@@ -14,13 +14,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
-// Measurements is what the stub will measure when the image that Assemble lays out boots in its default profile, in
-// measured order. It does not depend on PCRSignature, so that it can be computed, signed, and the signature put into
-// the image. Each section is read once, the hashes run in parallel; without any, SHA-256 is used. If the stub picks
-// sections by the hardware, [ErrHardwareDependent] is returned: MeasureVariants has the measurements of all cases.
+// Measurements is what the stub will measure when the image that Assemble lays out boots in its
+// default profile, in measured order. It does not depend on PCRSignature, so that it can be
+// computed, signed, and the signature put into the image. Each section is read once, the hashes run
+// in parallel; without any, SHA-256 is used. If the stub picks sections by the hardware,
+// [ErrHardwareDependent] is returned: MeasureVariants has the measurements of all cases.
 //
-// What a stub measures depends on its release; [ErrUnknownStub] is returned for one that is newer than this package
-// knows or does not say (see AssumeStub).
+// What a stub measures depends on its release; [ErrUnknownStub] is returned for one that is newer
+// than this package knows or does not say (see AssumeStub).
 func (im *Image) Measurements(hashes ...crypto.Hash) (_ []osmith.Measurement, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := im.contents()
@@ -34,9 +35,10 @@ func (im *Image) Measurements(hashes ...crypto.Hash) (_ []osmith.Measurement, er
 	return measure(list, chosen, hashes)
 }
 
-// Measurements is what the embedded stub measures into PCR 11 when the image boots in its default profile, in measured
-// order. Each section is read once for all hashes, which run in parallel; without any, SHA-256 is used. If the stub
-// picks sections by the hardware, [ErrHardwareDependent] is returned: MeasureVariants has the measurements of all cases.
+// Measurements is what the embedded stub measures into PCR 11 when the image boots in its default
+// profile, in measured order. Each section is read once for all hashes, which run in parallel;
+// without any, SHA-256 is used. If the stub picks sections by the hardware, [ErrHardwareDependent]
+// is returned: MeasureVariants has the measurements of all cases.
 func (f *File) Measurements(hashes ...crypto.Hash) (_ []osmith.Measurement, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := f.contents()
@@ -50,8 +52,9 @@ func (f *File) Measurements(hashes ...crypto.Hash) (_ []osmith.Measurement, err 
 	return measure(list, chosen, hashes)
 }
 
-// MeasureVariant is Measurements of one way to boot: of another profile than the default one, which is also measured into PCR
-// 12, or of an image in which the stub picks sections by the hardware ([File.Choose]).
+// MeasureVariant is Measurements of one way to boot: of another profile than the default one, which
+// is also measured into PCR 12, or of an image in which the stub picks sections by the hardware
+// ([File.Choose]).
 func (f *File) MeasureVariant(v Variant, hashes ...crypto.Hash) (_ []osmith.Measurement, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := f.contents()
@@ -74,8 +77,8 @@ func measure(list []content, chosen []int, hashes []crypto.Hash) ([]osmith.Measu
 	return out[0], nil
 }
 
-// measureOnce hashes the sections of several choices, each section once, and each range of a file once whatever the number of
-// sections that are made of it.
+// measureOnce hashes the sections of several choices, each section once, and each range of a file
+// once whatever the number of sections that are made of it.
 func measureOnce(list []content, choices [][]int, hashes []crypto.Hash) ([][]osmith.Measurement, error) {
 	b, err := newBanks(hashes)
 	if err != nil {
@@ -149,39 +152,43 @@ func collect(list []content, choices [][]int, digests func(i int) map[crypto.Has
 	return out
 }
 
-// A Variant is one way in which the stub can boot an image: the profile that was asked for, and what it picks by the
-// hardware it finds ([File.Choose] says what that is on a machine). The zero value is the default profile on a machine that none of the .dtbauto and .efifw sections
-// is for, and the only variant of an image that has neither those sections nor profiles.
+// A Variant is one way in which the stub can boot an image: the profile that was asked for, and
+// what it picks by the hardware it finds ([File.Choose] says what that is on a machine). The zero
+// value is the default profile on a machine that none of the .dtbauto and .efifw sections is for,
+// and the only variant of an image that has neither those sections nor profiles.
 type Variant struct {
 	// Profile is the index of the profile, 0 if the image has none.
 	Profile int
-	// DeviceTree says which .dtbauto section is picked, 0: none. The candidates of a profile are counted from 1 in the
-	// order of the file: those that all profiles share first, then the profile's own.
+	// DeviceTree says which .dtbauto section is picked, 0: none. The candidates of a profile are
+	// counted from 1 in the order of the file: those that all profiles share first, then the
+	// profile's own.
 	DeviceTree int
 	// Firmware says which .efifw section is picked, counted in the same way.
 	Firmware int
 }
 
-// VariantMeasurements is what the stub measures into PCR 11 when it boots that variant, in measured order. Variants
-// share the digests of sections that count in several of them.
+// VariantMeasurements is what the stub measures into PCR 11 when it boots that variant, in measured
+// order. Variants share the digests of sections that count in several of them.
 //
-// All of it is held against real boots: without sections that are picked by hardware; of stubs 257 and 262 with device
-// trees; of 262 with firmware.
+// All of it is held against real boots: without sections that are picked by hardware; of stubs 257
+// and 262 with device trees; of 262 with firmware.
 type VariantMeasurements struct {
 	Variant
 	Sections []osmith.Measurement
 }
 
-// Bounds on what is enumerated for a foreign image. systemd 262 knows 256 profiles (src/fundamental/uki.h); each
-// variant needs a policy of its own, so that real images have a handful.
+// Bounds on what is enumerated for a foreign image. systemd 262 knows 256 profiles
+// (src/fundamental/uki.h); each variant needs a policy of its own, so that real images have a
+// handful.
 const (
 	maxProfiles = 256
 	maxVariants = 4096
 )
 
-// Variants lists all ways in which the image can boot: for each profile, none and each of its .dtbauto sections
-// combined with none and each of its .efifw sections. Stubs too old for such sections ignore them. The error is that of
-// Measurements for a stub or an image of which it is not known what counts.
+// Variants lists all ways in which the image can boot: for each profile, none and each of its
+// .dtbauto sections combined with none and each of its .efifw sections. Stubs too old for such
+// sections ignore them. The error is that of Measurements for a stub or an image of which it is not
+// known what counts.
 func (f *File) Variants() (_ []Variant, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := f.contents()
@@ -201,8 +208,9 @@ func (im *Image) Variants() (_ []Variant, err error) {
 	return variantsOf(list, release)
 }
 
-// MeasureVariants is what the stub measures in each of Variants. Each section is read and hashed once, whatever the
-// number of variants and of hashes; the hashes run in parallel. Without any, SHA-256 is used.
+// MeasureVariants is what the stub measures in each of Variants. Each section is read and hashed
+// once, whatever the number of variants and of hashes; the hashes run in parallel. Without any,
+// SHA-256 is used.
 func (f *File) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := f.contents()
@@ -212,7 +220,8 @@ func (f *File) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements, 
 	return measureVariants(list, release, hashes)
 }
 
-// MeasureVariants is that of the [File] that Assemble makes. It does not depend on any PCR signature in the image.
+// MeasureVariants is that of the [File] that Assemble makes. It does not depend on any PCR
+// signature in the image.
 func (im *Image) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := im.contents()
@@ -222,8 +231,9 @@ func (im *Image) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements
 	return measureVariants(list, release, hashes)
 }
 
-// A Measurer measures as [File.MeasureVariants] does the image whose bytes are written to it in the order of the file, so that whoever copies the image, or
-// examines it in other ways at the same time, has it read once.
+// A Measurer measures as [File.MeasureVariants] does the image whose bytes are written to it in the
+// order of the file, so that whoever copies the image, or examines it in other ways at the same
+// time, has it read once.
 type Measurer struct {
 	list   []content
 	chosen [][]int
@@ -234,8 +244,9 @@ type Measurer struct {
 	taken  bool // by Variants
 }
 
-// NewMeasurer returns a Measurer of the image. Without any hashes, SHA-256 is used; SHA-1, SHA-256, SHA-384 and SHA-512 can be. The error is that of Variants for a
-// stub or an image of which it is not known what counts, such as [ErrUnknownStub].
+// NewMeasurer returns a Measurer of the image. Without any hashes, SHA-256 is used; SHA-1, SHA-256,
+// SHA-384 and SHA-512 can be. The error is that of Variants for a stub or an image of which it is
+// not known what counts, such as [ErrUnknownStub].
 func (f *File) NewMeasurer(hashes ...crypto.Hash) (m *Measurer, err error) {
 	defer prefix.Add("uki", &err)
 	if len(hashes) == 0 {
@@ -263,7 +274,8 @@ func (f *File) NewMeasurer(hashes ...crypto.Hash) (m *Measurer, err error) {
 	return m, nil
 }
 
-// Write takes the next bytes of the image, any number. More than the image has are an error. That they are those that [Open] has read is for the caller to see to.
+// Write takes the next bytes of the image, any number. More than the image has are an error. That
+// they are those that [Open] has read is for the caller to see to.
 func (m *Measurer) Write(b []byte) (int, error) {
 	end := m.at + int64(len(b))
 	if end > m.size {
@@ -278,7 +290,8 @@ func (m *Measurer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Variants returns the measurements once all of the image was written; it is an error before, and after the first time.
+// Variants returns the measurements once all of the image was written; it is an error before, and
+// after the first time.
 func (m *Measurer) Variants() (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
 	switch {
@@ -317,7 +330,8 @@ func (im *Image) contents() ([]content, int, error) {
 	return p.all(false), row.Number, nil
 }
 
-// contents are the sections in file order, one for each of Sections, and the release that says which of them count.
+// contents are the sections in file order, one for each of Sections, and the release that says
+// which of them count.
 func (f *File) contents() ([]content, int, error) {
 	row, err := f.release()
 	if err != nil {

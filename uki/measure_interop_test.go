@@ -23,7 +23,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// policy is the TPM's PolicyPCR digest for PCR 11 of the SHA-256 bank (TPM 2.0 Library, part 3, "TPM2_PolicyPCR").
+// policy is the TPM's PolicyPCR digest for PCR 11 of the SHA-256 bank (TPM 2.0 Library, part 3,
+// "TPM2_PolicyPCR").
 func policy(ms []osmith.Measurement, phases ...string) string {
 	pcr := pcr11(crypto.SHA256, ms)
 	for _, p := range phases {
@@ -38,9 +39,9 @@ func policy(ms []osmith.Measurement, phases ...string) string {
 	return hex.EncodeToString(d[:])
 }
 
-// ukify signs a policy for each profile and each device tree in it; those are what we predict for these variants. Of the
-// trees that profiles share, ukify 262 takes one only into account in a profile that is joined; ukify 257 leaves .sbat
-// out in an image with profiles, and is not asked.
+// ukify signs a policy for each profile and each device tree in it; those are what we predict for
+// these variants. Of the trees that profiles share, ukify 262 takes one only into account in a
+// profile that is joined; ukify 257 leaves .sbat out in an image with profiles, and is not asked.
 func TestUkifySignsOurVariants(t *testing.T) {
 	r := testtools.Forky(t)
 	dir := t.TempDir()

@@ -21,8 +21,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// pick is an image in which stubs pick by hardware: two device trees and a firmware that all profiles share, another
-// tree of profile 1 only, and a profile 2 with a .dtb of its own.
+// pick is an image in which stubs pick by hardware: two device trees and a firmware that all
+// profiles share, another tree of profile 1 only, and a profile 2 with a .dtb of its own.
 func pick(stub string) []byte {
 	im := petest.Image{SizeOfHeaders: 0x1000}
 	add := func(name, content string) {
@@ -221,7 +221,8 @@ func TestMeasurer(t *testing.T) {
 	}}).Bytes()
 	p, err := pe.Parse(bytes.NewReader(zeros), int64(len(zeros)))
 	require.NoError(t, err)
-	binary.LittleEndian.PutUint32(zeros[p.Fields.SectionTable+3*40+8:], 3000) // in memory, more than in the file
+	// in memory, more than in the file
+	binary.LittleEndian.PutUint32(zeros[p.Fields.SectionTable+3*40+8:], 3000)
 	for name, b := range map[string][]byte{"picks": pick("262"), "zeros": zeros} {
 		f, err := uki.Open(source(b))
 		require.NoError(t, err)

@@ -17,21 +17,23 @@ import (
 // What is held in memory of an image: text sections, which real ones keep below a few KiB.
 const (
 	maxText = 1 << 20
-	// maxZeroFill bounds the difference between a section's size in memory and in the file, as systemd's own readers
-	// of finished images do; a section of 4 GiB of zeros would otherwise cost its reader time, not its author.
+	// maxZeroFill bounds the difference between a section's size in memory and in the file, as
+	// systemd's own readers of finished images do; a section of 4 GiB of zeros would otherwise cost
+	// its reader time, not its author.
 	maxZeroFill = 64 << 20
 	// maxZeros bounds that of all sections together.
 	maxZeros = 256 << 20
 )
 
-// File is an existing unified kernel image, add-on or profile. Only headers and the few text sections are read when it
-// is opened; all else is read when it is asked for.
+// File is an existing unified kernel image, add-on or profile. Only headers and the few text
+// sections are read when it is opened; all else is read when it is asked for.
 type File struct {
 	src      osmith.Source
 	pe       *pe.File
 	kind     fileKind
 	sections []SectionInfo
-	first    map[sectionKey]int // the first section of a name among the shared ones (-1) or in a profile
+	// the first section of a name among the shared ones (-1) or in a profile
+	first    map[sectionKey]int
 	profiles []ProfileInfo
 	cmdline  []byte
 	osrel    []byte
@@ -65,17 +67,19 @@ const (
 	kindProfile
 )
 
-// Open reads the headers of an image, which may come from anyone: made by this package, ukify, dracut or objcopy,
-// signed or not. A file that is no PE image or has no .linux section is refused ([ErrNotPE], [ErrNotUKI]), and so is
-// one whose known sections overlap or lie outside what firmware loads, because no one could say what the stub will see
-// of it; the error is a [*osmith.FormatError]. What is wrong in lesser ways, Check tells.
+// Open reads the headers of an image, which may come from anyone: made by this package, ukify,
+// dracut or objcopy, signed or not. A file that is no PE image or has no .linux section is refused
+// ([ErrNotPE], [ErrNotUKI]), and so is one whose known sections overlap or lie outside what
+// firmware loads, because no one could say what the stub will see of it; the error is a
+// [*osmith.FormatError]. What is wrong in lesser ways, Check tells.
 func Open(src osmith.Source) (_ *File, err error) {
 	defer prefix.Add("uki", &err)
 	return open(src, kindImage)
 }
 
-// OpenAddon is Open for an add-on: an image without a kernel that brings parts for the stub of another one to apply,
-// one of .cmdline, .initrd, .ucode, .dtb and .dtbauto at least. Anything else is refused with [ErrNotAddon].
+// OpenAddon is Open for an add-on: an image without a kernel that brings parts for the stub of
+// another one to apply, one of .cmdline, .initrd, .ucode, .dtb and .dtbauto at least. Anything else
+// is refused with [ErrNotAddon].
 func OpenAddon(src osmith.Source) (_ *File, err error) {
 	defer prefix.Add("uki", &err)
 	return open(src, kindAddon)
@@ -163,9 +167,9 @@ func (f *File) checkKind() error {
 	return nil
 }
 
-// checkMemory holds the known sections against the memory that the image occupies: one that overlaps another would be
-// loaded with other bytes than the file says, and one that ends behind SizeOfImage is ignored by the stub (systemd 262,
-// src/boot/pe.c, pe_locate_sections_internal).
+// checkMemory holds the known sections against the memory that the image occupies: one that
+// overlaps another would be loaded with other bytes than the file says, and one that ends behind
+// SizeOfImage is ignored by the stub (systemd 262, src/boot/pe.c, pe_locate_sections_internal).
 func (f *File) checkMemory(p *pe.File) error {
 	order := make([]int, 0, len(f.sections))
 	for i, s := range f.sections {
@@ -212,8 +216,9 @@ func (f *File) fileRange(i int) fileRange {
 	return fileRange{s.Offset, min(s.Size, s.RawSize), s.Size}
 }
 
-// checkSharing bounds what all known sections are together by the size of the file: thousands of them that each begin a few bytes behind
-// the other would make whoever reads them read gigabytes. The same range counts once.
+// checkSharing bounds what all known sections are together by the size of the file: thousands of
+// them that each begin a few bytes behind the other would make whoever reads them read gigabytes.
+// The same range counts once.
 func (f *File) checkSharing(p *pe.File) error {
 	seen := make(map[fileRange]bool)
 	var inFile, zeros int64
@@ -236,9 +241,10 @@ func (f *File) checkSharing(p *pe.File) error {
 	return nil
 }
 
-// onlySBATOverlaps tells whether all that two sections share in memory is the end of .sbat, with a section of the stub that is loaded
-// behind it, and the stub does not measure .sbat: shim reads that in the file, so nothing depends on what is in memory. ukify makes such images on
-// stubs of 252, which leave no room for its lines, and they boot.
+// onlySBATOverlaps tells whether all that two sections share in memory is the end of .sbat, with a
+// section of the stub that is loaded behind it, and the stub does not measure .sbat: shim reads
+// that in the file, so nothing depends on what is in memory. ukify makes such images on stubs of
+// 252, which leave no room for its lines, and they boot.
 func (f *File) onlySBATOverlaps(first, second int) bool {
 	if first < 0 || first > second || f.sections[first].Name != ".sbat" || sdstub.SectionOf(f.sections[second].Name) != nil {
 		return false
@@ -250,8 +256,9 @@ func (f *File) onlySBATOverlaps(first, second int) bool {
 // Sections lists all sections in the order of the file, those of the stub included.
 func (f *File) Sections() []SectionInfo { return append([]SectionInfo(nil), f.sections...) }
 
-// Section is the data, as loaded, of the section of that name that counts in the default profile: the first one of
-// profile 0 if that has one, else the first one of the sections shared by all profiles.
+// Section is the data, as loaded, of the section of that name that counts in the default profile:
+// the first one of profile 0 if that has one, else the first one of the sections shared by all
+// profiles.
 func (f *File) Section(name string) (*io.SectionReader, bool) {
 	i := f.index(name)
 	if i < 0 {
@@ -265,7 +272,8 @@ func (f *File) SectionData(i int) *io.SectionReader { return f.data(i) }
 
 func (f *File) index(name string) int { return f.profileIndex(0, name) }
 
-// profileIndex is the section of that name that counts in a profile, or -1. A profile that is not there shares all.
+// profileIndex is the section of that name that counts in a profile, or -1. A profile that is not
+// there shares all.
 func (f *File) profileIndex(profile int, name string) int {
 	if i, ok := f.first[sectionKey{profile, name}]; ok {
 		return i
@@ -302,8 +310,8 @@ func (f *File) data(i int) *io.SectionReader {
 	return io.NewSectionReader(v, 0, s.Size)
 }
 
-// StubVersion is the version in the marker of the stub, of an add-on its own stub's, such as "262-1";
-// [ErrUnknownStub] if it has none.
+// StubVersion is the version in the marker of the stub, of an add-on its own stub's, such as
+// "262-1"; [ErrUnknownStub] if it has none.
 func (f *File) StubVersion() (_ osmith.Version, err error) {
 	defer prefix.Add("uki", &err)
 	if f.versionErr != nil {
@@ -312,9 +320,9 @@ func (f *File) StubVersion() (_ osmith.Version, err error) {
 	return f.version, nil
 }
 
-// AssumeStub is the same image with its stub treated as that of the systemd release named, if nothing is known of its own:
-// it is newer than this package, or does not say ([ErrUnknownStub]). That is a guess of the caller, on which all measurements
-// and hand-overs of the result rest.
+// AssumeStub is the same image with its stub treated as that of the systemd release named, if
+// nothing is known of its own: it is newer than this package, or does not say ([ErrUnknownStub]).
+// That is a guess of the caller, on which all measurements and hand-overs of the result rest.
 func (f *File) AssumeStub(release int) *File {
 	assumed := *f
 	assumed.assume = release
@@ -324,11 +332,12 @@ func (f *File) AssumeStub(release int) *File {
 // Machine is the PE machine type of the image: 0x8664 for x86-64, 0xaa64 for arm64.
 func (f *File) Machine() uint16 { return f.pe.Machine }
 
-// Signed reports whether the image carries a certificate table, which has its Secure Boot signatures.
+// Signed reports whether the image carries a certificate table, which has its Secure Boot
+// signatures.
 func (f *File) Signed() bool { return f.pe.Certificates.Size > 0 }
 
-// KernelVersion is what `uname -r` will print: the text of .uname, or else what ProbeUname finds in the kernel of the
-// default profile. [ErrUnknownUname] is returned if neither says.
+// KernelVersion is what `uname -r` will print: the text of .uname, or else what ProbeUname finds in
+// the kernel of the default profile. [ErrUnknownUname] is returned if neither says.
 func (f *File) KernelVersion() (_ string, err error) {
 	defer prefix.Add("uki", &err)
 	if v := f.Uname(); v != "" {
@@ -341,8 +350,8 @@ func (f *File) KernelVersion() (_ string, err error) {
 	return unameOf("", "", false, linux)
 }
 
-// Cmdline is the built-in kernel command line of the default profile, up to a NUL byte if there is one; false if the
-// image has none and takes whatever the boot loader passes.
+// Cmdline is the built-in kernel command line of the default profile, up to a NUL byte if there is
+// one; false if the image has none and takes whatever the boot loader passes.
 func (f *File) Cmdline() (string, bool) { return untilNUL(f.cmdline), f.index(".cmdline") >= 0 }
 
 // Uname is the kernel version in .uname, "" if there is none.
@@ -357,7 +366,8 @@ func (f *File) OSRelease() (_ OSRelease, err error) {
 	return ParseOSRelease(bytes.TrimRight(f.osrel, "\x00"))
 }
 
-// ProfileOSRelease is OSRelease of another profile than the default one, which has the shared one if none of its own.
+// ProfileOSRelease is OSRelease of another profile than the default one, which has the shared one
+// if none of its own.
 func (f *File) ProfileOSRelease(profile int) (_ OSRelease, err error) {
 	defer prefix.Add("uki", &err)
 	b, err := f.profileText(profile, ".osrel")
@@ -400,7 +410,8 @@ func programVersion(r io.ReaderAt, f *pe.File, program string) (osmith.Version, 
 	return version, err
 }
 
-// knownRelease is how a stub behaves: by its own release, or if that is not known by the one that the caller names.
+// knownRelease is how a stub behaves: by its own release, or if that is not known by the one that
+// the caller names.
 func knownRelease(version osmith.Version, versionErr error, assume int) (sdstub.Release, error) {
 	if versionErr != nil && assume == 0 {
 		return sdstub.Release{}, versionErr

@@ -162,8 +162,8 @@ func TestUkifyInspectAgrees(t *testing.T) {
 	}
 }
 
-// inspect holds what ukify prints of the sections against ours. Its JSON has a list of profiles since 262, and the last
-// section of a name before.
+// inspect holds what ukify prints of the sections against ours. Its JSON has a list of profiles
+// since 262, and the last section of a name before.
 func inspect(t *testing.T, r testtools.Root, f *uki.File, path string) {
 	ours := make(map[string]bool)
 	for i, s := range f.Sections() {
@@ -293,7 +293,8 @@ func TestOpenRefuses(t *testing.T) {
 	assert.ErrorIs(t, err, uki.ErrMissing)
 }
 
-// A section that is larger in memory than in the file is measured with the zeros that the loader adds.
+// A section that is larger in memory than in the file is measured with the zeros that the loader
+// adds.
 func TestZeroFill(t *testing.T) {
 	im := complete()
 	im.Sections = []uki.Section{{Name: ".splash", Content: strings.NewReader("BM")}}

@@ -9,8 +9,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// withoutSymbols is the stub's size without a COFF symbol table, which stubs up to 252 still have, if that is the last
-// thing in the file. Elsewhere it stays.
+// withoutSymbols is the stub's size without a COFF symbol table, which stubs up to 252 still have,
+// if that is the last thing in the file. Elsewhere it stays.
 func withoutSymbols(stub osmith.Source, f *pe.File) (int64, error) {
 	symbols, texts, err := symbolTable(stub, f)
 	if err != nil {
@@ -22,8 +22,9 @@ func withoutSymbols(stub osmith.Source, f *pe.File) (int64, error) {
 	return f.Size, nil
 }
 
-// symbolTable is where the header says that the COFF symbol table stands, and how many bytes the strings behind it have
-// (Microsoft PE Format, "COFF Symbol Table" and "COFF String Table"); either may end behind the file.
+// symbolTable is where the header says that the COFF symbol table stands, and how many bytes the
+// strings behind it have (Microsoft PE Format, "COFF Symbol Table" and "COFF String Table"); either
+// may end behind the file.
 func symbolTable(src osmith.Source, f *pe.File) (symbols pe.Range, texts int64, err error) {
 	const symbolSize = 18
 	if f.SymbolTable == 0 {
@@ -44,9 +45,9 @@ func symbolTable(src osmith.Source, f *pe.File) (symbols pe.Range, texts int64, 
 	return symbols, texts, nil
 }
 
-// repaired moves the data of a stub's sections to multiples of FileAlignment, which old linkers did not do: zeros are
-// put in before data at another offset and behind data of another size, and all that follows moves along. So does
-// ukify. A stub that needs none of this is returned as it is.
+// repaired moves the data of a stub's sections to multiples of FileAlignment, which old linkers did
+// not do: zeros are put in before data at another offset and behind data of another size, and all
+// that follows moves along. So does ukify. A stub that needs none of this is returned as it is.
 func repaired(stub osmith.Source, f *pe.File) (osmith.Source, []pe.Section, error) {
 	align := int64(f.FileAlignment)
 	sections := append([]pe.Section(nil), f.Sections...)
@@ -105,9 +106,10 @@ func (p *plan) stubSource(stub osmith.Source) error {
 	return err
 }
 
-// covering makes the last section of a stub, which has size bytes, reach to its end in the file. Debian's stub of 252 for arm64 has
-// symbols, its SBAT and its marker behind all sections; in an image they would stand between sections and belong to none, of which firmware and signing
-// tools make different digests. What is loaded into memory stays the same.
+// covering makes the last section of a stub, which has size bytes, reach to its end in the file.
+// Debian's stub of 252 for arm64 has symbols, its SBAT and its marker behind all sections; in an
+// image they would stand between sections and belong to none, of which firmware and signing tools
+// make different digests. What is loaded into memory stays the same.
 func covering(f *pe.File, size int64) ([]pe.Section, error) {
 	end := f.DataEnd()
 	if size <= end {

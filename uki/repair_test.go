@@ -15,7 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// oldStubs are stubs as old linkers made them: data at odd offsets and of odd sizes, and symbols behind it.
+// oldStubs are stubs as old linkers made them: data at odd offsets and of odd sizes, and symbols
+// behind it.
 func oldStubs(t testing.TB) map[string][]byte {
 	le := binary.LittleEndian
 	field := func(b []byte, name string, at int, v uint32) { le.PutUint32(row(t, b, name)[at:], v) }
@@ -80,7 +81,8 @@ func TestUkifyRepairsOldStubs(t *testing.T) {
 				im := uki.Image{Stub: source(stub), Linux: source(kernel), Cmdline: "x"}
 				ours := assemble(t, &im)
 				if strings.HasPrefix(name, "two sizes") || strings.HasPrefix(name, "offset") {
-					// ukify moves the data less far than its headers say, and the file ends before its last section.
+					// ukify moves the data less far than its headers say, and the file ends before
+					// its last section.
 					_, err = uki.Open(source(theirs))
 					require.Error(t, err, name)
 					continue

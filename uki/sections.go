@@ -6,9 +6,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// A scope is the sections that count in one profile, as indices into the sections of the image: those before the first
-// .profile, which all profiles share, and those from the profile's own .profile up to the next one (systemd 262,
-// src/boot/pe.c, pe_locate_profile_sections).
+// A scope is the sections that count in one profile, as indices into the sections of the image:
+// those before the first .profile, which all profiles share, and those from the profile's own
+// .profile up to the next one (systemd 262, src/boot/pe.c, pe_locate_profile_sections).
 type scope struct {
 	list      []content
 	release   int
@@ -28,8 +28,8 @@ func countProfiles(list []content) int {
 	return n
 }
 
-// scopeOf finds the sections of a profile. An image without any .profile has profile 0 only, which then has no sections
-// of its own.
+// scopeOf finds the sections of a profile. An image without any .profile has profile 0 only, which
+// then has no sections of its own.
 func scopeOf(list []content, profile, release int) (*scope, error) {
 	s := &scope{list: list, release: release, base: span{0, len(list)}}
 	n := -1
@@ -56,8 +56,8 @@ func scopeOf(list []content, profile, release int) (*scope, error) {
 	return s, nil
 }
 
-// candidates are the sections of that name, in file order. Of most kinds only the last slice's first one counts, see
-// effective. A stub that does not know the section yet has none.
+// candidates are the sections of that name, in file order. Of most kinds only the last slice's
+// first one counts, see effective. A stub that does not know the section yet has none.
 func (s *scope) candidates(name string) []int {
 	if k := sdstub.SectionOf(name); k != nil && s.release < k.Since {
 		return nil
@@ -74,8 +74,8 @@ func (s *scope) candidates(name string) []int {
 	return out
 }
 
-// effective is the section of that name that counts: the first one in the profile, or else the first one of the shared
-// ones, or -1.
+// effective is the section of that name that counts: the first one in the profile, or else the
+// first one of the shared ones, or -1.
 func (s *scope) effective(name string) int {
 	for _, r := range []span{s.own, s.base} {
 		for i := r.from; i < r.to; i++ {
@@ -87,10 +87,11 @@ func (s *scope) effective(name string) int {
 	return -1
 }
 
-// selectVariant picks the sections that a stub of that release measures for a variant, in measured order. A device tree
-// that is picked by hardware takes the place of .dtb for the kernel, but both are measured: boots of 257 and 262; systemd
-// 262, src/boot/stub.c (find_sections, measure_sections), and the policies that ukify 262 signs. A stub does
-// nothing with .efifw but measure it: boots of 262.
+// selectVariant picks the sections that a stub of that release measures for a variant, in measured
+// order. A device tree that is picked by hardware takes the place of .dtb for the kernel, but both
+// are measured: boots of 257 and 262; systemd 262, src/boot/stub.c (find_sections,
+// measure_sections), and the policies that ukify 262 signs. A stub does nothing with .efifw but
+// measure it: boots of 262.
 func selectVariant(list []content, v Variant, release int) ([]int, error) {
 	s, err := scopeOf(list, v.Profile, release)
 	if err != nil {

@@ -15,8 +15,8 @@ type piece struct {
 	src  io.ReaderAt // from its offset 0
 }
 
-// A view is a file put together from pieces of other files, read when it is read. Pieces are in order and do not
-// overlap; what lies between them is zero.
+// A view is a file put together from pieces of other files, read when it is read. Pieces are in
+// order and do not overlap; what lies between them is zero.
 type view struct {
 	pieces []piece
 	size   int64
@@ -90,7 +90,8 @@ func (v *view) WriteTo(w io.Writer) (int64, error) {
 
 func roundUp(n, align int64) int64 { return (n + align - 1) / align * align }
 
-// readAll reads a small source completely; more than limit bytes are refused before anything is allocated.
+// readAll reads a small source completely; more than limit bytes are refused before anything is
+// allocated.
 func readAll(r io.ReaderAt, size, limit int64) ([]byte, error) {
 	if size > limit {
 		return nil, fmt.Errorf("%d bytes are more than the limit of %d", size, limit)

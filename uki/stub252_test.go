@@ -19,7 +19,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// armStub is a stub as Debian 12 has for arm64: two sections, and behind them what belongs to none, SBAT and marker among it.
+// armStub is a stub as Debian 12 has for arm64: two sections, and behind them what belongs to none,
+// SBAT and marker among it.
 func armStub(marker string) []byte {
 	b := petest.Image{SizeOfHeaders: 0x1000, DllCharacteristics: 0x160, Sections: []petest.Section{
 		{Name: ".text", Content: []byte{0xf4}, Code: true}, {Name: ".data", Content: make([]byte, 0x300)},
@@ -121,7 +122,8 @@ func TestMarkerOutsideOfItsSection(t *testing.T) {
 	}
 }
 
-// crampedStub is a stub as Debian 12 has for x86: .sbat has 512 bytes in the file and fewer in memory, where .sdmagic follows.
+// crampedStub is a stub as Debian 12 has for x86: .sbat has 512 bytes in the file and fewer in
+// memory, where .sdmagic follows.
 func crampedStub(t testing.TB, version string, room uint32) []byte {
 	le := binary.LittleEndian
 	b := petest.Stub(version)
@@ -176,7 +178,8 @@ func TestStubWithoutRoomForSBAT(t *testing.T) {
 	assert.Equal(t, "section .sbat of the stub", space.What)
 }
 
-// ukify lets .sbat reach over .sdmagic in memory. Stubs that do not measure .sbat boot all the same.
+// ukify lets .sbat reach over .sdmagic in memory. Stubs that do not measure .sbat boot all the
+// same.
 func TestSBATOverMarker(t *testing.T) {
 	le := binary.LittleEndian
 	image := func(version string) []byte {

@@ -14,8 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// On each stub of the last years there is nothing to say about a good image, and it can be edited to the one that would
-// have been built.
+// On each stub of the last years there is nothing to say about a good image, and it can be edited
+// to the one that would have been built.
 func TestRealStubs(t *testing.T) {
 	trixie, forky := testtools.Trixie(t), testtools.Forky(t)
 	const efi = "usr/lib/systemd/boot/efi"

@@ -110,8 +110,8 @@ func (d *drawer) drawAddon(i int) (toolCase, func() (*uki.Assembled, error)) {
 	return c, a.Assemble
 }
 
-// ukify --join-profile= drops what this test names from the profiles that it joins. We keep it, and the rest is the
-// same.
+// ukify --join-profile= drops what this test names from the profiles that it joins. We keep it, and
+// the rest is the same.
 func TestUkifyDropsSections(t *testing.T) {
 	r := testtools.Forky(t)
 	d := newDrawer(t, 5, t.TempDir(), 262)
@@ -153,8 +153,8 @@ func TestUkifyDropsSections(t *testing.T) {
 	assert.True(t, bytes.Equal(ours, assemble(t, &im)))
 }
 
-// ukify 262 writes 13 bytes of header in .efifw where its own stub wants 16, the first four being a number. Ours are
-// what the stub accepts; all else is the same.
+// ukify 262 writes 13 bytes of header in .efifw where its own stub wants 16, the first four being a
+// number. Ours are what the stub accepts; all else is the same.
 func TestUkifyFirmwareHeader(t *testing.T) {
 	r := testtools.Forky(t)
 	d := newDrawer(t, 6, t.TempDir(), 262)
@@ -190,8 +190,9 @@ func TestUkifyFirmwareHeader(t *testing.T) {
 	assert.Equal(t, "acme", fw.ID)
 }
 
-// When profiles with kernels are joined, ukify looks at all kernels for what the image promises (NX), as we do, but at
-// the base's only for what revokes it (SBAT): the kernel of a profile could not be revoked.
+// When profiles with kernels are joined, ukify looks at all kernels for what the image promises
+// (NX), as we do, but at the base's only for what revokes it (SBAT): the kernel of a profile could
+// not be revoked.
 func TestUkifyMergesOneSBAT(t *testing.T) {
 	r := testtools.Forky(t)
 	d := newDrawer(t, 7, t.TempDir(), 262)

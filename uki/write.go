@@ -12,28 +12,30 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// WriteOptions say what happens while an image is written. The zero value measures with SHA-256 and signs nothing.
+// WriteOptions say what happens while an image is written. The zero value measures with SHA-256 and
+// signs nothing.
 type WriteOptions struct {
 	// Hashes are those of the PCR banks to measure for. None: SHA-256.
 	Hashes []crypto.Hash
 
-	// Sign makes the content of a .pcrsig section. It is called once for each such section that counts in some variant,
-	// with all variants in which it counts, when everything that these measure has passed. The result goes into the
-	// room that PCRSignatureReserve has left, padded with spaces; more is a [SpaceError]. Nil: the sections are written
-	// as they are.
+	// Sign makes the content of a .pcrsig section. It is called once for each such section that
+	// counts in some variant, with all variants in which it counts, when everything that these
+	// measure has passed. The result goes into the room that PCRSignatureReserve has left, padded
+	// with spaces; more is a [SpaceError]. Nil: the sections are written as they are.
 	Sign func(variants []VariantMeasurements) ([]byte, error)
 
 	// Progress is told after each piece how many bytes of all are written.
 	Progress func(done, total int64)
 }
 
-// WriteStream writes the image and measures it in the same single pass over its parts: each byte is read once,
-// whatever the number of variants, hashes and signatures. An Authenticode digest or signer can take part as the writer.
-// The result is that of MeasureVariants.
+// WriteStream writes the image and measures it in the same single pass over its parts: each byte is
+// read once, whatever the number of variants, hashes and signatures. An Authenticode digest or
+// signer can take part as the writer. The result is that of MeasureVariants.
 //
-// A .pcrsig is signed while it is written, so it has to stand behind all that it covers, which it does in images that
-// Assemble lays out. What makes a single pass impossible is refused before a byte is written, and so are add-ons and
-// profiles, of which nothing is measured before another image has them: [ErrNotUKI].
+// A .pcrsig is signed while it is written, so it has to stand behind all that it covers, which it
+// does in images that Assemble lays out. What makes a single pass impossible is refused before a
+// byte is written, and so are add-ons and profiles, of which nothing is measured before another
+// image has them: [ErrNotUKI].
 func (a *Assembled) WriteStream(w io.Writer, o WriteOptions) (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
 	f, err := open(&a.data, kindImage)
@@ -244,8 +246,8 @@ func (s *stream) sign(p part) error {
 	return nil
 }
 
-// measured waits for the hashes and returns the measurements of the variants; of all for nil. What these measure has to
-// be written.
+// measured waits for the hashes and returns the measurements of the variants; of all for nil. What
+// these measure has to be written.
 func (s *stream) measured(variants []int) []VariantMeasurements {
 	s.banks.wait()
 	if variants == nil {

@@ -16,7 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// reserved is an image with two profiles and two device trees, and room for a signature in each profile.
+// reserved is an image with two profiles and two device trees, and room for a signature in each
+// profile.
 func reserved(initrd osmith.Source, room int) uki.Image {
 	im := complete()
 	im.Initrd = []osmith.Source{initrd}

@@ -29,7 +29,8 @@ func (s *system) addon(cmdline string, by secureboot.KeyPair) []byte {
 	return contentOf(s.t, sign(s.t, b.Bytes(), by))
 }
 
-// bound is a release whose root hash comes from an add-on, as Azure Container Linux binds slots: the UKI is one for all of them.
+// bound is a release whose root hash comes from an add-on, as Azure Container Linux binds slots:
+// the UKI is one for all of them.
 func (s *system) bound(set *acmeos.Set, cmdline string) *release.Release {
 	s.t.Helper()
 	r := s.withUKI(set, func(im *uki.Image) { im.Cmdline = cmdline }, 0)
@@ -108,7 +109,8 @@ func TestRootHashFromAddon(t *testing.T) {
 	}
 }
 
-// A release is installed if the add-ons are the same ones, too. What else lies beside a UKI is the machine's.
+// A release is installed if the add-ons are the same ones, too. What else lies beside a UKI is the
+// machine's.
 func TestInstalledWithAddons(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()
@@ -172,7 +174,8 @@ func TestAddonsAreJudged(t *testing.T) {
 	}
 }
 
-// The slot of a set that is bound by an add-on is in use, also if firmware is not known to start the add-on.
+// The slot of a set that is bound by an add-on is in use, also if firmware is not known to start
+// the add-on.
 func TestSlotOfAddonIsKept(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()
@@ -196,7 +199,8 @@ func TestSlotOfAddonIsKept(t *testing.T) {
 	require.Equal(t, "remove-entry EFI/Linux/acme_2+3.efi", p.Steps[0].String())
 }
 
-// An add-on that does not fit is a matter of the fits verdict; one that is left from earlier under the name of the new entry goes.
+// An add-on that does not fit is a matter of the fits verdict; one that is left from earlier under
+// the name of the new entry goes.
 func TestAddonSpaceAndLeftovers(t *testing.T) {
 	s := newSystem(t, "")
 	r := s.bound(s.build("2"), "quiet")

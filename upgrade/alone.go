@@ -10,12 +10,14 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// Some systems are a UKI alone (Talos, Kairos): they run from its initrd, and the ESP holds every version.
+// Some systems are a UKI alone (Talos, Kairos): they run from its initrd, and the ESP holds every
+// version.
 
 // alone reports whether the release is a UKI alone.
 func (p *Plan) alone() bool { return p.release.Root == nil }
 
-// isAlone reports whether a set is a UKI alone: nothing on its command line names a root hash, and it says what it is.
+// isAlone reports whether a set is a UKI alone: nothing on its command line names a root hash, and
+// it says what it is.
 func (s *State) isAlone(e *Entry) bool {
 	if len(e.hashes) > 0 || len(e.needs) > 0 || e.Type != bootloader.EntryType2 && e.Type != bootloader.EntryType1UKI {
 		return false
@@ -24,8 +26,9 @@ func (s *State) isAlone(e *Entry) bool {
 	return err == nil && own.ID != "" && own.Version != ""
 }
 
-// runsAlone reports whether what runs is a UKI alone, or, of a machine that is off, what the loader would start. On other disks a UKI without a root hash is a rescue
-// system, and no set to return to.
+// runsAlone reports whether what runs is a UKI alone, or, of a machine that is off, what the loader
+// would start. On other disks a UKI without a root hash is a rescue system, and no set to return
+// to.
 func (s *State) runsAlone() bool {
 	e := cmp.Or(s.Running, s.Next)
 	return e != nil && s.isAlone(e)
@@ -55,8 +58,10 @@ func sizeOf(src osmith.Source) int64 {
 	return src.Size()
 }
 
-// makeRoom chooses what goes from the ESP for a UKI alone: nothing while there is room, else sets of the same product, those first that have failed, then those that were never
-// found good, then those that the loader likes least. What runs, what firmware has started and, of a machine that is off, what the loader may start, stays.
+// makeRoom chooses what goes from the ESP for a UKI alone: nothing while there is room, else sets
+// of the same product, those first that have failed, then those that were never found good, then
+// those that the loader likes least. What runs, what firmware has started and, of a machine that is
+// off, what the loader may start, stays.
 func (p *Plan) makeRoom() error {
 	if !p.state.isAlone(p.from) {
 		return fmt.Errorf("the release is a UKI alone, but %s, which runs, is not", p.from.Path)
@@ -94,7 +99,8 @@ func (p *Plan) makeRoom() error {
 		}
 		return 1
 	}
-	slices.Reverse(may) // the loader likes the last of its menu least, and those that have failed are the last
+	// the loader likes the last of its menu least, and those that have failed are the last
+	slices.Reverse(may)
 	slices.SortStableFunc(may, func(a, b *Entry) int { return rank(a) - rank(b) })
 	if err := p.clear(); err != nil {
 		return err
@@ -110,7 +116,8 @@ func (p *Plan) makeRoom() error {
 	return nil
 }
 
-// room reports whether the new entry fits once what goes is gone. The fits verdict reckons with more, and has the last word.
+// room reports whether the new entry fits once what goes is gone. The fits verdict reckons with
+// more, and has the last word.
 func (p *Plan) room() bool {
 	v := Verdict{}
 	p.judgeESP(&v)

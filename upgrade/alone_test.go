@@ -20,7 +20,8 @@ func aloneDisk(t *testing.T) (*system, *diskKind) {
 	return k.on(t), k
 }
 
-// Sets stay while there is room; then those go that have failed, then the oldest. What runs and what the machine returns to stays.
+// Sets stay while there is room; then those go that have failed, then the oldest. What runs and
+// what the machine returns to stays.
 func TestUKIsAlone(t *testing.T) {
 	s, k := aloneDisk(t)
 	entries := func() (list []string) {
@@ -108,7 +109,8 @@ func TestUKIAloneIsRefused(t *testing.T) {
 	}
 }
 
-// What a UKI alone runs as is told by its version; after kexec it is not the one that firmware has started.
+// What a UKI alone runs as is told by its version; after kexec it is not the one that firmware has
+// started.
 func TestUKIAloneThatRuns(t *testing.T) {
 	s, k := aloneDisk(t)
 	p := s.planOf(k.release(s, "2"), upgrade.PlanOptions{})

@@ -23,12 +23,14 @@ type StepKind string
 
 // The kinds of steps, in the order in which a plan has them.
 const (
-	StepRepairESP      StepKind = "repair-esp"      // what a power cut left in its file system
-	StepRememberFailed StepKind = "remember-failed" // that the set in the target slot has used up its tries
-	StepRemoveStaged   StepKind = "remove-staged"   // what an interrupted upgrade left on the ESP
-	StepRemoveEntry    StepKind = "remove-entry"    // the boot entry that needs the target slot
-	StepRemoveAddon    StepKind = "remove-addon"    // what lies beside it
-	StepRemoveFile     StepKind = "remove-file"     // what a Type #1 entry starts, if nothing else needs it
+	StepRepairESP StepKind = "repair-esp" // what a power cut left in its file system
+	// that the set in the target slot has used up its tries
+	StepRememberFailed StepKind = "remember-failed"
+	StepRemoveStaged   StepKind = "remove-staged" // what an interrupted upgrade left on the ESP
+	StepRemoveEntry    StepKind = "remove-entry"  // the boot entry that needs the target slot
+	StepRemoveAddon    StepKind = "remove-addon"  // what lies beside it
+	// what a Type #1 entry starts, if nothing else needs it
+	StepRemoveFile     StepKind = "remove-file"
 	StepMarkPartial    StepKind = "mark-partial"
 	StepWriteRoot      StepKind = "write-root"
 	StepWriteTree      StepKind = "write-tree"
@@ -38,19 +40,25 @@ const (
 	StepAddAddon       StepKind = "add-addon"     // where the stub of the new entry looks
 	StepAddExtension   StepKind = "add-extension" // as well
 	StepStageUKI       StepKind = "stage-uki"     // under a name the loader does not look at
-	StepAddEntry       StepKind = "add-entry"     // rename it: from here on it boots, or, before prefer-entry, is in the menu
-	StepPreferEntry    StepKind = "prefer-entry"  // loader.conf, of a downgrade or after one: from here on it boots
+	// rename it: from here on it boots, or, before prefer-entry, is in the menu
+	StepAddEntry StepKind = "add-entry"
+	// loader.conf, of a downgrade or after one: from here on it boots
+	StepPreferEntry StepKind = "prefer-entry"
 )
 
-// Step is one part of an upgrade. A power cut within or behind any but the last leaves the old set booting.
+// Step is one part of an upgrade. A power cut within or behind any but the last leaves the old set
+// booting.
 type Step struct {
-	Kind    StepKind `json:"kind"`
-	Target  string   `json:"target"`            // path on the ESP, or partition
-	To      string   `json:"to,omitempty"`      // path that a file gets
-	Bytes   int64    `json:"bytes"`             // that are written or read
-	Fetched int64    `json:"fetched,omitempty"` // of these, bytes that are read from the release, where others come from what is on the disk (PlanOptions.Delta, release.PullOptions.OldUKI); of any other step 0
-	Cut     string   `json:"cut"`               // what a power cut within the step leaves, in words
-	OneWay  bool     `json:"oneWay"`            // takes away what no later step, and not Cancel, brings back
+	Kind   StepKind `json:"kind"`
+	Target string   `json:"target"`       // path on the ESP, or partition
+	To     string   `json:"to,omitempty"` // path that a file gets
+	Bytes  int64    `json:"bytes"`        // that are written or read
+	// of these, bytes that are read from the release, where others come from what is on the disk
+	// (PlanOptions.Delta, release.PullOptions.OldUKI); of any other step 0
+	Fetched int64  `json:"fetched,omitempty"`
+	Cut     string `json:"cut"` // what a power cut within the step leaves, in words
+	// takes away what no later step, and not Cancel, brings back
+	OneWay bool `json:"oneWay"`
 
 	source  osmith.Source // of a file
 	want    [sha256.Size]byte
@@ -74,24 +82,28 @@ func (s Step) String() string {
 	return b.String()
 }
 
-// Progress is called while a plan is applied: before each step with its number, and within the steps that write or read
-// much. Done and total are bytes of all steps together.
+// Progress is called while a plan is applied: before each step with its number, and within the
+// steps that write or read much. Done and total are bytes of all steps together.
 type Progress func(step int, done, total int64)
 
-// ErrApplied is returned when a plan is applied for the second time: the disk is not what it was when the plan was made.
+// ErrApplied is returned when a plan is applied for the second time: the disk is not what it was
+// when the plan was made.
 var ErrApplied = errors.New("this plan was already applied, fully or partly: make a new plan")
 
-// Apply carries the plan out. Without the verdicts, and without an override that names each failed one, it is a
-// [*RefusedError] and nothing is written. After any other error, or a power cut, the old set still boots and the
-// upgrade is planned again from what is on the disk; planning and applying a release that is installed changes nothing.
-// A plan is applied once ([ErrApplied]). The boot loader comes first, if it is a part of the plan; progress is not told of that.
+// Apply carries the plan out. Without the verdicts, and without an override that names each failed
+// one, it is a [*RefusedError] and nothing is written. After any other error, or a power cut, the
+// old set still boots and the upgrade is planned again from what is on the disk; planning and
+// applying a release that is installed changes nothing. A plan is applied once ([ErrApplied]). The
+// boot loader comes first, if it is a part of the plan; progress is not told of that.
 //
-// The disk must have a method Sync ([ErrNoSync]). One with a method Lock is locked meanwhile, and what another has locked is a [*osmith.LockedError]. It must be
-// as it was when the plan was made, else it is a [*ChangedError] and nothing is written; and it is read anew in front of each step, so that what something else has
-// written in between ends the upgrade in the same way. A UKI or add-on of
-// the release that is another one by now is a [*ChangedError], too, before anything boots it. Of the root file system every block is held against the tree before it is written, so that one that
-// is damaged or another one ends the upgrade with an error of package verity. What is
-// read back is read from the medium, where the disk can be told so (DropCache of [osmith.Disk]).
+// The disk must have a method Sync ([ErrNoSync]). One with a method Lock is locked meanwhile, and
+// what another has locked is a [*osmith.LockedError]. It must be as it was when the plan was made,
+// else it is a [*ChangedError] and nothing is written; and it is read anew in front of each step,
+// so that what something else has written in between ends the upgrade in the same way. A UKI or
+// add-on of the release that is another one by now is a [*ChangedError], too, before anything boots
+// it. Of the root file system every block is held against the tree before it is written, so that
+// one that is damaged or another one ends the upgrade with an error of package verity. What is read
+// back is read from the medium, where the disk can be told so (DropCache of [osmith.Disk]).
 func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {
@@ -178,7 +190,8 @@ type applier struct {
 	esp    *bootFS  // as it was before this step
 }
 
-// look reads the disk anew and holds it against what it should be, with the contents of files that were judged of up to limit bytes.
+// look reads the disk anew and holds it against what it should be, with the contents of files that
+// were judged of up to limit bytes.
 func (a *applier) look(limit int64) error {
 	now, esp, err := a.plan.machine.takeSnapshot(a.plan.disk, a.plan.judged, limit)
 	if err == nil {
@@ -291,7 +304,8 @@ func (a *applier) copy(dst io.WriterAt, src osmith.Source) error {
 	return target.Copy(0, cancelSource{src, a.ctx}, src.Size())
 }
 
-// put writes a file and reads it back from the medium before anything can boot it: it is what the plan was made for, or it is not used.
+// put writes a file and reads it back from the medium before anything can boot it: it is what the
+// plan was made for, or it is not used.
 func (a *applier) put(s Step) error {
 	if err := a.esp.MkdirAll(path.Dir(s.Target)); err != nil {
 		return err

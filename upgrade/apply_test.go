@@ -23,7 +23,8 @@ import (
 // unsynced is a disk without Sync.
 type unsynced struct{ osmith.Disk }
 
-// A disk of which it is not known in what order writes reach the medium is not changed, and can be looked at.
+// A disk of which it is not known in what order writes reach the medium is not changed, and can be
+// looked at.
 func TestNoSync(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()
@@ -60,7 +61,8 @@ func (s *system) onFile() (path string, open func() *osmith.Device) {
 	}
 }
 
-// While a plan is applied, nothing else that locks the disk changes it: neither another plan nor Commit, Rollback and Cancel.
+// While a plan is applied, nothing else that locks the disk changes it: neither another plan nor
+// Commit, Rollback and Cancel.
 func TestLocked(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()
@@ -98,8 +100,8 @@ func TestLocked(t *testing.T) {
 	require.NoError(t, release(), "twice is once")
 }
 
-// Two plans of one state are applied in turns, on a disk that cannot be locked: in front of whichever step of the first the second runs, not both succeed, and
-// the machine comes up.
+// Two plans of one state are applied in turns, on a disk that cannot be locked: in front of
+// whichever step of the first the second runs, not both succeed, and the machine comes up.
 func TestInterleaved(t *testing.T) {
 	for _, other := range []string{"2", "3"} {
 		s := newSystem(t, "")
@@ -134,7 +136,8 @@ func TestInterleaved(t *testing.T) {
 	}
 }
 
-// What others write to the ESP between two steps is never written over: what matters ends the upgrade, and what does not is kept.
+// What others write to the ESP between two steps is never written over: what matters ends the
+// upgrade, and what does not is kept.
 func TestForeignWrites(t *testing.T) {
 	writes := []struct {
 		name  string
@@ -201,7 +204,8 @@ func TestForeignWrites(t *testing.T) {
 	}
 }
 
-// After any operation has failed, the next plan goes by the medium and not by what the page cache shows: whatever it says is installed is there when the power fails.
+// After any operation has failed, the next plan goes by the medium and not by what the page cache
+// shows: whatever it says is installed is there when the power fails.
 func TestErrorsOfTheMedium(t *testing.T) {
 	base := newSystem(t, "")
 	base.bootAndRun()
@@ -224,11 +228,13 @@ func TestErrorsOfTheMedium(t *testing.T) {
 				break
 			}
 			context := fmt.Sprintf("%+v: %v", f, err)
-			if err == nil && f.Op == faultio.OpRead { // there was another copy of what could not be read
+			if err == nil && f.Op == faultio.OpRead {
+				// there was another copy of what could not be read
 				require.Equal(t, "2", s.on(s.disk.Medium()).boot().Version, context)
 				continue
 			}
-			if f.Op != faultio.OpRead || !errors.Is(err, partition.ErrChanged) { // of an MBR that cannot be read
+			if f.Op != faultio.OpRead || !errors.Is(err, partition.ErrChanged) {
+				// of an MBR that cannot be read
 				require.ErrorIs(t, err, faultio.ErrIO, context)
 			}
 			s.disk.Faulty()
@@ -323,7 +329,8 @@ func TestInterruptedLetsGo(t *testing.T) {
 	}
 }
 
-// A sync that lies loses contents that are too large to be read back at once: what is read back before it boots comes from the medium.
+// A sync that lies loses contents that are too large to be read back at once: what is read back
+// before it boots comes from the medium.
 func TestLyingSyncOfLargeFiles(t *testing.T) {
 	base := newSystem(t, "")
 	base.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), 50_000))
@@ -369,7 +376,8 @@ func TestSlotIsVerifiedBeforeItIsActivated(t *testing.T) {
 	require.Equal(t, "1", s.boot().Version)
 }
 
-// A large file that a verdict depends on is held against its digest once more before the new entry can boot.
+// A large file that a verdict depends on is held against its digest once more before the new entry
+// can boot.
 func TestLargeFilesAreLookedAtAgain(t *testing.T) {
 	s := newSystem(t, "")
 	s.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), 300_000))

@@ -10,10 +10,12 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 )
 
-// onXBOOTLDR begins the paths of files on an extended boot loader partition (UAPI.1, "$BOOT"). No file of a FAT has a colon in its name.
+// onXBOOTLDR begins the paths of files on an extended boot loader partition (UAPI.1, "$BOOT"). No
+// file of a FAT has a colon in its name.
 const onXBOOTLDR = "xbootldr:"
 
-// splitVolume is what of a path says on which file system it is, "" for the ESP, and the path there.
+// splitVolume is what of a path says on which file system it is, "" for the ESP, and the path
+// there.
 func splitVolume(name string) (volume, rest string) {
 	if rest, ok := strings.CutPrefix(name, onXBOOTLDR); ok {
 		return onXBOOTLDR, rest
@@ -21,13 +23,15 @@ func splitVolume(name string) (volume, rest string) {
 	return "", name
 }
 
-// bootFS is what the loader reads: the ESP, and the extended boot loader partition, if there is one.
+// bootFS is what the loader reads: the ESP, and the extended boot loader partition, if there is
+// one.
 type bootFS struct {
 	esp      *bootVolume
 	xbootldr *bootVolume // nil: none
 }
 
-// volume is the file system of a path, and the path there. Without an extended boot loader partition nothing is there.
+// volume is the file system of a path, and the path there. Without an extended boot loader
+// partition nothing is there.
 func (b *bootFS) volume(name string) (*bootVolume, string, error) {
 	volume, rest := splitVolume(name)
 	switch {
@@ -146,7 +150,8 @@ func (v volumeFS) Open(name string) (fs.File, error) { return v.FS.Open(v.volume
 // ReadDir implements [fs.ReadDirFS].
 func (v volumeFS) ReadDir(name string) ([]fs.DirEntry, error) { return fs.ReadDir(v.FS, v.volume+name) }
 
-// readMenu reads the loader's menu of both file systems. Paths on the extended boot loader partition begin with its name.
+// readMenu reads the loader's menu of both file systems. Paths on the extended boot loader
+// partition begin with its name.
 func readMenu(fsys fs.FS, hasXBOOTLDR bool, o bootloader.MenuOptions) (*bootloader.Menu, error) {
 	if hasXBOOTLDR {
 		o.XBOOTLDR = volumeFS{fsys, onXBOOTLDR}

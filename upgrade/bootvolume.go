@@ -10,16 +10,20 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// BootVolume is a boot partition of a disk, for programs with changes of their own: each is as safe as those of an upgrade, and is on the medium when its method returns. A partition that Machine.Mounted names is changed through the
-// kernel, as [MountedVolume] describes, and others exclusively. It is an [fs.FS] of what is on the disk. Its methods must not be used concurrently.
+// BootVolume is a boot partition of a disk, for programs with changes of their own: each is as safe
+// as those of an upgrade, and is on the medium when its method returns. A partition that
+// Machine.Mounted names is changed through the kernel, as [MountedVolume] describes, and others
+// exclusively. It is an [fs.FS] of what is on the disk. Its methods must not be used concurrently.
 type BootVolume struct {
 	volume *bootVolume
 	disk   *checkedDisk
 	ends   []func() error
 }
 
-// OpenBootVolume opens the partition of a disk with that unique ID, a FAT; the zero ID is the ESP, if there is one alone. The disk must have a method Sync, and is locked until the volume is closed. A partition that is mounted and not
-// named in m.Mounted is an [*InUseError], one that is mounted and damaged an [*UnrepairedError].
+// OpenBootVolume opens the partition of a disk with that unique ID, a FAT; the zero ID is the ESP,
+// if there is one alone. The disk must have a method Sync, and is locked until the volume is
+// closed. A partition that is mounted and not named in m.Mounted is an [*InUseError], one that is
+// mounted and damaged an [*UnrepairedError].
 func OpenBootVolume(disk osmith.Disk, id osmith.GUID, m Machine) (v *BootVolume, err error) {
 	defer prefix.Add("upgrade", &err)
 	v = &BootVolume{disk: checked(disk)}
@@ -37,7 +41,8 @@ func OpenBootVolume(disk osmith.Disk, id osmith.GUID, m Machine) (v *BootVolume,
 	return v, v.open(id, m)
 }
 
-// OpenBeside opens a second partition of the same disk. The disk stays locked until the first one is closed.
+// OpenBeside opens a second partition of the same disk. The disk stays locked until the first one
+// is closed.
 func (v *BootVolume) OpenBeside(id osmith.GUID, m Machine) (beside *BootVolume, err error) {
 	defer prefix.Add("upgrade", &err)
 	beside = &BootVolume{disk: v.disk}
@@ -103,7 +108,8 @@ func (v *BootVolume) ReplaceFile(name string, content osmith.Source) error {
 	return v.synced(v.volume.ReplaceFile(name, content))
 }
 
-// Rename gives a file another name in its directory; one that is taken is [fs.ErrExist]. On a mounted volume it takes the room of the file.
+// Rename gives a file another name in its directory; one that is taken is [fs.ErrExist]. On a
+// mounted volume it takes the room of the file.
 func (v *BootVolume) Rename(from, to string) error { return v.synced(v.volume.Rename(from, to)) }
 
 // Remove removes a file or an empty directory.

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// Changes of a program's own are as safe as those of an upgrade: whatever a power cut leaves, a file has one of its names and one of its contents.
+// Changes of a program's own are as safe as those of an upgrade: whatever a power cut leaves, a
+// file has one of its names and one of its contents.
 func TestBootVolume(t *testing.T) {
 	for _, mounted := range []bool{false, true} {
 		s := newSystem(t, "")

@@ -12,10 +12,12 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// Link is one start of the machine, or several in a row of one entry, in the chain of starts that follows when every set fails that is
-// not known to be good. The chain begins with the new entry and ends with the set that the machine returns to, or with what keeps it from that.
+// Link is one start of the machine, or several in a row of one entry, in the chain of starts that
+// follows when every set fails that is not known to be good. The chain begins with the new entry
+// and ends with the set that the machine returns to, or with what keeps it from that.
 type Link struct {
-	Entry   string            `json:"entry"`             // path on the ESP, before the first of these starts; "" where the loader starts nothing
+	// path on the ESP, before the first of these starts; "" where the loader starts nothing
+	Entry   string            `json:"entry"`
 	Profile int               `json:"profile,omitempty"` // of a UKI with several
 	Why     bootloader.Reason `json:"why"`               // that the loader starts it
 	Starts  int               `json:"starts"`            // in a row
@@ -29,8 +31,10 @@ type LinkEnd string
 const (
 	LinkTries   LinkEnd = "tries-used-up" // the loader goes on with another entry
 	LinkReturns LinkEnd = "returns"       // a good set: the end of the chain
-	LinkStuck   LinkEnd = "stuck"         // the loader would start it for ever, and it is not known to be good: the end of the chain
-	LinkNothing LinkEnd = "nothing"       // the loader starts nothing, and waits for a person: the end of the chain
+	// the loader would start it for ever, and it is not known to be good: the end of the chain
+	LinkStuck LinkEnd = "stuck"
+	// the loader starts nothing, and waits for a person: the end of the chain
+	LinkNothing LinkEnd = "nothing"
 )
 
 // String is the link in a few words.
@@ -61,10 +65,12 @@ func chainText(links []Link) string {
 	return strings.Join(parts, ", then ")
 }
 
-// maxStarts is how many starts of a machine are followed. A machine that needs more does not come back in a reasonable time.
+// maxStarts is how many starts of a machine are followed. A machine that needs more does not come
+// back in a reasonable time.
 const maxStarts = 300
 
-// ErrTooManyStarts is a reason of the returns verdict: entries have so many tries that the machine would not come back in reasonable time.
+// ErrTooManyStarts is a reason of the returns verdict: entries have so many tries that the machine
+// would not come back in reasonable time.
 var ErrTooManyStarts = fmt.Errorf("no good set after %d starts of the machine", maxStarts)
 
 // ChainError is a reason of the returns verdict: the chain of starts does not end with a good set.
@@ -83,7 +89,8 @@ func (e *ChainError) Error() string {
 // Unwrap is why.
 func (e *ChainError) Unwrap() error { return e.Err }
 
-// UncommittedError says that a set is no way back, as its entry still has a boot counter: it was never found good.
+// UncommittedError says that a set is no way back, as its entry still has a boot counter: it was
+// never found good.
 type UncommittedError struct {
 	Entry string
 }
@@ -105,10 +112,12 @@ func (e *UnboundError) Error() string {
 	return fmt.Sprintf("%s names the root hash %s, which no slot holds", e.Entry, hash(e.RootHash))
 }
 
-// ErrWaits is a reason of the boots or returns verdict: loader.conf has the loader wait at its menu for a person.
+// ErrWaits is a reason of the boots or returns verdict: loader.conf has the loader wait at its menu
+// for a person.
 var ErrWaits = errors.New("the loader waits at its menu for a person: timeout is menu-force in loader.conf")
 
-// simulation is the ESP from one start of the machine to the next, by the rules of one release of the loader.
+// simulation is the ESP from one start of the machine to the next, by the rules of one release of
+// the loader.
 type simulation struct {
 	view      overlay
 	xbootldr  bool // there is an extended boot loader partition
@@ -116,8 +125,8 @@ type simulation struct {
 	variables bootloader.Variables
 }
 
-// start is what the loader does when the machine is switched on, and the ESP and variables as it leaves them. again says that the next start is
-// the same for ever.
+// start is what the loader does when the machine is switched on, and the ESP and variables as it
+// leaves them. again says that the next start is the same for ever.
 func (s *simulation) start() (menu *bootloader.Menu, e *bootloader.Entry, why bootloader.Reason, again bool, err error) {
 	if menu, err = readMenu(s.view, s.xbootldr, s.options); err != nil {
 		return nil, nil, "", false, err
@@ -138,7 +147,8 @@ func (s *simulation) start() (menu *bootloader.Menu, e *bootloader.Entry, why bo
 	return menu, e, why, again, nil
 }
 
-// renames reports whether the loader can count: not where the new name is taken, and since 262 not a file that is marked read-only.
+// renames reports whether the loader can count: not where the new name is taken, and since 262 not
+// a file that is marked read-only.
 func (s *simulation) renames(menu *bootloader.Menu, from, to string) bool {
 	if _, err := fs.Stat(s.view, to); err == nil && !fat.SameName(from, to) {
 		return false
@@ -151,7 +161,8 @@ func (s *simulation) renames(menu *bootloader.Menu, from, to string) bool {
 	return !(ok && a.ReadOnly && menu.Release.ReadOnly)
 }
 
-// StaysError says that the loader waits for a person once firmware has refused an image, so that its tries are not used up.
+// StaysError says that the loader waits for a person once firmware has refused an image, so that
+// its tries are not used up.
 type StaysError struct {
 	Loader  bootloader.Release
 	Refused error
@@ -164,8 +175,9 @@ func (e *StaysError) Error() string {
 // Unwrap is the refusal.
 func (e *StaysError) Unwrap() error { return e.Refused }
 
-// chain follows the starts of the machine until one is of a set that good says is good. Where it is not, good says why. refused says why firmware does not start
-// the program of an entry; nil if it does, or if that is not known.
+// chain follows the starts of the machine until one is of a set that good says is good. Where it is
+// not, good says why. refused says why firmware does not start the program of an entry; nil if it
+// does, or if that is not known.
 func (s *simulation) chain(good, refused func(*bootloader.Entry) error) (links []Link, end *bootloader.Entry, err error) {
 	for range maxStarts {
 		menu, e, why, again, err := s.start()
@@ -224,7 +236,8 @@ func (s *State) versions() (list []osmith.Version) {
 	return list
 }
 
-// mayStart are the entries that the loader may start by itself from now on, if every set fails that is not committed.
+// mayStart are the entries that the loader may start by itself from now on, if every set fails that
+// is not committed.
 func (s *State) mayStart() (list []*Entry, err error) {
 	for _, version := range s.versions() {
 		sim := s.simulate(overlay{FS: s.esp}, version)
@@ -244,7 +257,8 @@ func (s *State) mayStart() (list []*Entry, err error) {
 	return list, nil
 }
 
-// good is why a set is not good enough to return to; nil if it is, by all that does not need its whole content to be read.
+// good is why a set is not good enough to return to; nil if it is, by all that does not need its
+// whole content to be read.
 func (s *State) good(e *Entry) error {
 	switch {
 	case e.Counted:
@@ -265,7 +279,8 @@ func (s *State) good(e *Entry) error {
 	return im.refused()
 }
 
-// refuses is why firmware does not start the program of an entry of a simulated menu; nil if it does, or if that is not known.
+// refuses is why firmware does not start the program of an entry of a simulated menu; nil if it
+// does, or if that is not known.
 func (s *State) refuses(b *bootloader.Entry) error {
 	e := s.atPath(b)
 	if e == nil || e.Type == bootloader.EntryType1URL {

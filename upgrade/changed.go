@@ -24,12 +24,14 @@ func (e *ChangedError) Error() string {
 	return fmt.Sprintf("%s changed since the plan was made: make a new plan", e.What)
 }
 
-// snapshot is what a disk holds at one time: the partition table, and the files of the ESP by their sizes, some by their content as well.
+// snapshot is what a disk holds at one time: the partition table, and the files of the ESP by their
+// sizes, some by their content as well.
 type snapshot struct {
-	table   [sha256.Size]byte
-	volumes map[int][sha256.Size]byte // encrypted ones, by the partition's number: what a verdict depends on
-	unread  map[int]error             // partitions of which it cannot be read whether they have one
-	files   map[string]fileState      // by path in one case
+	table [sha256.Size]byte
+	// encrypted ones, by the partition's number: what a verdict depends on
+	volumes map[int][sha256.Size]byte
+	unread  map[int]error        // partitions of which it cannot be read whether they have one
+	files   map[string]fileState // by path in one case
 }
 
 type fileState struct {
@@ -38,11 +40,12 @@ type fileState struct {
 	digest [sha256.Size]byte // zero: not read
 }
 
-// smallFile is up to what size the content of a file that was judged is compared at every look. Larger ones are read before the first write, and before
-// what makes the new entry bootable.
+// smallFile is up to what size the content of a file that was judged is compared at every look.
+// Larger ones are read before the first write, and before what makes the new entry bootable.
 const smallFile = 1 << 20
 
-// takeSnapshot reads a disk anew. judged says of which files the content counts, of those up to limit bytes.
+// takeSnapshot reads a disk anew. judged says of which files the content counts, of those up to
+// limit bytes.
 func (m *Machine) takeSnapshot(disk osmith.Disk, judged func(name string) bool, limit int64) (s snapshot, esp *bootFS, err error) {
 	table, err := partition.Read(disk, partition.ReadOptions{})
 	if err != nil {
@@ -118,7 +121,8 @@ func (s snapshot) clone() snapshot {
 	return s
 }
 
-// changed is what differs from an earlier snapshot; nil if nothing does. Contents are compared where both have them.
+// changed is what differs from an earlier snapshot; nil if nothing does. Contents are compared
+// where both have them.
 func (s snapshot) changed(before snapshot) error {
 	if s.table != before.table {
 		return &ChangedError{"the partition table"}
@@ -154,8 +158,9 @@ func (s snapshot) changed(before snapshot) error {
 	return nil
 }
 
-// judged reports whether a verdict depends on the content of a file on the ESP: loaders, their configuration and entries, add-ons, what is remembered, and the
-// UKIs of what runs and of what the machine returns to. Others only have to be of the same size.
+// judged reports whether a verdict depends on the content of a file on the ESP: loaders, their
+// configuration and entries, add-ons, what is remembered, and the UKIs of what runs and of what the
+// machine returns to. Others only have to be of the same size.
 func (p *Plan) judged(name string) bool {
 	for _, l := range p.state.loaders {
 		if fat.SameName(l.path, name) {
@@ -176,13 +181,15 @@ func (p *Plan) judged(name string) bool {
 		strings.HasSuffix(strings.ToLower(dir), ".extra.d")
 }
 
-// releaseDigests are SHA-256 digests of what a release puts on the ESP. The root hash stands for the rest.
+// releaseDigests are SHA-256 digests of what a release puts on the ESP. The root hash stands for
+// the rest.
 type releaseDigests struct {
 	uki    [sha256.Size]byte
 	addons map[string][sha256.Size]byte // by name, with extensions
 }
 
-// digestRelease takes the digest of the UKI as it is known, and those of the add-ons and extensions.
+// digestRelease takes the digest of the UKI as it is known, and those of the add-ons and
+// extensions.
 func digestRelease(r *release.Release, u *unified) (d releaseDigests, err error) {
 	d.uki = u.digest
 	d.addons = map[string][sha256.Size]byte{}

@@ -18,7 +18,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// A plan is for the disk that it was made for: a change in between is noticed before the first write.
+// A plan is for the disk that it was made for: a change in between is noticed before the first
+// write.
 func TestPlanOfAnOlderState(t *testing.T) {
 	same := func(b []byte) []byte { // of the same size
 		b = bytes.Clone(b)
@@ -156,7 +157,8 @@ func TestSourcesChange(t *testing.T) {
 	}
 }
 
-// A medium that does not keep what is written is told from a source that changed: a large file by its digest, small writes at the sync behind them.
+// A medium that does not keep what is written is told from a source that changed: a large file by
+// its digest, small writes at the sync behind them.
 func TestReadBack(t *testing.T) {
 	for _, size := range []int{100, 300_000} {
 		s := newSystem(t, "")
@@ -184,8 +186,8 @@ func (f forgetful) WriteAt(b []byte, off int64) (int, error) {
 	return f.Disk.WriteAt(bytes.ReplaceAll(b, f.what, bytes.ToUpper(f.what)), off)
 }
 
-// A UKI or add-on that is another one at any one read, or from any read on, is never installed in a mixture: a plan of which the verdicts pass installs the bytes that
-// were judged, or is an error.
+// A UKI or add-on that is another one at any one read, or from any read on, is never installed in a
+// mixture: a plan of which the verdicts pass installs the bytes that were judged, or is an error.
 func TestReleaseChangesWhileItIsRead(t *testing.T) {
 	s := newSystem(t, "")
 	s.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), 50_000))
@@ -231,7 +233,8 @@ func TestReleaseChangesWhileItIsRead(t *testing.T) {
 	}
 }
 
-// A UKI that shows what would be good at any one read is refused for what it is: the command line that is judged is the one that is written.
+// A UKI that shows what would be good at any one read is refused for what it is: the command line
+// that is judged is the one that is written.
 func TestReleaseShowsAnother(t *testing.T) {
 	s := newSystem(t, "")
 	set := s.build("2")

@@ -10,7 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// effective is the command line that the kernel gets, as the stub joins it of the UKI's own, add-ons and SMBIOS, and the add-ons that it is made of.
+// effective is the command line that the kernel gets, as the stub joins it of the UKI's own,
+// add-ons and SMBIOS, and the add-ons that it is made of.
 type effective struct {
 	companions *uki.Companions // without the add-ons that firmware refuses
 	addons     []*image        // that firmware starts, in the stub's order
@@ -19,7 +20,8 @@ type effective struct {
 	err        error
 }
 
-// effectiveCmdline joins the command line of a profile. passed is what the boot loader passes, of a Type #1 entry.
+// effectiveCmdline joins the command line of a profile. passed is what the boot loader passes, of a
+// Type #1 entry.
 func (m *Machine) effectiveCmdline(f *uki.File, profile int, passed string, beside *uki.Companions) *effective {
 	e := &effective{companions: &uki.Companions{}}
 	if beside != nil {
@@ -77,7 +79,8 @@ func rootHashes(cmdline string) (list [][]byte) {
 	return list
 }
 
-// extraDir is where the stub looks for files beside a UKI, whatever its boot counter (systemd-stub(7), "Companion Files").
+// extraDir is where the stub looks for files beside a UKI, whatever its boot counter
+// (systemd-stub(7), "Companion Files").
 func extraDir(image string) string { return uncounted(image) + ".extra.d" }
 
 // extraFiles lists the files beside a UKI.

@@ -18,7 +18,8 @@ import (
 // ErrNoEntry is returned for an entry that is named and is not on the ESP.
 var ErrNoEntry = errors.New("no such entry on the ESP")
 
-// TwinError says that the ESP has a counted and an uncounted file of one name with different contents: which of them the version is, is not known.
+// TwinError says that the ESP has a counted and an uncounted file of one name with different
+// contents: which of them the version is, is not known.
 type TwinError struct {
 	Counted, Uncounted string // paths
 }
@@ -27,15 +28,20 @@ func (e *TwinError) Error() string {
 	return fmt.Sprintf("%s exists beside %s with different content: remove the wrong one", e.Uncounted, e.Counted)
 }
 
-// Commit makes the entry that runs permanent: it loses its boot counter. It is what a machine does once it has found the new version good (bless). entry is its path
-// or id, with any counter; "" is what runs. It returns the path that the entry has then. Committing twice is not an error.
+// Commit makes the entry that runs permanent: it loses its boot counter. It is what a machine does
+// once it has found the new version good (bless). entry is its path or id, with any counter; "" is
+// what runs. It returns the path that the entry has then. Committing twice is not an error.
 //
-// It must be what runs, and firmware must have started it: a set that came up by kexec or a soft reboot is a [*NotStartedError], since whether it comes
-// up when the machine is switched on was not seen. So is one whose counter is not the one of LoaderBootCountPath, and one that has used up its tries in earlier
-// boots. Without Machine.Running the error is [ErrRunningUnknown], of a machine that is off [ErrOffline].
+// It must be what runs, and firmware must have started it: a set that came up by kexec or a soft
+// reboot is a [*NotStartedError], since whether it comes up when the machine is switched on was not
+// seen. So is one whose counter is not the one of LoaderBootCountPath, and one that has used up its
+// tries in earlier boots. Without Machine.Running the error is [ErrRunningUnknown], of a machine
+// that is off [ErrOffline].
 //
-// Only the ESP and its place in the partition table are needed: what else is wrong with the disk does not keep a good version from becoming permanent. Where the uncounted name is taken by
-// the same file, the counted one goes; by another file, it is a [*TwinError]. The disk must have a method Sync and is locked, as by [Plan.Apply].
+// Only the ESP and its place in the partition table are needed: what else is wrong with the disk
+// does not keep a good version from becoming permanent. Where the uncounted name is taken by the
+// same file, the counted one goes; by another file, it is a [*TwinError]. The disk must have a
+// method Sync and is locked, as by [Plan.Apply].
 func Commit(disk osmith.Disk, m Machine, entry string) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	switch {
@@ -91,12 +97,15 @@ func (s *State) bless(counted, uncounted string) error {
 	return s.esp.Remove(counted)
 }
 
-// Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another one at the next start. entry is its path or id, with any counter; "" is
-// what runs. It returns the path that the entry has then. Rolling back twice is not an error.
+// Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another one
+// at the next start. entry is its path or id, with any counter; "" is what runs. It returns the
+// path that the entry has then. Rolling back twice is not an error.
 //
-// Without a set that the machine then returns to, it is [ErrNothingToReturnTo], and nothing is written: so it is where loader.conf or a variable pins the entry, where firmware refuses the
-// other set, or no slot holds it. The loader's variables must be known (Machine.Loader), and so must be the whole menu. Whether the other file system is undamaged is not looked at.
-// The disk must have a method Sync and is locked, as by [Plan.Apply].
+// Without a set that the machine then returns to, it is [ErrNothingToReturnTo], and nothing is
+// written: so it is where loader.conf or a variable pins the entry, where firmware refuses the
+// other set, or no slot holds it. The loader's variables must be known (Machine.Loader), and so
+// must be the whole menu. Whether the other file system is undamaged is not looked at. The disk
+// must have a method Sync and is locked, as by [Plan.Apply].
 func Rollback(disk osmith.Disk, m Machine, entry string) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Loader == nil {

@@ -152,7 +152,8 @@ func TestRollbackByESPAlone(t *testing.T) {
 	}
 }
 
-// What has used up its tries, was counted since, or is another file than the one that was counted, is not made permanent.
+// What has used up its tries, was counted since, or is another file than the one that was counted,
+// is not made permanent.
 func TestCommitRefuses(t *testing.T) {
 	base := newSystem(t, "")
 	base.apply("2")
@@ -249,7 +250,8 @@ func TestRollbackNeedsToKnow(t *testing.T) {
 	require.NoError(t, err, "it pins what is returned to")
 }
 
-// Commit and Rollback are one write that counts: cut anywhere, the machine comes up with the old or the new choice.
+// Commit and Rollback are one write that counts: cut anywhere, the machine comes up with the old or
+// the new choice.
 func TestCommitAndRollbackCut(t *testing.T) {
 	base := newSystem(t, "")
 	base.apply("2")
@@ -300,7 +302,8 @@ func TestCommitAndRollbackCut(t *testing.T) {
 	}
 }
 
-// What an upgrade has staged is taken away, and the machine is as it was: cut anywhere, the old set boots.
+// What an upgrade has staged is taken away, and the machine is as it was: cut anywhere, the old set
+// boots.
 func TestCancel(t *testing.T) {
 	base := newSystem(t, "")
 	base.bootAndRun()

@@ -17,7 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// DiskContents is what is on a disk that may have to make room: what tables, file systems, volumes and members of RAIDs are recognised by, and what is not recognised.
+// DiskContents is what is on a disk that may have to make room: what tables, file systems, volumes
+// and members of RAIDs are recognised by, and what is not recognised.
 type DiskContents struct {
 	// Table is "gpt", "mbr", "damaged gpt" or "", which is none.
 	Table  string
@@ -25,8 +26,9 @@ type DiskContents struct {
 
 	Found []FoundContent // in the order of the disk
 
-	// Digest stands for all of that, with the names and places of partitions and the bytes by which something was recognised: 64 hexadecimal digits. What a person has
-	// agreed to lose is what has this digest.
+	// Digest stands for all of that, with the names and places of partitions and the bytes by which
+	// something was recognised: 64 hexadecimal digits. What a person has agreed to lose is what has
+	// this digest.
 	Digest string
 
 	table *partition.Table // of a GPT
@@ -72,21 +74,26 @@ func (c *DiskContents) String() string {
 	return b.String()
 }
 
-// How much is looked at for anything but zeros, in bytes: at both ends of a disk, and at both ends of a partition. Every signature of package internal/superblock is looked for besides,
-// wherever it stands.
+// How much is looked at for anything but zeros, in bytes: at both ends of a disk, and at both ends
+// of a partition. Every signature of package internal/superblock is looked for besides, wherever it
+// stands.
 const (
 	probedOfDisk      = 4 << 20
 	probedOfPartition = 256 << 10
 )
 
-// maxProbed bounds how many partitions are looked at: a table may have thousands that overlap, and each costs as much to read.
+// maxProbed bounds how many partitions are looked at: a table may have thousands that overlap, and
+// each costs as much to read.
 const maxProbed = 256
 
-// maxFound bounds how many ranges of bytes are listed that are not recognised; all of them are in the digest.
+// maxFound bounds how many ranges of bytes are listed that are not recognised; all of them are in
+// the digest.
 const maxFound = 16
 
-// ReadContents finds out what is on a disk. It writes nothing, and reads the table, both ends of the disk and of each partition, and each place where something is recognised: a disk with other data
-// somewhere else, and with zeros in all of these places, passes for an empty one. Where it cannot be read the error says so, since what is there is not known then.
+// ReadContents finds out what is on a disk. It writes nothing, and reads the table, both ends of
+// the disk and of each partition, and each place where something is recognised: a disk with other
+// data somewhere else, and with zeros in all of these places, passes for an empty one. Where it
+// cannot be read the error says so, since what is there is not known then.
 func ReadContents(disk osmith.Source) (c *DiskContents, err error) {
 	defer prefix.Add("upgrade", &err)
 	return readContents(disk, nil)
@@ -345,11 +352,13 @@ func allZero(b []byte) bool {
 	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
-// OccupiedError says that something is on a disk that is to be installed, and that the options do not say that it may go.
+// OccupiedError says that something is on a disk that is to be installed, and that the options do
+// not say that it may go.
 type OccupiedError struct {
 	Contents *DiskContents
 
-	// Agreed is the digest of something else that the options say may go: the disk is another one, or has changed since. "": none.
+	// Agreed is the digest of something else that the options say may go: the disk is another one,
+	// or has changed since. "": none.
 	Agreed string
 }
 

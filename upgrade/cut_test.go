@@ -23,8 +23,8 @@ func (s *system) record(version string) (*faultio.Disk, *upgrade.Plan) {
 	return s.disk, p
 }
 
-// TestPowerCut cuts an upgrade at every write and boots what is left: the old version, until the last write makes it the
-// new one. Then the upgrade is planned again and goes through.
+// TestPowerCut cuts an upgrade at every write and boots what is left: the old version, until the
+// last write makes it the new one. Then the upgrade is planned again and goes through.
 func TestPowerCut(t *testing.T) {
 	tests := []struct {
 		name, from, to string
@@ -72,7 +72,8 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
-// requireEntriesWhole asserts that whatever the loader could boot has a slot with its whole root file system.
+// requireEntriesWhole asserts that whatever the loader could boot has a slot with its whole root
+// file system.
 func (s *system) requireEntriesWhole() {
 	s.t.Helper()
 	state, err := upgrade.Inspect(s.disk, s.machine)
@@ -88,7 +89,8 @@ func (s *system) requireEntriesWhole() {
 	}
 }
 
-// TestLeftoversAreRepaired cuts between the FAT and the directory, again and again: the ESP does not fill up.
+// TestLeftoversAreRepaired cuts between the FAT and the directory, again and again: the ESP does
+// not fill up.
 func TestLeftoversAreRepaired(t *testing.T) {
 	s := newSystem(t, "")
 	set := s.build("2")
@@ -117,8 +119,8 @@ func free(t *testing.T, s *system) int64 {
 	return f.Free()
 }
 
-// TestPowerCutReordered cuts on a medium that writes in any order between two syncs. Which of the two versions boots is then
-// open around the last write, but one of them does.
+// TestPowerCutReordered cuts on a medium that writes in any order between two syncs. Which of the
+// two versions boots is then open around the last write, but one of them does.
 func TestPowerCutReordered(t *testing.T) {
 	s := newSystem(t, "")
 	s.install(s.build("2"))

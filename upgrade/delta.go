@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// deltaGap joins ranges of the release that lie no further apart, in bytes: over a network a request costs as much (docs/verity-diff.md).
+// deltaGap joins ranges of the release that lie no further apart, in bytes: over a network a
+// request costs as much (docs/verity-diff.md).
 const deltaGap = 64 << 10
 
 // diff finds what the running set has of the release's root file system, from the hash trees alone.
@@ -18,7 +19,8 @@ func (p *Plan) diff(ctx context.Context) (*verity.Delta, error) {
 	}
 	old := verity.Tree{Source: p.state.table.Section(p.disk, p.from.Slot.Tree), RootHash: p.from.RootHash}
 	if t := p.Target; t.State == partition.SlotInstalled {
-		// What the slot holds is overwritten, but for what stays where it is. A tree that is damaged says nothing.
+		// What the slot holds is overwritten, but for what stays where it is. A tree that is
+		// damaged says nothing.
 		o := verity.DiffOptions{Target: verity.Tree{Source: p.state.table.Section(p.disk, t.Tree), RootHash: t.RootHash}}
 		if d, err := verity.Diff(ctx, old, p.releaseTree(), o); err == nil {
 			return d, nil
@@ -39,7 +41,8 @@ func (p *Plan) fetched(root int64) int64 {
 	return min(p.delta.Total(verity.OriginFetch)*int64(p.delta.BlockSize), root)
 }
 
-// fetchedUKI is how much of the UKI comes from the release's server; 0 if nothing of it comes from an older one.
+// fetchedUKI is how much of the UKI comes from the release's server; 0 if nothing of it comes from
+// an older one.
 func (p *Plan) fetchedUKI() int64 {
 	if p.release.UKIPatch == nil {
 		return 0
@@ -57,7 +60,8 @@ func (p *Plan) judgeDelta(j *Verdict) {
 	}
 }
 
-// patch fills the slot from the running set and the release. Every block is held against the release's tree before it is written.
+// patch fills the slot from the running set and the release. Every block is held against the
+// release's tree before it is written.
 func (a *applier) patch() error {
 	p := a.plan
 	var before int64

@@ -45,7 +45,8 @@ func deltaSystem(t *testing.T) (s *system, set *acmeos.Set) {
 	return s, s.buildWith("3", changed)
 }
 
-// Of a release that is read over a network only those blocks are read that the running set does not have; the slot is as if all had been.
+// Of a release that is read over a network only those blocks are read that the running set does not
+// have; the slot is as if all had been.
 func TestDelta(t *testing.T) {
 	s, set := deltaSystem(t)
 	whole := s.on(s.disk.Clone())
@@ -71,7 +72,8 @@ func TestDelta(t *testing.T) {
 	require.Equal(t, "3", s.boot().Version)
 }
 
-// A block of the running set that is damaged is read from the release; one of the release that is another one never gets to the slot; an interrupted one goes on.
+// A block of the running set that is damaged is read from the release; one of the release that is
+// another one never gets to the slot; an interrupted one goes on.
 func TestDeltaOfDamage(t *testing.T) {
 	s, set := deltaSystem(t)
 	state, err := upgrade.Inspect(s.disk, s.machine)

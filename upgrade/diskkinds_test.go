@@ -22,19 +22,26 @@ import (
 
 // diskKind is a kind of disk that a vendor may have.
 type diskKind struct {
-	name     string
-	esp      fat.BuildOptions // and the sector size of the disk
-	slots    int
-	usr      bool
-	mounted  bool                                             // the kernel has mounted the boot partitions
-	alone    bool                                             // a set is a UKI alone, and there are no slots
-	apart    bool                                             // UKIs are on an extended boot loader partition
-	sign     bool                                             // the slots have a partition for the signature of the root hash
-	signSize int64                                            // bytes of those partitions; 0: 16 KiB
-	delta    bool                                             // blocks of the root file system come from what runs
-	stream   bool                                             // as those of UKI do, and the others come from a server
-	fill     func(s *system)                                  // puts more onto the ESP
-	set      func(s *system, version string) *release.Release // nil: as the builder makes it
+	name  string
+	esp   fat.BuildOptions // and the sector size of the disk
+	slots int
+	usr   bool
+	// the kernel has mounted the boot partitions
+	mounted bool
+	// a set is a UKI alone, and there are no slots
+	alone bool
+	// UKIs are on an extended boot loader partition
+	apart bool
+	// the slots have a partition for the signature of the root hash
+	sign bool
+	// bytes of those partitions; 0: 16 KiB
+	signSize int64
+	// blocks of the root file system come from what runs
+	delta bool
+	// as those of UKI do, and the others come from a server
+	stream bool
+	fill   func(s *system)                                  // puts more onto the ESP
+	set    func(s *system, version string) *release.Release // nil: as the builder makes it
 
 	releases map[string]*release.Release // that were built
 	servers  map[string]*releaseServer   // of them
@@ -94,7 +101,8 @@ func contentSize(s *system, name string) int64 {
 	return info.Size()
 }
 
-// crowd has the names of new entries come where they lie in two sectors: the kernel does not mind. A name takes 32 bytes, or more of them in a row, of the first place that has room.
+// crowd has the names of new entries come where they lie in two sectors: the kernel does not mind.
+// A name takes 32 bytes, or more of them in a row, of the first place that has room.
 func crowd(s *system) {
 	s.mount()
 	esp, _, _, _ := s.espVolume()

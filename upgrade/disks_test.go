@@ -34,12 +34,14 @@ func TestTildeVersions(t *testing.T) {
 	require.ElementsMatch(t, []string{"2", "2.1~beta"}, []string{state.Slots[0].Version, state.Slots[1].Version})
 }
 
-// What runs may be a Type #1 entry with a kernel and initrds of its own; the first UKI comes beside it, and it is what the machine returns to.
+// What runs may be a Type #1 entry with a kernel and initrds of its own; the first UKI comes beside
+// it, and it is what the machine returns to.
 func TestType1Runs(t *testing.T) {
 	s := newSystem(t, "262")
 	esp := s.esp()
 	hash := s.build("1").RootHash
-	file(s, esp, "acme/1/linux", contentOf(t, s.signedLoader("262"))) // a program that firmware starts
+	// a program that firmware starts
+	file(s, esp, "acme/1/linux", contentOf(t, s.signedLoader("262")))
 	file(s, esp, "acme/1/initrd", []byte("initrd"))
 	conf(s, esp, "acme-1.conf", fmt.Sprintf("title Acme OS\nsort-key acme\nversion 1\nlinux /acme/1/linux\ninitrd /acme/1/initrd\noptions roothash=%x quiet\n", hash))
 	require.NoError(t, esp.Remove("EFI/Linux/acme_1.efi"))
@@ -71,8 +73,8 @@ func TestType1Runs(t *testing.T) {
 	require.Equal(t, "3", s.boot().Version)
 }
 
-// The worst moment has a cluster more for the directory, which may have no room for the new name: with one less than that the plan is refused, and with it the upgrade goes
-// through.
+// The worst moment has a cluster more for the directory, which may have no room for the new name:
+// with one less than that the plan is refused, and with it the upgrade goes through.
 func TestDirectoryOfTheESPGrows(t *testing.T) {
 	k := &diskKind{esp: fat.BuildOptions{Kind: 16, Size: 5 << 19, ClusterSize: 512}}
 	for _, more := range []int64{0, 512} {
@@ -95,7 +97,8 @@ func TestDirectoryOfTheESPGrows(t *testing.T) {
 	}
 }
 
-// A file of one name on the ESP and on the extended boot loader partition is told apart by the partition that firmware has started it from, and what goes from one gives no room on the other.
+// A file of one name on the ESP and on the extended boot loader partition is told apart by the
+// partition that firmware has started it from, and what goes from one gives no room on the other.
 func TestExtendedBootLoaderPartitionIsApart(t *testing.T) {
 	k := &diskKind{esp: fat.BuildOptions{Kind: 16, Size: 4 << 20, ClusterSize: 512}, apart: true}
 	s := k.on(t)
@@ -124,7 +127,8 @@ func TestExtendedBootLoaderPartitionIsApart(t *testing.T) {
 		require.Equal(t, strings.Replace(c.want, "acme_1.efi", "acme_2.osmith-staged", 1), p.Steps[len(p.Steps)-1].Target)
 	}
 
-	// Version 2 is on the extended one, the old UKI alone on the ESP, and no room for a third on the extended one.
+	// Version 2 is on the extended one, the old UKI alone on the ESP, and no room for a third on
+	// the extended one.
 	require.NoError(t, s.planOf(k.release(s, "2"), upgrade.PlanOptions{}).Apply(t.Context(), nil))
 	running.ESP = osmith.GUID{}
 	require.NoError(t, s.commit(s.bootAndRun()))

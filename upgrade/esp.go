@@ -21,8 +21,9 @@ import (
 // ErrNoESP is returned for a disk without an EFI system partition.
 var ErrNoESP = errors.New("no EFI system partition")
 
-// overlay is the ESP as it will be: some files gone, some there that are not, some under another name. The loader's menu is worked out on it, so that what a
-// plan says about the next boots is what the menu code says about a real ESP.
+// overlay is the ESP as it will be: some files gone, some there that are not, some under another
+// name. The loader's menu is worked out on it, so that what a plan says about the next boots is
+// what the menu code says about a real ESP.
 type overlay struct {
 	fs.FS
 	gone  []string                 // paths
@@ -159,7 +160,8 @@ func (i addedInfo) ModTime() time.Time { return time.Time{} }
 func (i addedInfo) IsDir() bool        { return i.size < 0 }
 func (i addedInfo) Sys() any           { return nil }
 
-// scratch is a partition that can be written to without being changed: what a plan needs to try something out.
+// scratch is a partition that can be written to without being changed: what a plan needs to try
+// something out.
 type scratch struct {
 	osmith.Source
 	written map[int64][scratchSector]byte // by sector
@@ -209,7 +211,8 @@ func (s *scratch) WriteAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-// leftover is what an interrupted upgrade left on a file system, and how much is free once that is put right.
+// leftover is what an interrupted upgrade left on a file system, and how much is free once that is
+// put right.
 type leftover struct {
 	repaired []fat.Repaired   // of the ESP, and of an extended boot loader partition
 	stays    []fat.Repaired   // of those that are mounted
@@ -280,7 +283,8 @@ func (v *bootVolume) tryRepair(o fat.RepairOptions) (f *fat.FS, done fat.Repaire
 	return f, done, err
 }
 
-// putRight repairs what an interrupted upgrade left. Damage of another kind is left to who changes the volume.
+// putRight repairs what an interrupted upgrade left. Damage of another kind is left to who changes
+// the volume.
 func (b *bootFS) putRight() error {
 	if !b.tryRepair().any() {
 		return nil
@@ -288,7 +292,8 @@ func (b *bootFS) putRight() error {
 	return b.Repair()
 }
 
-// removeLeft removes a file. One that is staged may have gone with a repair, or with the file that it lay beside.
+// removeLeft removes a file. One that is staged may have gone with a repair, or with the file that
+// it lay beside.
 func (b *bootFS) removeLeft(name string) error {
 	err := b.Remove(name)
 	if errors.Is(err, fs.ErrNotExist) && isStagedName(name) {
@@ -311,7 +316,8 @@ type espFile struct {
 	remove StepKind // of the step that takes it away
 }
 
-// findESP is the EFI system partition of the disk: the one, or that which the machine was started from.
+// findESP is the EFI system partition of the disk: the one, or that which the machine was started
+// from.
 func (m *Machine) findESP(t *partition.Table) (int, error) {
 	var found []int
 	for i, p := range t.Partitions {
@@ -342,7 +348,8 @@ func openESP(disk osmith.Disk, sectorSize int) (*fat.FS, error) {
 	return fat.OpenWith(disk, fat.OpenOptions{SectorSize: sectorSize})
 }
 
-// findStaged lists what no boot has tried yet: entries with all their tries, and UKIs that an interrupted upgrade left. What others have staged is theirs.
+// findStaged lists what no boot has tried yet: entries with all their tries, and UKIs that an
+// interrupted upgrade left. What others have staged is theirs.
 func (s *State) findStaged() error {
 	for _, e := range s.Entries {
 		if s.isStaged(e) && !slices.Contains(s.Staged, e.Path) {
@@ -372,13 +379,15 @@ func (s *State) findStagedOn(volume string, v *bootVolume) error {
 	return nil
 }
 
-// isStaged reports whether an entry is installed and was not tried: it has a counter that says so, and does not run.
+// isStaged reports whether an entry is installed and was not tried: it has a counter that says so,
+// and does not run.
 func (s *State) isStaged(e *Entry) bool {
 	runs := func(other *Entry) bool { return other != nil && fat.SameName(uncounted(other.Path), uncounted(e.Path)) }
 	return e.Counted && e.TriesDone == 0 && e.TriesLeft > 0 && !runs(s.Running) && !runs(s.Started)
 }
 
-// openFile opens a file on the ESP for reading at any offset. FAT files hold no resources that closing would free.
+// openFile opens a file on the ESP for reading at any offset. FAT files hold no resources that
+// closing would free.
 func openFile(esp fs.FS, name string) (osmith.Source, error) {
 	f, err := esp.Open(name)
 	if err != nil {

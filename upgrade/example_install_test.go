@@ -41,11 +41,13 @@ func ExamplePlanInstall() {
 
 	plan, err := upgrade.PlanInstall(context.Background(), disk, set.Release(), machine, upgrade.InstallOptions{
 		Layout: exampleLayout(),
-		Seed:   osmith.MustParseGUID("c5b9d3e0-6c2f-4f0e-9c61-3c9ae5f1a0d7"), // 16 random bytes, of this disk alone
+		// 16 random bytes, of this disk alone
+		Seed:   osmith.MustParseGUID("c5b9d3e0-6c2f-4f0e-9c61-3c9ae5f1a0d7"),
 		Loader: &bootloader.Installation{Loader: exampleLoader(), Config: &bootloader.Config{Timeout: "0"}},
 	})
 	if err != nil {
-		panic(err) // *upgrade.OccupiedError: what is on the disk, and the digest by which it may be lost
+		// *upgrade.OccupiedError: what is on the disk, and the digest by which it may be lost
+		panic(err)
 	}
 	for _, j := range plan.Verdicts {
 		fmt.Printf("%-7s %s\n", j.Proof, j.Outcome)
@@ -93,7 +95,8 @@ func ExampleInstallPlan_Apply() {
 	for _, f := range occupied.Contents.Found {
 		fmt.Println(f.Name, "has", f.What)
 	}
-	options.EraseForEverTheDiskWithThisDigest = occupied.Contents.Digest // after a person has read that
+	// after a person has read that
+	options.EraseForEverTheDiskWithThisDigest = occupied.Contents.Digest
 	plan, err := upgrade.PlanInstall(context.Background(), disk, set.Release(), machine, options)
 	if err != nil {
 		panic(err)
@@ -163,7 +166,8 @@ func ExampleReadResetRequest() {
 	if err != nil {
 		panic(err)
 	}
-	asking := osmith.MustParseGUID("6f1c0f1e-5a0c-4d0e-9f5e-111111111111") // /proc/sys/kernel/random/boot_id
+	// /proc/sys/kernel/random/boot_id
+	asking := osmith.MustParseGUID("6f1c0f1e-5a0c-4d0e-9f5e-111111111111")
 	next := osmith.MustParseGUID("6f1c0f1e-5a0c-4d0e-9f5e-222222222222")
 	store := &bootloader.MemoryVariables{} // of a real machine: bootloader.OpenEFIVarFS
 	if err := (&upgrade.ResetRequest{OS: "acme", OSVersion: "7", Boot: asking}).Ask(store); err != nil {

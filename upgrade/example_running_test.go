@@ -19,7 +19,8 @@ func exampleESP(disk osmith.Disk) *fat.FS {
 	return must(fat.Open(table.Window(disk, 0)))
 }
 
-// A newer systemd-boot that nothing has signed is planned, judged and refused: the firmware of this machine verifies what it starts.
+// A newer systemd-boot that nothing has signed is planned, judged and refused: the firmware of this
+// machine verifies what it starts.
 func ExampleNewLoaderPlan() {
 	disk, machine, _, remove := exampleDisk()
 	defer remove()

@@ -18,7 +18,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
 
-// exampleDisk is a disk with version 1 of an imaginary system, the machine it is for, and the set of version 2.
+// exampleDisk is a disk with version 1 of an imaginary system, the machine it is for, and the set
+// of version 2.
 func exampleDisk() (disk osmith.Disk, machine upgrade.Machine, set *acmeos.Set, remove func()) {
 	dir := must(os.MkdirTemp("", "upgrade"))
 	b := &acmeos.Builder{Keys: must(keys()), Parts: acmeos.StandIns(), Seed: osmith.GUID{1}, Time: when}
@@ -69,7 +70,8 @@ func Example() {
 		panic(err)
 	}
 	fmt.Println(boot)
-	machine.Offline, machine.Running = false, boot.Running // of a real machine: StubImageIdentifier, the root hash that is mounted...
+	// of a real machine: StubImageIdentifier, the root hash that is mounted...
+	machine.Offline, machine.Running = false, boot.Running
 	name, err := upgrade.Commit(disk, machine, plan.Entry)
 	if err != nil {
 		panic(err)
@@ -95,7 +97,8 @@ func Example() {
 func ExamplePlan_Apply_refused() {
 	disk, machine, set, remove := exampleDisk()
 	defer remove()
-	machine.Loader = &bootloader.Variables{EntryDefault: "acme_1.efi"} // somebody pressed "d" in the boot menu
+	// somebody pressed "d" in the boot menu
+	machine.Loader = &bootloader.Variables{EntryDefault: "acme_1.efi"}
 
 	ctx := context.Background()
 	plan, err := upgrade.NewPlan(ctx, disk, set.Release(), machine, upgrade.PlanOptions{})
@@ -110,7 +113,8 @@ func ExamplePlan_Apply_refused() {
 	// upgrade: refused, nothing was written: boots: the loader's default is pinned: LoaderEntryDefault, so the loader boots EFI/Linux/acme_1.efi and not the new version; clear it
 }
 
-// Before anything is written it is known what a boot will measure: these values can be sealed to, or published.
+// Before anything is written it is known what a boot will measure: these values can be sealed to,
+// or published.
 func ExamplePredictBoot() {
 	_, machine, set, remove := exampleDisk()
 	defer remove()

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// ExtensionError is a reason of the boots verdict: an extension of the release is not what systemd would take, or not what is signed.
+// ExtensionError is a reason of the boots verdict: an extension of the release is not what systemd
+// would take, or not what is signed.
 type ExtensionError struct {
 	Name string // of the file
 	Err  error  // such as extension.ErrUnsigned or a *extension.MismatchError
@@ -25,8 +26,9 @@ func (e *ExtensionError) Error() string { return fmt.Sprintf("extension %s: %v",
 // Unwrap returns the reason.
 func (e *ExtensionError) Unwrap() error { return e.Err }
 
-// UntrustedExtensionError is the reason of an [ExtensionError]: no keyring that the kernel asks has the certificate of the extension's signature. A certificate in verity.d of the initrd, by which systemd judges
-// in user space where the kernel does not accept a signature, is not known here.
+// UntrustedExtensionError is the reason of an [ExtensionError]: no keyring that the kernel asks has
+// the certificate of the extension's signature. A certificate in verity.d of the initrd, by which
+// systemd judges in user space where the kernel does not accept a signature, is not known here.
 type UntrustedExtensionError struct {
 	Signer string // subject of the certificate, or that the signature does not carry it
 	Asked  []KeyringName
@@ -39,7 +41,8 @@ func (e *UntrustedExtensionError) Error() string {
 // errConfextStub is why a configuration extension is not taken for one.
 var errConfextStub = errors.New("the stub takes it for a system extension: those before systemd 256 know no configuration extensions")
 
-// addonFiles are the files of the release that lie beside the new UKI, with the steps that write them.
+// addonFiles are the files of the release that lie beside the new UKI, with the steps that write
+// them.
 func (p *Plan) addonFiles() (files []addonFile, err error) {
 	add := func(name string, f addonFile) {
 		f.path, f.want = path.Join(extraDir(p.Entry), name), p.digests.addons[name]
@@ -57,7 +60,8 @@ func (p *Plan) addonFiles() (files []addonFile, err error) {
 	return files, err
 }
 
-// isExtensionOf reports whether a file beside the new UKI has the name of an extension of the release, which is going to be written there.
+// isExtensionOf reports whether a file beside the new UKI has the name of an extension of the
+// release, which is going to be written there.
 func (p *Plan) isExtensionOf(file string) bool {
 	return slices.ContainsFunc(p.addons, func(a addonFile) bool { return a.step == StepAddExtension && fat.SameName(a.path, file) })
 }
@@ -78,7 +82,8 @@ func digestExtensions(r *release.Release, addons map[string][sha256.Size]byte) (
 	return nil
 }
 
-// hasExtensions reports whether the extensions of the release lie beside an entry, as they are. Others there are the machine's.
+// hasExtensions reports whether the extensions of the release lie beside an entry, as they are.
+// Others there are the machine's.
 func (p *Plan) hasExtensions(e *Entry) (bool, error) {
 	for _, x := range p.release.Extensions {
 		file := path.Join(extraDir(e.Path), x.Name)
@@ -89,7 +94,8 @@ func (p *Plan) hasExtensions(e *Entry) (bool, error) {
 	return true, nil
 }
 
-// judgeExtensions asks of each extension of the release whether systemd takes it: it is signed, whole, and goes with the release, and whether the kernel accepts who signed it.
+// judgeExtensions asks of each extension of the release whether systemd takes it: it is signed,
+// whole, and goes with the release, and whether the kernel accepts who signed it.
 func (p *Plan) judgeExtensions(ctx context.Context, j *Verdict, cmdline string) {
 	if len(p.release.Extensions) == 0 {
 		return

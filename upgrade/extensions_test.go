@@ -31,7 +31,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// extensionImage is an extension with a file system of that many bytes, signed by a key; nil: unsigned.
+// extensionImage is an extension with a file system of that many bytes, signed by a key; nil:
+// unsigned.
 func extensionImage(t *testing.T, size int, by *secureboot.KeyPair, change func(*build.Extension)) []byte {
 	t.Helper()
 	content := make([]byte, size)
@@ -53,7 +54,8 @@ func extensionImage(t *testing.T, size int, by *secureboot.KeyPair, change func(
 	return b
 }
 
-// anonymous signs an extension with db's key, without the certificate in the signature, as openssl smime -nocerts does.
+// anonymous signs an extension with db's key, without the certificate in the signature, as openssl
+// smime -nocerts does.
 func (s *system) anonymous(x *build.Extension) {
 	db := s.builder.Keys.SecureBoot.DB
 	x.UnsignedSoThatAnyoneCanReplaceIt = false
@@ -66,7 +68,8 @@ func (s *system) anonymous(x *build.Extension) {
 
 const extensionRelease = "ID=acmeos\nVERSION_ID=2\nSYSEXT_SCOPE=initrd\nCONFEXT_SCOPE=initrd\n"
 
-// extended is a release of version 2, whose os-release has a VERSION_ID, with a system and a configuration extension.
+// extended is a release of version 2, whose os-release has a VERSION_ID, with a system and a
+// configuration extension.
 func (s *system) extended(set *acmeos.Set, change func(im *uki.Image)) *release.Release {
 	s.t.Helper()
 	r := s.withUKI(set, func(im *uki.Image) {
@@ -100,7 +103,8 @@ func reading(version string) upgrade.PlanOptions {
 // extra is the directory beside the UKI of a version.
 func extra(version string) string { return "EFI/Linux/" + acmeos.ID + "_" + version + ".efi.extra.d" }
 
-// Extensions are a part of the set: whole on the ESP before its entry can boot, wherever the power is cut, measured as predicted, and gone with the entry.
+// Extensions are a part of the set: whole on the ESP before its entry can boot, wherever the power
+// is cut, measured as predicted, and gone with the entry.
 func TestExtensionsAreStagedFirst(t *testing.T) {
 	s := newSystem(t, "")
 	s.trusting()
@@ -187,7 +191,8 @@ func requirePCRs(t *testing.T, p *upgrade.Plan, b *upgradetest.Boot, pcrs ...int
 	}
 }
 
-// An extension that systemd would not take as it was meant refuses the upgrade, and so does one that nothing vouches for.
+// An extension that systemd would not take as it was meant refuses the upgrade, and so does one
+// that nothing vouches for.
 func TestExtensionsAreJudged(t *testing.T) {
 	other, err := foreign()
 	require.NoError(t, err)
@@ -279,7 +284,8 @@ func TestExtensionsAreJudged(t *testing.T) {
 	}
 }
 
-// An os-release without VERSION_ID binds no extension to a version, and a stub before systemd 256 knows no configuration extensions.
+// An os-release without VERSION_ID binds no extension to a version, and a stub before systemd 256
+// knows no configuration extensions.
 func TestExtensionsOfOtherSystems(t *testing.T) {
 	s := newSystem(t, "")
 	s.trusting()
@@ -291,8 +297,9 @@ func TestExtensionsOfOtherSystems(t *testing.T) {
 	require.Contains(t, texts(verdict(t, s.planOf(s.extended(s.build("2"), nil), reading("2")), upgrade.ProofBoots)), "site.confext.raw: the stub takes it for a system extension")
 }
 
-// What does not fit is a matter of the fits verdict; an extension under the name of the new one that is left from earlier is written anew; names that are one on an ESP are refused, and a source that
-// becomes another is noticed.
+// What does not fit is a matter of the fits verdict; an extension under the name of the new one
+// that is left from earlier is written anew; names that are one on an ESP are refused, and a source
+// that becomes another is noticed.
 func TestExtensionSpaceAndNames(t *testing.T) {
 	s := newSystem(t, "")
 	s.trusting()
@@ -377,7 +384,8 @@ func TestImagePolicyIsJudged(t *testing.T) {
 	require.Contains(t, texts(j), "systemd.image_policy=usr=signed demands a signature for usr")
 }
 
-// An installation has the extensions of its release beside the first UKI, judged as those of an upgrade.
+// An installation has the extensions of its release beside the first UKI, judged as those of an
+// upgrade.
 func TestExtensionsAreInstalled(t *testing.T) {
 	i := newInstallation(t, 24*mib)
 	i.trusting()
@@ -402,7 +410,8 @@ func TestExtensionsAreInstalled(t *testing.T) {
 	require.ErrorAs(t, p.Refused(), new(*upgrade.ExtensionError))
 }
 
-// twoFaced is one content until it was read to its end for the first time, and then another of the same size.
+// twoFaced is one content until it was read to its end for the first time, and then another of the
+// same size.
 type twoFaced struct {
 	first, then []byte
 	read        bool
@@ -419,7 +428,8 @@ func (f *twoFaced) ReadAt(b []byte, off int64) (int, error) {
 	return bytes.NewReader(content).ReadAt(b, off)
 }
 
-// What is judged is what has the digest by which it is written: a source that shows the judge another content is noticed.
+// What is judged is what has the digest by which it is written: a source that shows the judge
+// another content is noticed.
 func TestExtensionThatShowsTheJudgeAnother(t *testing.T) {
 	s := newSystem(t, "")
 	s.trusting()

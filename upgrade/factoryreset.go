@@ -15,7 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/partition/luks"
 )
 
-// StatePartition declares a partition that holds nothing but state, which a factory reset takes away: by its ID, or by type and label.
+// StatePartition declares a partition that holds nothing but state, which a factory reset takes
+// away: by its ID, or by type and label.
 type StatePartition struct {
 	ID   osmith.GUID // PARTUUID; zero: by Type and Name
 	Type osmith.GUID // with an ID: zero, or what it must be as well
@@ -48,15 +49,24 @@ func (e *NotStateError) Error() string {
 	return fmt.Sprintf("%s cannot be reset, so nothing is reset: %s", e.Declared, e.Reason)
 }
 
-// FactoryReset takes the state away that is in the declared partitions, and touches nothing else: neither ESP nor slots nor the table, so that what boots is what booted before. It returns what was reset, in the order in which it was
-// done. Each must be one partition of the disk that no slot has, and must be neither an ESP nor of a type that systems boot from, else it is a [*NotStateError], and nothing is written; one that the kernel uses is an [*InUseError].
+// FactoryReset takes the state away that is in the declared partitions, and touches nothing else:
+// neither ESP nor slots nor the table, so that what boots is what booted before. It returns what
+// was reset, in the order in which it was done. Each must be one partition of the disk that no slot
+// has, and must be neither an ESP nor of a type that systems boot from, else it is a
+// [*NotStateError], and nothing is written; one that the kernel uses is an [*InUseError].
 //
-// Of a LUKS2 volume the key slots go first, so that nothing opens it any more, also with a copy of its header; then both headers. Of anything else the sector goes first by which it is recognised.
-// Then both ends of the partition become zero, and every place where something would be recognised. A power cut leaves each partition as it was, a volume perhaps with fewer keys, or with nothing in it that could be opened or mounted; the same call goes on. What else stands in a partition that is not
-// encrypted stays on the medium, and can be found by who looks for it: state whose loss has to be sure belongs into an encrypted volume.
+// Of a LUKS2 volume the key slots go first, so that nothing opens it any more, also with a copy of
+// its header; then both headers. Of anything else the sector goes first by which it is recognised.
+// Then both ends of the partition become zero, and every place where something would be recognised.
+// A power cut leaves each partition as it was, a volume perhaps with fewer keys, or with nothing in
+// it that could be opened or mounted; the same call goes on. What else stands in a partition that
+// is not encrypted stays on the medium, and can be found by who looks for it: state whose loss has
+// to be sure belongs into an encrypted volume.
 //
-// The partition is then empty, and formatted at the next boot by systemd-repart (FactoryReset=, Format=) or systemd-makefs, or by whoever does so. The request of systemd is not looked at: that is
-// [ReadResetRequest], and [CompleteReset] behind this. The disk must have a method Sync and is locked, as by [Plan.Apply].
+// The partition is then empty, and formatted at the next boot by systemd-repart (FactoryReset=,
+// Format=) or systemd-makefs, or by whoever does so. The request of systemd is not looked at: that
+// is [ReadResetRequest], and [CompleteReset] behind this. The disk must have a method Sync and is
+// locked, as by [Plan.Apply].
 func FactoryReset(disk osmith.Disk, m Machine, declared []StatePartition) (reset []ResetPartition, err error) {
 	defer prefix.Add("upgrade", &err)
 	if len(declared) == 0 {
@@ -152,8 +162,9 @@ func findState(t *partition.Table, m *Machine, d StatePartition) (int, error) {
 	return i, nil
 }
 
-// boots reports whether firmware, loaders or slots may need a partition, by its type. A root or usr partition without a hash tree is state where the slots are of the other kind, as on systems that have all
-// of themselves in usr.
+// boots reports whether firmware, loaders or slots may need a partition, by its type. A root or usr
+// partition without a hash tree is state where the slots are of the other kind, as on systems that
+// have all of themselves in usr.
 func boots(t *partition.Table, i int) bool {
 	is := t.Partitions[i].Type
 	if slices.Contains([]osmith.GUID{partition.ESP, partition.XBOOTLDR, partition.BIOSBoot}, is) {
@@ -174,7 +185,8 @@ func boots(t *partition.Table, i int) bool {
 	return false
 }
 
-// resetPartition takes away what is in a partition, in an order in which a power cut leaves it or nothing.
+// resetPartition takes away what is in a partition, in an order in which a power cut leaves it or
+// nothing.
 func resetPartition(disk *checkedDisk, on *partition.Window) (what string, err error) {
 	found, err := superblock.Find(on, 0, on.Size())
 	if err != nil {
@@ -201,7 +213,8 @@ func resetPartition(disk *checkedDisk, on *partition.Window) (what string, err e
 			return "", err
 		}
 	}
-	// Headers that are copies before those that they are copies of: what reads one that is gone would take the other.
+	// Headers that are copies before those that they are copies of: what reads one that is gone
+	// would take the other.
 	slices.SortStableFunc(found, func(a, b superblock.Found) int {
 		rank := map[bool]int{true: 0, false: 1}
 		return rank[a.Copy] - rank[b.Copy]
@@ -213,7 +226,8 @@ func resetPartition(disk *checkedDisk, on *partition.Window) (what string, err e
 			return "", err
 		}
 	}
-	// What is behind it: more headers than one, the structures of file systems, and room for what a later one may take for its own.
+	// What is behind it: more headers than one, the structures of file systems, and room for what a
+	// later one may take for its own.
 	ends := []extent{{0, wipedReset}, {on.Size() - wipedBack, wipedBack}}
 	for _, s := range superblock.Rows() {
 		if off, ok := s.At(on.Size()); ok {
@@ -231,10 +245,12 @@ func resetPartition(disk *checkedDisk, on *partition.Window) (what string, err e
 	return what, err
 }
 
-// wipedReset is how much of the front of a partition becomes zero: all of the header and the key slots of a LUKS2 volume as cryptsetup makes it, of 16 MiB, and with the largest header.
+// wipedReset is how much of the front of a partition becomes zero: all of the header and the key
+// slots of a LUKS2 volume as cryptsetup makes it, of 16 MiB, and with the largest header.
 const wipedReset = 32 << 20
 
-// keyAreas are where the key slots of a LUKS2 volume lie. Of a header that cannot be read they are within the front that is made zero.
+// keyAreas are where the key slots of a LUKS2 volume lie. Of a header that cannot be read they are
+// within the front that is made zero.
 func keyAreas(on osmith.Source) (list []extent) {
 	h, err := luks.Read(on)
 	if err != nil {

@@ -58,7 +58,8 @@ func statePartition(t *testing.T, d osmith.Source) (table *partition.Table, inde
 
 var declaredState = []upgrade.StatePartition{{Type: partition.Var, Name: "state"}}
 
-// A reset leaves the state or nothing of it that opens, at every power cut, and touches nothing else.
+// A reset leaves the state or nothing of it that opens, at every power cut, and touches nothing
+// else.
 func TestFactoryResetProof(t *testing.T) {
 	ext4 := func(on *partition.Window) {
 		b := make([]byte, 1<<20)
@@ -154,7 +155,8 @@ func TestFactoryResetProof(t *testing.T) {
 	}
 }
 
-// keyAreasOf reads the areas of key slots from the JSON of a LUKS2 header (LUKS2 On-Disk Format Specification 1.1.4, 3.1 and 3.2), without package luks.
+// keyAreasOf reads the areas of key slots from the JSON of a LUKS2 header (LUKS2 On-Disk Format
+// Specification 1.1.4, 3.1 and 3.2), without package luks.
 func keyAreasOf(t *testing.T, b []byte) (list [][2]int64) {
 	t.Helper()
 	require.Equal(t, "LUKS\xba\xbe", string(b[:6]))
@@ -251,7 +253,8 @@ func TestResetRequestAsSystemdReadsIt(t *testing.T) {
 	require.NoError(t, os.WriteFile(path("os-release"), []byte("ID=acme\nIMAGE_ID=acme-image\nVERSION_ID=7\nIMAGE_VERSION=42\n"), 0o644))
 	require.NoError(t, os.WriteFile(path("boot_id"), []byte(boot.String()+"\n"), 0o644))
 	var script strings.Builder
-	// A system of its own: firmware variables, a boot and an os-release. As process 1 with an empty $container, the tool believes that it is in none.
+	// A system of its own: firmware variables, a boot and an os-release. As process 1 with an empty
+	// $container, the tool believes that it is in none.
 	fmt.Fprintf(&script, "set -e; cd %s; mount -t tmpfs t /sys; mkdir -p /sys/firmware/efi/efivars; mount --bind os-release /usr/lib/os-release; mount --bind boot_id /proc/sys/kernel/random/boot_id; V=/sys/firmware/efi/efivars/FactoryResetRequest-%s; tool='unshare --pid --fork /usr/lib/systemd/systemd-factory-reset'; export container=\n", dir, vendor)
 	variable := func(text string) []byte {
 		b := []byte{7, 0, 0, 0}

@@ -39,7 +39,7 @@ func TestNothingIsKnown(t *testing.T) {
 	require.NoError(t, err)
 	for proof, want := range map[upgrade.Proof][]string{
 		upgrade.ProofBoots: {
-			"whether firmware starts EFI/Linux/acme_2+3.efi is unknown: its Secure Boot configuration is not known", "whether firmware starts EFI/BOOT/BOOTX64.EFI is not known",
+			"whether firmware starts EFI/Linux/acme_2+3.efi is unknown: its Secure Boot configuration is not known", "whether firmware starts EFI/BOOT/BOOTX64.EFI is unknown",
 			"the loader's variables, which may make it choose a different entry, are unknown (Machine.Loader",
 		},
 		upgrade.ProofUnlocks: {"the UKI carries no signed PCR policies (.pcrsig and .pcrpkey), and whether this machine has secrets sealed to such a policy is unknown"},
@@ -86,7 +86,8 @@ func TestNothingIsKnown(t *testing.T) {
 	require.Equal(t, all(pass, pass, pass), without(func(m *upgrade.Machine) { m.Firmware, m.NoSecureBoot = nil, true }))
 }
 
-// Said to have no Secure Boot and nothing sealed, a machine takes what is not signed; with one of the two unknown it is a restriction.
+// Said to have no Secure Boot and nothing sealed, a machine takes what is not signed; with one of
+// the two unknown it is a restriction.
 func TestNoSecureBoot(t *testing.T) {
 	s := newSystem(t, "")
 	r := unsignedRelease(s, "2")
@@ -105,7 +106,8 @@ func TestNoSecureBoot(t *testing.T) {
 	require.ErrorIs(t, p.Refused(), upgrade.ErrNoPolicy)
 }
 
-// A variable that is not there leaves open whether firmware verifies: what its keys accept starts in any case.
+// A variable that is not there leaves open whether firmware verifies: what its keys accept starts
+// in any case.
 func TestSecureBootVariableIsMissing(t *testing.T) {
 	s := newSystem(t, "")
 	f := *s.machine.Firmware
@@ -191,7 +193,8 @@ func TestLoadersOfTwoReleases(t *testing.T) {
 	require.Contains(t, texts(j), "262 would start EFI/Linux/acme_1.efi returns, 257.13 would start EFI/Linux/acme_3+3.efi 3 times, then EFI/Linux/acme_2.efi returns")
 }
 
-// All digests that firmware compares are compared, of all that it starts, and so is SBAT. edk2 looks up the digest that the signature is about.
+// All digests that firmware compares are compared, of all that it starts, and so is SBAT. edk2
+// looks up the digest that the signature is about.
 func TestRevoked(t *testing.T) {
 	for _, target := range []struct {
 		name, path string // on the ESP; "" is the release
@@ -334,7 +337,8 @@ func TestDriversAndOtherEntries(t *testing.T) {
 	}
 }
 
-// Entries on an extended boot loader partition are in the loader's menu, too, and are not looked at.
+// Entries on an extended boot loader partition are in the loader's menu, too, and are not looked
+// at.
 func TestExtendedBootLoaderPartition(t *testing.T) {
 	for name, c := range map[string]struct {
 		files   func(s *system) []osmith.ESPFile // nil: no file system, so it is not known

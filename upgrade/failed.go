@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// FailedSchema names the form of EFI/osmith/failed.json: which releases have used up their tries on this machine and were written over since.
+// FailedSchema names the form of EFI/osmith/failed.json: which releases have used up their tries on
+// this machine and were written over since.
 const FailedSchema = "osmith.failed/1"
 
 // failedPath is where that is remembered, on the ESP.
@@ -40,7 +41,9 @@ type failedFile struct {
 // FailedError is a reason of the follows verdict: the release has failed on this machine already.
 type FailedError struct {
 	Release FailedRelease
-	Where   string // path on the ESP that says so: of the entry that has used up its tries, or EFI/osmith/failed.json
+	// path on the ESP that says so: of the entry that has used up its tries, or
+	// EFI/osmith/failed.json
+	Where string
 }
 
 func (e *FailedError) Error() string {
@@ -108,8 +111,8 @@ func (s *State) failedOf(e *Entry) (r FailedRelease, err error) {
 	return r, nil
 }
 
-// failedBefore looks for the release among entries that have used up their tries, and in what is remembered of earlier ones. A spent entry is the memory itself
-// until its slot is used again.
+// failedBefore looks for the release among entries that have used up their tries, and in what is
+// remembered of earlier ones. A spent entry is the memory itself until its slot is used again.
 func (p *Plan) failedBefore() (*FailedError, error) {
 	own := hex.EncodeToString(p.digests.uki[:])
 	for _, e := range p.state.Entries {
@@ -131,7 +134,8 @@ func (p *Plan) failedBefore() (*FailedError, error) {
 	return nil, err
 }
 
-// rememberObsolete are the contents of failed.json with every entry that the plan removes and that has used up its tries; nil if that changes nothing.
+// rememberObsolete are the contents of failed.json with every entry that the plan removes and that
+// has used up its tries; nil if that changes nothing.
 func (p *Plan) rememberObsolete() ([]byte, error) {
 	list, err := readFailed(p.state.esp)
 	if err != nil {
@@ -175,7 +179,8 @@ func (s *State) forgetFailed(e *Entry) error {
 	return writeWhole(s.esp, failedPath, b)
 }
 
-// writeWhole gives a small file new contents: a power cut leaves the old ones or the new ones. What is written is read back.
+// writeWhole gives a small file new contents: a power cut leaves the old ones or the new ones. What
+// is written is read back.
 func writeWhole(esp *bootFS, name string, b []byte) error {
 	staged := name + stagedSuffix
 	_, err := esp.Stat(name)

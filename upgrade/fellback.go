@@ -34,7 +34,8 @@ func (s *State) findFellBack() *FellBack {
 	return found
 }
 
-// findLastGood is the entry that comes first in the menu of those of which a boot was found good, as far as the ESP and the table tell.
+// findLastGood is the entry that comes first in the menu of those of which a boot was found good,
+// as far as the ESP and the table tell.
 func (s *State) findLastGood() *Entry {
 	for _, e := range s.Entries {
 		if !e.Counted && e.Damage == "" && (e.Slot != nil || s.isAlone(e)) {

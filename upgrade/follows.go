@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 )
 
-// ProductError is a reason of the follows verdict: the release is of another product than what runs.
+// ProductError is a reason of the follows verdict: the release is of another product than what
+// runs.
 type ProductError struct {
 	What      string // "product", "variant", "machine type"
 	Want, Got string
@@ -32,7 +33,8 @@ func (e *OlderError) Error() string {
 	return fmt.Sprintf("version %s is older than %s, %s", e.Version, e.Than, e.Whose)
 }
 
-// productOfEntry is the product of an installed set; an error if its entry starts no UKI that can be read.
+// productOfEntry is the product of an installed set; an error if its entry starts no UKI that can
+// be read.
 func (s *State) productOfEntry(e *Entry) (p osset.Product, err error) {
 	if e.Type != bootloader.EntryType2 && e.Type != bootloader.EntryType1UKI {
 		return p, fmt.Errorf("%s has the kind %q, which has no os-release", e.Path, e.Type)
@@ -48,7 +50,8 @@ func (s *State) productOfEntry(e *Entry) (p osset.Product, err error) {
 	return osset.ProductOf(f)
 }
 
-// judgeFollows asks whether the release may take the place of what runs: the same product, not older, and not one that has failed here.
+// judgeFollows asks whether the release may take the place of what runs: the same product, not
+// older, and not one that has failed here.
 func (p *Plan) judgeFollows() Verdict {
 	j := Verdict{Proof: ProofFollows}
 	own := p.identity.Product

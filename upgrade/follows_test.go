@@ -83,7 +83,7 @@ func TestReleaseContradictsItself(t *testing.T) {
 		`the release has product "other", but its UKI has "acme"`:       func(r *release.Release) { r.ID = "other" },
 		`the release has version "7", but its UKI has "2"`:              func(r *release.Release) { r.Version = "7" },
 		`the release has architecture "arm64", but its UKI has "amd64"`: func(r *release.Release) { r.Architecture = "arm64" },
-		`add-on "slot.efi": want a name that ends with`:             func(r *release.Release) { r.Addons = []release.Addon{{Name: "slot.efi"}} },
+		`add-on "slot.efi": want a name that ends with`:                 func(r *release.Release) { r.Addons = []release.Addon{{Name: "slot.efi"}} },
 	} {
 		r := s.build("2").Release()
 		change(r)
@@ -118,13 +118,15 @@ func TestFloor(t *testing.T) {
 	}
 }
 
-// A downgrade that is wanted is what boots, returns if it fails, and does not stand in the way of the next upgrade.
+// A downgrade that is wanted is what boots, returns if it fails, and does not stand in the way of
+// the next upgrade.
 func TestDowngrade(t *testing.T) {
 	override := upgrade.PlanOptions{Override: []upgrade.Proof{upgrade.ProofFollows}}
 	for _, c := range []struct{ name, version string }{{"never installed", "1"}, {"in the other slot", "2"}} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSystem(t, "")
-			require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("timeout 0")))) // without a line end
+			// without a line end
+			require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("timeout 0"))))
 			s.install(s.build("2"))
 			s.install(s.build("3"))
 			s.bootAndRun()
@@ -145,7 +147,8 @@ func TestDowngrade(t *testing.T) {
 			bad.damage(bad.build(c.version))
 			require.Equal(t, "3", bad.boot().Version)
 
-			// Up to the one write that switches loader.conf the version that runs boots, and from there on the other; behind it its old clusters are freed.
+			// Up to the one write that switches loader.conf the version that runs boots, and from
+			// there on the other; behind it its old clusters are freed.
 			s.disk.Record()
 			require.NoError(t, p.Apply(context.Background(), nil))
 			total, switched := len(s.disk.Writes()), -1
@@ -199,7 +202,8 @@ func (s *system) failures() (list []upgrade.FailedRelease) {
 	return f.Releases
 }
 
-// A release that has used up its tries is not offered again, whether its entry is still there or another set has its slot.
+// A release that has used up its tries is not offered again, whether its entry is still there or
+// another set has its slot.
 func TestFailedIsRemembered(t *testing.T) {
 	s := newSystem(t, "")
 	require.Equal(t, "1", s.bootAndRun().Version)

@@ -40,7 +40,8 @@ func FuzzReadFailed(f *testing.F) {
 	})
 }
 
-// A preference is what the loader reads, whatever else is in loader.conf, and taking it away leaves what was there.
+// A preference is what the loader reads, whatever else is in loader.conf, and taking it away leaves
+// what was there.
 func FuzzPrefer(f *testing.F) {
 	for _, s := range []string{"", "timeout 0", "preferred x\r\ndefault y\n", "# c\n\x00preferred z\n", preferMark + "\npreferred old.efi\ntimeout 3\n", preferMark} {
 		f.Add(s)

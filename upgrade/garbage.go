@@ -28,9 +28,11 @@ func (s *State) keeps(e *Entry) bool {
 	})
 }
 
-// findGarbage finds files that a running system, an upgrade or a return cannot need: what interrupted upgrades have left, entries of the same product whose root file system is on no
-// partition of the disk any more, with what lies beside them, and add-ons of UKIs that are not there. What is not known to be one of these is none: entries of others, also without a root hash, loaders, and
-// credentials and extensions, which may wait for their UKI.
+// findGarbage finds files that a running system, an upgrade or a return cannot need: what
+// interrupted upgrades have left, entries of the same product whose root file system is on no
+// partition of the disk any more, with what lies beside them, and add-ons of UKIs that are not
+// there. What is not known to be one of these is none: entries of others, also without a root hash,
+// loaders, and credentials and extensions, which may wait for their UKI.
 func (s *State) findGarbage() error {
 	for _, f := range s.staged {
 		s.Garbage = append(s.Garbage, Garbage{f.path, f.size, "left by an interrupted upgrade", f.remove})
@@ -53,7 +55,8 @@ func (s *State) findGarbage() error {
 	return s.esp.each(s.findOrphans)
 }
 
-// isUnbound reports whether an entry of the product that runs cannot boot, because what it mounts is not on the disk.
+// isUnbound reports whether an entry of the product that runs cannot boot, because what it mounts
+// is not on the disk.
 func (s *State) isUnbound(e *Entry) bool {
 	known := s.Running
 	if known == nil {
@@ -134,9 +137,12 @@ func (p *Plan) collectGarbage() {
 	}
 }
 
-// Collect removes [State].Garbage, and returns what is gone. What runs, what the loader starts next, the last good set and what Machine.Keep names are none, and the machine must come up with a good set
-// afterwards, else it is [ErrNothingToReturnTo] and nothing is written. The loader's variables must be known (Machine.Loader), and what runs, unless the machine is off. The disk must have a method Sync and
-// is locked, as by [Plan.Apply]. A plan collects by itself what it needs the room of.
+// Collect removes [State].Garbage, and returns what is gone. What runs, what the loader starts
+// next, the last good set and what Machine.Keep names are none, and the machine must come up with a
+// good set afterwards, else it is [ErrNothingToReturnTo] and nothing is written. The loader's
+// variables must be known (Machine.Loader), and what runs, unless the machine is off. The disk must
+// have a method Sync and is locked, as by [Plan.Apply]. A plan collects by itself what it needs the
+// room of.
 func Collect(disk osmith.Disk, m Machine) (gone []Garbage, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Running == nil && !m.Offline {

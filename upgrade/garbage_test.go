@@ -62,7 +62,8 @@ func paths(list []upgrade.Garbage) (names []string) {
 	return names
 }
 
-// Garbage is what is known to be garbage, is taken away without anything else, and on a mounted ESP as well.
+// Garbage is what is known to be garbage, is taken away without anything else, and on a mounted ESP
+// as well.
 func TestGarbage(t *testing.T) {
 	for _, mounted := range []bool{false, true} {
 		s, want := littered(t)

@@ -47,7 +47,8 @@ type image struct {
 	unknown string
 }
 
-// hashes are those that the TPM takes of an image, and SHA-256, which systemd prefers to unlock with. What firmware compares, [secureboot.ReadImage] adds.
+// hashes are those that the TPM takes of an image, and SHA-256, which systemd prefers to unlock
+// with. What firmware compares, [secureboot.ReadImage] adds.
 func (m *Machine) hashes() []crypto.Hash {
 	list := m.banks()
 	if !slices.Contains(list, crypto.SHA256) {
@@ -126,7 +127,8 @@ func (im *image) refused() error {
 	return &SecureBootError{Path: im.path, Reason: im.verdict.Reason, Shim: im.judge == "shim"}
 }
 
-// judgeStart adds to a verdict whether the image is started; of several images of a verdict, name tells which.
+// judgeStart adds to a verdict whether the image is started; of several images of a verdict, name
+// tells which.
 func (im *image) judgeStart(j *Verdict, name string) {
 	if name != "" {
 		name = " starts " + name
@@ -141,8 +143,8 @@ func (im *image) judgeStart(j *Verdict, name string) {
 	}
 }
 
-// unified is a UKI with what firmware, stub and TPM see of it, found out once, in one pass over its content. What cannot be found out is kept as the error that it
-// is for whoever asks.
+// unified is a UKI with what firmware, stub and TPM see of it, found out once, in one pass over its
+// content. What cannot be found out is kept as the error that it is for whoever asks.
 type unified struct {
 	file   *uki.File
 	size   int64
@@ -161,7 +163,8 @@ type unified struct {
 	effective *effective // nil: the UKI's own command line
 }
 
-// examineUKI finds out about a UKI, by digests of it that were taken before if they are those that are needed. The error is one of reading it.
+// examineUKI finds out about a UKI, by digests of it that were taken before if they are those that
+// are needed. The error is one of reading it.
 func (m *Machine) examineUKI(f *uki.File, src osmith.Source, known *release.UKIDigests) (*unified, error) {
 	u := &unified{file: f, size: src.Size()}
 	u.stub, u.stubErr = f.StubVersion()
@@ -195,7 +198,8 @@ func (m *Machine) examineUKI(f *uki.File, src osmith.Source, known *release.UKID
 	return u, nil
 }
 
-// know takes digests from a pass that was made before. It is false if some are missing; the UKI is read then.
+// know takes digests from a pass that was made before. It is false if some are missing; the UKI is
+// read then.
 func (u *unified) know(known *release.UKIDigests, image *secureboot.ImageScan, hashes []crypto.Hash) bool {
 	if u.measErr == nil {
 		if u.variants = known.Measurements(); u.variants == nil {
@@ -219,8 +223,11 @@ func (u *unified) know(known *release.UKIDigests, image *secureboot.ImageScan, h
 	return true
 }
 
-// UKIHashes are the hashes under which [release.Stream] has to take the digests of a UKI (PullOptions.Hashes), so that no plan for this machine reads the UKI for others: those of the TPM's banks, and all
-// that are compared behind a shim, or by firmware whose configuration is not known. A plan takes what is missing itself, such as the digest under the hash of an unusual signature.
+// UKIHashes are the hashes under which [release.Stream] has to take the digests of a UKI
+// (PullOptions.Hashes), so that no plan for this machine reads the UKI for others: those of the
+// TPM's banks, and all that are compared behind a shim, or by firmware whose configuration is not
+// known. A plan takes what is missing itself, such as the digest under the hash of an unusual
+// signature.
 func (m *Machine) UKIHashes() []crypto.Hash {
 	if _, known := m.variables(); known && m.Shim == nil {
 		return slices.Clone(m.hashes())

@@ -9,8 +9,10 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// imagePolicies are the values of systemd.image_policy= on a command line. systemd-gpt-auto-generator 262, which was tried, reads it in the initrd and in the system, takes dashes for underscores, and has no
-// variant with rd. in front. One without a value makes it fail an assertion.
+// imagePolicies are the values of systemd.image_policy= on a command line.
+// systemd-gpt-auto-generator 262, which was tried, reads it in the initrd and in the system, takes
+// dashes for underscores, and has no variant with rd. in front. One without a value makes it fail
+// an assertion.
 func imagePolicies(cmdline string) (list []string) {
 	for _, f := range strings.Fields(cmdline) {
 		parameter, value, _ := strings.Cut(strings.Trim(f, `"`), "=")
@@ -21,8 +23,9 @@ func imagePolicies(cmdline string) (list []string) {
 	return list
 }
 
-// judgeImagePolicy says of an image policy on the command line when it does not demand the signature that whoever wrote it may think it does. The root hash on the command line protects the file system in any
-// case, so that it is a restriction and no failure.
+// judgeImagePolicy says of an image policy on the command line when it does not demand the
+// signature that whoever wrote it may think it does. The root hash on the command line protects the
+// file system in any case, so that it is a restriction and no failure.
 func (p *Plan) judgeImagePolicy(j *Verdict, cmdline string) {
 	const name = "systemd.image_policy"
 	policies := imagePolicies(cmdline)

@@ -15,9 +15,11 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
 
-// What has happened to fleets of others does not happen here. Each of these has the public report that tells of it; what it has to do with is tested from all sides elsewhere.
+// What has happened to fleets of others does not happen here. Each of these has the public report
+// that tells of it; what it has to do with is tested from all sides elsewhere.
 func TestIncidents(t *testing.T) {
-	// bootc#1808, Flatcar#1850: the ESP was full in the middle of an update, half a kernel stayed there, and every later command failed on it.
+	// bootc#1808, Flatcar#1850: the ESP was full in the middle of an update, half a kernel stayed
+	// there, and every later command failed on it.
 	t.Run("the ESP is full in the middle", func(t *testing.T) {
 		for _, mounted := range []bool{false, true} {
 			s := newSystem(t, "")
@@ -47,7 +49,8 @@ func TestIncidents(t *testing.T) {
 		}
 	})
 
-	// talos#11844 and boards that forget their variables: without any Boot#### the machine comes up by EFI/BOOT, and an upgrade is planned and carried out.
+	// talos#11844 and boards that forget their variables: without any Boot#### the machine comes up
+	// by EFI/BOOT, and an upgrade is planned and carried out.
 	t.Run("firmware drops Boot####", func(t *testing.T) {
 		s := newSystem(t, "")
 		s.bootAndRun()
@@ -63,7 +66,8 @@ func TestIncidents(t *testing.T) {
 		require.Len(t, again.Changes, 2)
 	})
 
-	// kairos#4303: what was remembered of the version before made a new, good one fall back at once.
+	// kairos#4303: what was remembered of the version before made a new, good one fall back at
+	// once.
 	t.Run("a stale assessment after a rollback", func(t *testing.T) {
 		s := newSystem(t, "")
 		s.install(s.build("2"))
@@ -119,7 +123,8 @@ func TestIncidents(t *testing.T) {
 		require.ErrorAs(t, s.plan(bad, upgrade.PlanOptions{}).Refused(), new(*upgrade.FailedError))
 	})
 
-	// bootc#1808, systemd#28640: files that nothing starts kept a good version from being made permanent.
+	// bootc#1808, systemd#28640: files that nothing starts kept a good version from being made
+	// permanent.
 	t.Run("garbage on the ESP blocks a commit", func(t *testing.T) {
 		for _, mounted := range []bool{false, true} {
 			s := newSystem(t, "")
@@ -134,7 +139,8 @@ func TestIncidents(t *testing.T) {
 				s.mount()
 			}
 			if err := s.commit(b); mounted {
-				// A commit copies there, for which there is no room; what is in the way is taken away.
+				// A commit copies there, for which there is no room; what is in the way is taken
+				// away.
 				require.Error(t, err)
 				_, err = upgrade.Collect(s.disk, s.machine)
 				require.NoError(t, err)
@@ -176,7 +182,8 @@ func TestIncidents(t *testing.T) {
 		require.False(t, e.Allowed())
 		require.Equal(t, []string{"acme_1.efi"}, e.Changed())
 
-		// Once it is in, neither an upgrade nor a way back pretends that the old version still starts.
+		// Once it is in, neither an upgrade nor a way back pretends that the old version still
+		// starts.
 		s.machine.Firmware = e.After
 		v := verdict(t, s.plan(s.build("2"), upgrade.PlanOptions{}), upgrade.ProofReturns)
 		require.Equal(t, upgrade.OutcomeFail, v.Outcome, texts(v))

@@ -24,25 +24,32 @@ import (
 
 // InstallOptions are what a disk becomes. Layout and Seed must be given.
 type InstallOptions struct {
-	// Layout is what is planned onto the disk: an ESP, slots as [partition.FindSlots] finds them, unless the release is a UKI alone, and whatever else the system has. The
-	// first slot gets the release, the others are labelled [partition.EmptyName]. Sizes are for all releases to come, so that ESP and slots need one. Its Size, DiskID, Seed
-	// and SectorSize are those of the disk and of these options, and it must give no IDs, as every machine has its own. Of partitions that are neither, Content is written
-	// ([partition.Spec]); one without has the places of all known signatures made zero, so that systemd-repart or systemd-makefs formats it at the first boot, as its own
-	// definitions say: Fill is not followed.
+	// Layout is what is planned onto the disk: an ESP, slots as [partition.FindSlots] finds them,
+	// unless the release is a UKI alone, and whatever else the system has. The first slot gets the
+	// release, the others are labelled [partition.EmptyName]. Sizes are for all releases to come,
+	// so that ESP and slots need one. Its Size, DiskID, Seed and SectorSize are those of the disk
+	// and of these options, and it must give no IDs, as every machine has its own. Of partitions
+	// that are neither, Content is written ([partition.Spec]); one without has the places of all
+	// known signatures made zero, so that systemd-repart or systemd-makefs formats it at the first
+	// boot, as its own definitions say: Fill is not followed.
 	Layout partition.Layout
 
-	// Seed is what the identifiers of this disk are derived from, as systemd-repart derives them ([partition.SeedDiskID], [partition.SeedPartitionID]): 16 random bytes, and the
-	// same again to go on with an installation that was interrupted.
+	// Seed is what the identifiers of this disk are derived from, as systemd-repart derives them
+	// ([partition.SeedDiskID], [partition.SeedPartitionID]): 16 random bytes, and the same again to
+	// go on with an installation that was interrupted.
 	Seed osmith.GUID
 
 	// SectorSize is the logical sector size in bytes, 512 or 4096. 0: what the disk says, or 512.
 	SectorSize int
 
-	// EraseForEverTheDiskWithThisDigest is [DiskContents].Digest of what a person has agreed to lose. "": only an empty disk is installed.
+	// EraseForEverTheDiskWithThisDigest is [DiskContents].Digest of what a person has agreed to
+	// lose. "": only an empty disk is installed.
 	EraseForEverTheDiskWithThisDigest string
 
-	// Loader is systemd-boot with its settings, the keys that it may enrol and the shim in front of it. Nil: the loader of the release, without settings or shim. EFI/BOOT always gets it, since a variable of
-	// firmware may be lost. Its Shim is what judges loader and images on the disk, and Machine.Shim does not count.
+	// Loader is systemd-boot with its settings, the keys that it may enrol and the shim in front of
+	// it. Nil: the loader of the release, without settings or shim. EFI/BOOT always gets it, since
+	// a variable of firmware may be lost. Its Shim is what judges loader and images on the disk,
+	// and Machine.Shim does not count.
 	Loader *bootloader.Installation
 
 	// RandomSeed is 32 random bytes for loader/random-seed of this disk. Nil: there is none.
@@ -54,11 +61,13 @@ type InstallOptions struct {
 	// Volumes are encrypted volumes that are made in partitions of the layout without Content.
 	Volumes []NewVolume
 
-	// Variables is where the boot option of firmware goes ([bootloader.PlanBootOption]). Nil: none is made, and firmware finds the loader in EFI/BOOT.
+	// Variables is where the boot option of firmware goes ([bootloader.PlanBootOption]). Nil: none
+	// is made, and firmware finds the loader in EFI/BOOT.
 	Variables bootloader.VariableStore
 
-	// Tries is how often the entry is started without having been found good ([Commit]) before the loader goes on to the recovery system, 1 to 99. 0: its starts are not counted, as there is
-	// no other version yet.
+	// Tries is how often the entry is started without having been found good ([Commit]) before the
+	// loader goes on to the recovery system, 1 to 99. 0: its starts are not counted, as there is no
+	// other version yet.
 	Tries int
 
 	// Override lists proofs whose failure [InstallPlan.Apply] ignores.
@@ -67,22 +76,29 @@ type InstallOptions struct {
 	// Labels are patterns of the partitions' labels, as those of [PlanOptions].
 	Labels partition.Labels
 
-	// ExtensionFileSystem opens the file system of an extension of the release, as of [PlanOptions].
+	// ExtensionFileSystem opens the file system of an extension of the release, as of
+	// [PlanOptions].
 	ExtensionFileSystem func(osmith.Source) (fs.FS, error)
 
 	// Time is given to the files of the ESP. The zero value is 1980-01-01.
 	Time time.Time
 
+	// At is when the plan is made, as of [PlanOptions].
+	At time.Time
+
 	// Progress is called while the release's hash tree is read, with bytes of all.
 	Progress func(done, total int64)
 }
 
-// RecoverySystem is a UKI that runs from its initrd, for a person, or for the loader when the tries of the system are used up.
+// RecoverySystem is a UKI that runs from its initrd, for a person, or for the loader when the tries
+// of the system are used up.
 type RecoverySystem struct {
-	// Name is that of its file in EFI/Linux, without ".efi". "": "recovery". It must not be that of a version: it has no boot counter, and does not begin with the product's name and "_".
+	// Name is that of its file in EFI/Linux, without ".efi". "": "recovery". It must not be that of
+	// a version: it has no boot counter, and does not begin with the product's name and "_".
 	Name string
 
-	// UKI is the image. Its os-release must be of another product than the release's, by IMAGE_ID or ID and VARIANT_ID, so that no update takes it for one of its versions.
+	// UKI is the image. Its os-release must be of another product than the release's, by IMAGE_ID
+	// or ID and VARIANT_ID, so that no update takes it for one of its versions.
 	UKI osmith.Source
 }
 
@@ -93,10 +109,12 @@ type NewVolume struct {
 	// Passphrase opens the first key slot. Nil: it has none, and Keys must add one.
 	Passphrase []byte
 
-	// Format are the choices of [luks.Format]. Rand must be given. Without a UUID it is that of systemd-repart for the partition ([partition.LUKSID]).
+	// Format are the choices of [luks.Format]. Rand must be given. Without a UUID it is that of
+	// systemd-repart for the partition ([partition.LUKSID]).
 	Format luks.FormatOptions
 
-	// Keys adds keys and tokens, such as a recovery key and a token for the TPM, before anything is written. Nil: there is only the passphrase.
+	// Keys adds keys and tokens, such as a recovery key and a token for the TPM, before anything is
+	// written. Nil: there is only the passphrase.
 	Keys func(v *luks.Volume, key *luks.Key) error
 }
 
@@ -109,17 +127,21 @@ type InstallPlan struct {
 
 	// Erases is what is on the disk and will be lost. Nil: nothing is.
 	Erases *DiskContents
-	// Resumes says that the disk holds this very installation, interrupted: what else was on it is gone already.
+	// Resumes says that the disk holds this very installation, interrupted: what else was on it is
+	// gone already.
 	Resumes bool
-	// Installed says that the disk holds this very installation whole. What steps there are then make the table whole or the boot option.
+	// Installed says that the disk holds this very installation whole. What steps there are then
+	// make the table whole or the boot option.
 	Installed bool
 
+	Support   *Support  // that the release has; nil: the release does not say
 	Verdicts  []Verdict // on fits, boots, unlocks, returns and follows
 	Chain     []Link    // of starts, if the system is never found good
 	Steps     []Step
 	Predicted *tpm.Log // of the first boot; nil if it cannot be told
 
-	// BootOption is what is changed in the variables of firmware; nil without InstallOptions.Variables, or if BootOptionErr says why it is not known.
+	// BootOption is what is changed in the variables of firmware; nil without
+	// InstallOptions.Variables, or if BootOptionErr says why it is not known.
 	BootOption    *bootloader.BootPlan
 	BootOptionErr error
 
@@ -161,14 +183,22 @@ func (e *RecoveryError) Error() string {
 	return fmt.Sprintf("the recovery system %s: %s", e.Name, e.Reason)
 }
 
-// PlanInstall looks at a disk and a release and works out how the disk becomes one that boots it: a partition table with identifiers of its own, an ESP with the boot loader, keys and the UKI, the file system in the first slot,
-// what state partitions get, a recovery system and the boot option of firmware. It writes nothing.
+// PlanInstall looks at a disk and a release and works out how the disk becomes one that boots it: a
+// partition table with identifiers of its own, an ESP with the boot loader, keys and the UKI, the
+// file system in the first slot, what state partitions get, a recovery system and the boot option
+// of firmware. It writes nothing.
 //
-// A disk that has anything on it ([ReadContents]) is an [*OccupiedError] that lists it, unless the options name its digest. Once they do, [StepClaimDisk] is the point of no return. A disk with this very
-// installation, by the same seed, is gone on with if that was interrupted, and has nothing to do if it is whole; once a machine has changed it, it is a disk like any other. A machine that was started from the disk is [ErrRunsFromDisk].
+// A disk that has anything on it ([ReadContents]) is an [*OccupiedError] that lists it, unless the
+// options name its digest. Once they do, [StepClaimDisk] is the point of no return. A disk with
+// this very installation, by the same seed, is gone on with if that was interrupted, and has
+// nothing to do if it is whole; once a machine has changed it, it is a disk like any other. A
+// machine that was started from the disk is [ErrRunsFromDisk].
 //
-// The verdicts are those of [NewPlan], by the same code, on the disk as it will be, which is made in memory: fits, boots and unlocks, with keys on the ESP and headers of encrypted volumes as they will be. returns
-// says what follows if the system does not come up: there is no earlier version. follows asks for Machine.Floor alone. Machine is the one that will boot the disk; what it runs now is that of the installer.
+// The verdicts are those of [NewPlan], by the same code, on the disk as it will be, which is made
+// in memory: fits, boots and unlocks, with keys on the ESP and headers of encrypted volumes as they
+// will be. returns says what follows if the system does not come up: there is no earlier version.
+// follows asks for Machine.Floor alone. Machine is the one that will boot the disk; what it runs
+// now is that of the installer.
 func PlanInstall(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o InstallOptions) (plan *InstallPlan, err error) {
 	defer prefix.Add("upgrade", &err)
 	p := &InstallPlan{disk: checked(disk), machine: m, options: o}
@@ -178,6 +208,7 @@ func PlanInstall(ctx context.Context, disk osmith.Disk, r *release.Release, m Ma
 	if err := p.readRelease(r); err != nil {
 		return nil, err
 	}
+	p.Support = supportOf(r, o.At)
 	fits := Verdict{Proof: ProofFits}
 	if err := p.layOut(&fits); err != nil {
 		return nil, err
@@ -233,7 +264,8 @@ func (p *InstallPlan) check() error {
 	return pastCache(p.disk)
 }
 
-// checkRunning refuses a disk that the machine was started from, or runs from, by what it says of itself.
+// checkRunning refuses a disk that the machine was started from, or runs from, by what it says of
+// itself.
 func (p *InstallPlan) checkRunning() error {
 	r := p.machine.Running
 	if r == nil {
@@ -297,7 +329,8 @@ func (p *InstallPlan) readRelease(r *release.Release) (err error) {
 	return p.checkRecovery()
 }
 
-// chooseLoader is the loader of the options or of the release. Through a shim goes what is on the disk if the disk gets one, however the machine was started otherwise.
+// chooseLoader is the loader of the options or of the release. Through a shim goes what is on the
+// disk if the disk gets one, however the machine was started otherwise.
 func (p *InstallPlan) chooseLoader(ofRelease osmith.Source) error {
 	if p.options.Loader == nil {
 		if ofRelease == nil {
@@ -411,7 +444,8 @@ func (p *InstallPlan) places() (list []extent) {
 	return list
 }
 
-// isBegun reports whether the disk has this installation, interrupted: a table with its disk ID and no partitions, or nothing but pieces of the tables that it writes.
+// isBegun reports whether the disk has this installation, interrupted: a table with its disk ID and
+// no partitions, or nothing but pieces of the tables that it writes.
 func (p *InstallPlan) isBegun(places []extent) (bool, error) {
 	if t := p.seen.table; t != nil {
 		return t.DiskID == p.claim.DiskID && len(t.Partitions) == 0 && len(t.BadEntries) == 0 && t.SectorSize == p.claim.SectorSize, nil
@@ -438,7 +472,8 @@ func (p *InstallPlan) isBegun(places []extent) (bool, error) {
 	return err == nil && c.Empty(), err
 }
 
-// isInstalled reports whether the disk has this installation, whole but for one of its tables: what a machine has not changed since.
+// isInstalled reports whether the disk has this installation, whole but for one of its tables: what
+// a machine has not changed since.
 func (p *InstallPlan) isInstalled(ctx context.Context) (bool, error) {
 	if p.seen.table == nil || !p.sameTable(p.seen.table) {
 		return false, nil
@@ -475,7 +510,8 @@ func (p *InstallPlan) sameTable(t *partition.Table) bool {
 	return true
 }
 
-// Refused reports the verdicts that keep [InstallPlan.Apply] from writing, as a [*RefusedError]; nil means that it will write.
+// Refused reports the verdicts that keep [InstallPlan.Apply] from writing, as a [*RefusedError];
+// nil means that it will write.
 func (p *InstallPlan) Refused() error { return refused(p.Verdicts) }
 
 // planBootOption works out what firmware is told.

@@ -191,7 +191,8 @@ func TestInstallNotOverItself(t *testing.T) {
 	}
 }
 
-// A disk that is too small, an ESP that is, and a slot that is: the plan says how much is missing, and nothing is written.
+// A disk that is too small, an ESP that is, and a slot that is: the plan says how much is missing,
+// and nothing is written.
 func TestInstallFits(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -225,7 +226,8 @@ func TestInstallFits(t *testing.T) {
 	}
 }
 
-// Everything that is recognised keeps a disk from being passed for an empty one, and so does what is not.
+// Everything that is recognised keeps a disk from being passed for an empty one, and so does what
+// is not.
 func TestReadContents(t *testing.T) {
 	empty, err := upgrade.ReadContents(faultio.NewDisk(8 * mib))
 	require.NoError(t, err)
@@ -287,7 +289,8 @@ func (d unreadableDisk) ReadAt(b []byte, off int64) (int, error) {
 	return d.Disk.ReadAt(b, off)
 }
 
-// What was agreed is what is lost: another disk, or one that has changed since, is refused, before the plan and before the first write.
+// What was agreed is what is lost: another disk, or one that has changed since, is refused, before
+// the plan and before the first write.
 func TestInstallWhatWasAgreed(t *testing.T) {
 	i := newInstallation(t, 40*mib)
 	i.putOld(512)
@@ -323,7 +326,8 @@ func TestInstallWhatWasAgreed(t *testing.T) {
 	require.Empty(t, i.disk.Writes())
 }
 
-// Two disks share no identifier but those that the release fixes, and one seed gives the same disk, byte by byte.
+// Two disks share no identifier but those that the release fixes, and one seed gives the same disk,
+// byte by byte.
 func TestInstallIdentifiers(t *testing.T) {
 	ids := func(seed osmith.GUID) (map[osmith.GUID]bool, []byte) {
 		i := withVolume(t, 40*mib)
@@ -360,7 +364,8 @@ func TestInstallIdentifiers(t *testing.T) {
 	require.Equal(t, 2, shared, "file system and hash tree of the release, whose IDs are its root hash")
 }
 
-// What firmware refuses is not installed, and neither is what is another thing by the time that it is written.
+// What firmware refuses is not installed, and neither is what is another thing by the time that it
+// is written.
 func TestInstallVerdicts(t *testing.T) {
 	i := newInstallation(t, 48*mib)
 	other, err := foreign()
@@ -434,7 +439,8 @@ func TestInstallUKIAlone(t *testing.T) {
 	require.Equal(t, "1", i.boot().Version)
 }
 
-// Keys that a machine in setup mode enrols are on the ESP, and the plan has asked whether everything starts with them.
+// Keys that a machine in setup mode enrols are on the ESP, and the plan has asked whether
+// everything starts with them.
 func TestInstallKeys(t *testing.T) {
 	i := newInstallation(t, 48*mib)
 	e, err := i.builder.Enroll(i.build("1").UKI)
@@ -459,7 +465,8 @@ func TestInstallKeys(t *testing.T) {
 	require.ErrorAs(t, p.Refused(), new(*upgrade.KeysError))
 }
 
-// Firmware gets a boot option, in place of those of the ESP that is lost; that it takes none is no failure.
+// Firmware gets a boot option, in place of those of the ESP that is lost; that it takes none is no
+// failure.
 func TestInstallBootOption(t *testing.T) {
 	i := newInstallation(t, 48*mib)
 	store := &bootloader.MemoryVariables{}
@@ -509,7 +516,8 @@ func TestInstallVolume(t *testing.T) {
 	require.Equal(t, "1", i.boot().Version)
 }
 
-// A table of which one copy is damaged is put right, and nothing else; what a machine has put there since stays.
+// A table of which one copy is damaged is put right, and nothing else; what a machine has put there
+// since stays.
 func TestInstalledTableIsPutRight(t *testing.T) {
 	i := newInstallation(t, 48*mib)
 	i.mustInstall("1")
@@ -539,7 +547,8 @@ func TestInstalledTableIsPutRight(t *testing.T) {
 	require.ErrorAs(t, err, new(*upgrade.OccupiedError))
 }
 
-// The recovery system is whole after everything that updates do, and is started when the tries of the first version are used up.
+// The recovery system is whole after everything that updates do, and is started when the tries of
+// the first version are used up.
 func TestRecoverySystemStays(t *testing.T) {
 	for _, alone := range []bool{false, true} {
 		t.Run(fmt.Sprintf("UKI alone %v", alone), func(t *testing.T) {
@@ -652,7 +661,8 @@ func TestRecoverySystemRefused(t *testing.T) {
 	require.ErrorContains(t, p.Refused(), "the loader prefers EFI/Linux/recovery.efi")
 }
 
-// A disk with shim starts through it: by the boot option, by EFI/BOOT and in the verdicts, whatever the machine has been started through.
+// A disk with shim starts through it: by the boot option, by EFI/BOOT and in the verdicts, whatever
+// the machine has been started through.
 func TestInstallShim(t *testing.T) {
 	k, err := keys()
 	require.NoError(t, err)
@@ -679,7 +689,8 @@ func TestInstallShim(t *testing.T) {
 		require.Equal(t, contentOf(t, i.options.Loader.Shim), read(t, i.esp(), dir))
 	}
 
-	// Shim that firmware refuses, and images that neither shim nor firmware trusts, although another shim would do.
+	// Shim that firmware refuses, and images that neither shim nor firmware trusts, although
+	// another shim would do.
 	i = through(shimFor(t, other.SecureBoot.DB, vendor))
 	i.machine.Shim = shimFor(t, firmware, vendor)
 	p, err = i.planInstall("1")

@@ -16,20 +16,28 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// The kinds of steps of an installation, in their order; [StepWriteRoot], [StepWriteTree], [StepWriteSignature] and [StepVerifySlot] come behind StepWipeSignatures.
+// The kinds of steps of an installation, in their order; [StepWriteRoot], [StepWriteTree],
+// [StepWriteSignature] and [StepVerifySlot] come behind StepWipeSignatures.
 const (
-	StepRepairTable    StepKind = "repair-table"    // of what will be lost: a disk that grew has its backup table somewhere else than where firmware looks
-	StepClaimDisk      StepKind = "claim-disk"      // a table without partitions, with the disk ID of the installation: the point of no return
-	StepWipeSignatures StepKind = "wipe-signatures" // by which file systems, volumes and members of RAIDs would be recognised
-	StepWriteState     StepKind = "write-state"     // into partitions that are neither ESP nor slot
-	StepWriteESP       StepKind = "write-esp"       // its whole file system
-	StepActivateDisk   StepKind = "activate-disk"   // the table with the partitions: from here on the disk boots
-	StepBootOption     StepKind = "boot-option"     // in the variables of firmware
+	// of what will be lost: a disk that grew has its backup table somewhere else than where
+	// firmware looks
+	StepRepairTable StepKind = "repair-table"
+	// a table without partitions, with the disk ID of the installation: the point of no return
+	StepClaimDisk StepKind = "claim-disk"
+	// by which file systems, volumes and members of RAIDs would be recognised
+	StepWipeSignatures StepKind = "wipe-signatures"
+	StepWriteState     StepKind = "write-state" // into partitions that are neither ESP nor slot
+	StepWriteESP       StepKind = "write-esp"   // its whole file system
+	// the table with the partitions: from here on the disk boots
+	StepActivateDisk StepKind = "activate-disk"
+	StepBootOption   StepKind = "boot-option" // in the variables of firmware
 )
 
 // InstallResult is what became of an installation whose disk is written.
 type InstallResult struct {
-	// BootOption are the changes of variables. BootOptionErr is why firmware has not taken them, or why they were not made: the disk is installed nevertheless, and firmware finds the loader in EFI/BOOT.
+	// BootOption are the changes of variables. BootOptionErr is why firmware has not taken them, or
+	// why they were not made: the disk is installed nevertheless, and firmware finds the loader in
+	// EFI/BOOT.
 	BootOption    []bootloader.ChangeResult
 	BootOptionErr error
 }
@@ -91,14 +99,16 @@ func (s *stateContent) bytes() (n int64) {
 	return n
 }
 
-// How much of both ends of a new partition is made zero, in bytes: a LUKS2 volume has up to two headers of 4 MiB.
+// How much of both ends of a new partition is made zero, in bytes: a LUKS2 volume has up to two
+// headers of 4 MiB.
 const (
 	wipedFront = 8<<20 + 4096
 	wipedBack  = 1 << 20
 )
 
-// findWipes are the places by which something old would be recognised: both ends of the new partitions, what is in front of the first and behind the last, and every place of a signature of the
-// disk as a whole.
+// findWipes are the places by which something old would be recognised: both ends of the new
+// partitions, what is in front of the first and behind the last, and every place of a signature of
+// the disk as a whole.
 func (p *InstallPlan) findWipes() (list []extent) {
 	ss := int64(p.Table.SectorSize)
 	first, end := int64(p.Table.FirstUsableLBA)*ss, int64(p.Table.LastUsableLBA+1)*ss
@@ -139,13 +149,19 @@ func (p *InstallPlan) findWipes() (list []extent) {
 	return merged
 }
 
-// Apply carries the plan out. Without the verdicts, and without an override that names each failed one, it is a [*RefusedError] and nothing is written. The disk must have a method Sync ([ErrNoSync]), nothing may use any
-// of it ([*InUseError]), and it is locked meanwhile. It must hold what it held when the plan was made, else it is a [*ChangedError], and nothing is written.
+// Apply carries the plan out. Without the verdicts, and without an override that names each failed
+// one, it is a [*RefusedError] and nothing is written. The disk must have a method Sync
+// ([ErrNoSync]), nothing may use any of it ([*InUseError]), and it is locked meanwhile. It must
+// hold what it held when the plan was made, else it is a [*ChangedError], and nothing is written.
 //
-// Until [StepClaimDisk] the disk is as it was; from there to the end of [StepActivateDisk] it has a table without partitions, so that firmware finds no file system and no loader on it. After an error or a power cut the same
-// call, with the same seed, goes on. What is written is read back from the medium, where the disk can be told so, before the table has it. That firmware does not take the boot option is no error, and in the result.
+// Until [StepClaimDisk] the disk is as it was; from there to the end of [StepActivateDisk] it has a
+// table without partitions, so that firmware finds no file system and no loader on it. After an
+// error or a power cut the same call, with the same seed, goes on. What is written is read back
+// from the medium, where the disk can be told so, before the table has it. That firmware does not
+// take the boot option is no error, and in the result.
 //
-// The kernel of the machine that this runs on still has the partitions of before: [partition.UpdateKernel] tells it, or the next start.
+// The kernel of the machine that this runs on still has the partitions of before:
+// [partition.UpdateKernel] tells it, or the next start.
 func (p *InstallPlan) Apply(ctx context.Context, progress Progress) (result *InstallResult, err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {
@@ -233,7 +249,8 @@ func (p *InstallPlan) do(a *applier, s Step) error {
 	return fmt.Errorf("no step of the kind %q", s.Kind)
 }
 
-// repairTable makes the table of before whole, so that a power cut while it is replaced leaves it or nothing. Where it had its backup before the disk grew is made zero then.
+// repairTable makes the table of before whole, so that a power cut while it is replaced leaves it
+// or nothing. Where it had its backup before the disk grew is made zero then.
 func (p *InstallPlan) repairTable() error {
 	ss := int64(p.seen.table.SectorSize)
 	done, err := partition.Repair(p.disk, partition.RepairOptions{SectorSize: int(ss)})
@@ -256,7 +273,9 @@ func (p *InstallPlan) repairTable() error {
 	return target.Zeros(old.off, old.size)
 }
 
-// claimDisk writes a table without partitions. Sector 0 goes first where it is something else than the protective MBR, since it may be a file system with a loader, or list partitions; behind it firmware finds a GPT or nothing.
+// claimDisk writes a table without partitions. Sector 0 goes first where it is something else than
+// the protective MBR, since it may be a file system with a loader, or list partitions; behind it
+// firmware finds a GPT or nothing.
 func (p *InstallPlan) claimDisk() error {
 	on := &scratch{&plannedDisk{size: p.disk.Size()}, map[int64][scratchSector]byte{}}
 	if err := p.claim.Write(on); err != nil {
@@ -334,7 +353,8 @@ func (p *InstallPlan) writePiece(to *partition.Window, off int64, content osmith
 	return p.compare(nil, to, off, content, name)
 }
 
-// compare reads back from the medium what was written. What is read of the release or the options again is the same, or an error ([pinned]).
+// compare reads back from the medium what was written. What is read of the release or the options
+// again is the same, or an error ([pinned]).
 func (p *InstallPlan) compare(a *applier, on osmith.Source, off int64, want osmith.Source, name string) error {
 	if err := toMedium(p.disk); err != nil {
 		return err

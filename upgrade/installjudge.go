@@ -72,7 +72,8 @@ func (p *InstallPlan) exclusively() (release func() error, err error) {
 	return holdRange(p.disk.Disk, 0, p.disk.Size())
 }
 
-// judgeRecovery asks whether firmware starts the recovery system, also with the keys that are enrolled from the ESP.
+// judgeRecovery asks whether firmware starts the recovery system, also with the keys that are
+// enrolled from the ESP.
 func (p *InstallPlan) judgeRecovery(j *Verdict) {
 	e := p.recovery()
 	if e == nil {
@@ -115,7 +116,8 @@ func (p *InstallPlan) judgeBootOption(j *Verdict) {
 	}
 }
 
-// judgeReturns follows the starts of a system that is never found good. There is no earlier version; what can come is the recovery system.
+// judgeReturns follows the starts of a system that is never found good. There is no earlier
+// version; what can come is the recovery system.
 func (p *InstallPlan) judgeReturns() Verdict {
 	j := Verdict{Proof: ProofReturns}
 	set, rescue := p.set, p.recovery()

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// layOut makes the disk as it will be. What does not fit is in the verdict; nothing more is known of the disk then.
+// layOut makes the disk as it will be. What does not fit is in the verdict; nothing more is known
+// of the disk then.
 func (p *InstallPlan) layOut(fits *Verdict) error {
 	l := p.options.Layout
 	l.Size, l.SectorSize, l.Seed, l.LayoutOnly = p.disk.Size(), p.options.SectorSize, p.options.Seed, true
@@ -54,7 +55,8 @@ func (p *InstallPlan) layOut(fits *Verdict) error {
 	return p.assemble()
 }
 
-// checkSizes refuses what a layout for machines cannot have. Sizes that follow from the first release fit no later one.
+// checkSizes refuses what a layout for machines cannot have. Sizes that follow from the first
+// release fit no later one.
 func (p *InstallPlan) checkSizes(specs []partition.Spec) error {
 	esps := 0
 	for _, s := range specs {
@@ -176,7 +178,8 @@ func (p *InstallPlan) makeESP(fits *Verdict) error {
 	return nil
 }
 
-// makeState opens what the layout has for other partitions, and formats encrypted volumes in memory.
+// makeState opens what the layout has for other partitions, and formats encrypted volumes in
+// memory.
 func (p *InstallPlan) makeState() error {
 	used := map[int]bool{p.espIndex: true}
 	if p.slots != nil {
@@ -271,8 +274,10 @@ func (p *InstallPlan) assemble() error {
 	return p.putTable(p.planned)
 }
 
-// putTable writes the table with the partitions over the one without. That is one that is in force: firmware and kernel find the one or the other at any time, whereas a table that is written anew has a moment in which
-// firmware goes by the backup, and the kernel, which looks for none, finds no partitions.
+// putTable writes the table with the partitions over the one without. That is one that is in force:
+// firmware and kernel find the one or the other at any time, whereas a table that is written anew
+// has a moment in which firmware goes by the backup, and the kernel, which looks for none, finds no
+// partitions.
 func (p *InstallPlan) putTable(disk osmith.Disk) error {
 	t, err := partition.Read(disk, partition.ReadOptions{SectorSize: p.Table.SectorSize})
 	if err != nil {

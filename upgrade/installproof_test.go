@@ -116,7 +116,8 @@ func (i *installation) agree() {
 	i.options.EraseForEverTheDiskWithThisDigest = c.Digest
 }
 
-// installs plans and applies. What is on the disk may go if it is what was agreed, or, of a cut, what a person looks at again.
+// installs plans and applies. What is on the disk may go if it is what was agreed, or, of a cut,
+// what a person looks at again.
 func (i *installation) install() error {
 	p, err := i.planInstall("2")
 	if occupied, ok := errors.AsType[*upgrade.OccupiedError](err); ok && occupied.Agreed != "" {
@@ -136,8 +137,9 @@ func (i *installation) onDisk(d *faultio.Disk) *installation {
 	return &other
 }
 
-// TestInstallProof cuts installations on every kind of disk at every write, with writes torn and reordered, has the medium fail and lie: what is left is the disk as it was, or one on which firmware finds nothing, or the
-// installed one; and the same call goes on with it to the same end.
+// TestInstallProof cuts installations on every kind of disk at every write, with writes torn and
+// reordered, has the medium fail and lie: what is left is the disk as it was, or one on which
+// firmware finds nothing, or the installed one; and the same call goes on with it to the same end.
 func TestInstallProof(t *testing.T) {
 	limit, every := 24, 37
 	if testing.Short() {
@@ -156,7 +158,8 @@ func TestInstallProof(t *testing.T) {
 			k.put(i)
 			v := i.versionsOf(k.sector, "1", "2")
 			old := i.disk.Clone()
-			_, damage := v.UpOrNothing(old, old.Size()) // of a disk from which not every firmware came up before
+			// of a disk from which not every firmware came up before
+			_, damage := v.UpOrNothing(old, old.Size())
 			judge := func(d *faultio.Disk, where string) string {
 				t.Helper()
 				if k.other && untouched(t, d, old) {
@@ -193,7 +196,8 @@ func TestInstallProof(t *testing.T) {
 				where := describe(state)
 				seen[judge(state.Disk, where)]++
 				if states++; states%every != 0 {
-					// Nobody is asked again, but for a disk whose sector 0 is all that listed what was there.
+					// Nobody is asked again, but for a disk whose sector 0 is all that listed what
+					// was there.
 					if state.Kind == faultio.FaultPrefix && !k.bare && (!testing.Short() || states%6 == 0) {
 						_, err := i.onDisk(state.Disk).planInstall("2")
 						require.NoError(t, err, where)
@@ -229,7 +233,8 @@ func untouched(t *testing.T, d, old *faultio.Disk) bool {
 	return bytes.Equal(contentOf(t, old), contentOf(t, d))
 }
 
-// failures has each operation of the medium fail, be done in part, or lie, behind a page cache, and cuts the power then. Then the same call goes on.
+// failures has each operation of the medium fail, be done in part, or lie, behind a page cache, and
+// cuts the power then. Then the same call goes on.
 func (i *installation) failures(sector, every int, judge func(d *faultio.Disk, done bool, where string)) {
 	i.t.Helper()
 	for _, f := range []faultio.Failure{

@@ -17,6 +17,7 @@ func (p *InstallPlan) String() string {
 	switch {
 	case p.Installed && len(p.Steps) == 0:
 		fmt.Fprintf(&b, "version %s is installed on the disk as %s: nothing to do\n", p.Version, p.Entry)
+		b.WriteString(p.Support.String())
 		return b.String()
 	case p.Installed:
 		fmt.Fprintf(&b, "version %s is installed on the disk as %s, and is put right\n", p.Version, p.Entry)
@@ -25,6 +26,7 @@ func (p *InstallPlan) String() string {
 	default:
 		fmt.Fprintf(&b, "install version %s\n", p.Version)
 	}
+	b.WriteString(p.Support.String())
 	if p.Erases != nil {
 		b.WriteString("  what is lost for ever:\n")
 		for line := range strings.Lines(p.Erases.String()) {
@@ -82,6 +84,7 @@ func (p *InstallPlan) MarshalJSON() ([]byte, error) {
 		Installed  bool                         `json:"installed"`
 		Resumes    bool                         `json:"resumes"`
 		Refused    bool                         `json:"refused"`
+		Support    *Support                     `json:"support,omitempty"`
 		Erases     []lostContent                `json:"erases"`
 		Partitions []installPartition           `json:"partitions"`
 		Judgements []Verdict                    `json:"judgements"`
@@ -89,7 +92,7 @@ func (p *InstallPlan) MarshalJSON() ([]byte, error) {
 		Steps      []Step                       `json:"steps"`
 		PCRs       map[string]map[string]string `json:"pcrs"`
 		BootOption []string                     `json:"bootOption"`
-	}{Schema: InstallSchema, Version: p.Version, Entry: p.Entry, Slot: p.Slot, Installed: p.Installed, Resumes: p.Resumes, Refused: p.Refused() != nil,
+	}{Schema: InstallSchema, Version: p.Version, Entry: p.Entry, Slot: p.Slot, Installed: p.Installed, Resumes: p.Resumes, Refused: p.Refused() != nil, Support: p.Support,
 		Erases: []lostContent{}, Partitions: []installPartition{}, Judgements: verdictsJSON(p.Verdicts), Chain: append([]Link{}, p.Chain...), Steps: append([]Step{}, p.Steps...), BootOption: []string{}}
 	j.PCRs = pcrsJSON(&p.machine, p.Predicted)
 	if p.Erases != nil {

@@ -15,7 +15,9 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// The tools of others take an installed disk for whole: its table, its ESP and its encrypted volume; systemd-repart with the same definitions has nothing to do; bootctl shows the entries; and an upgrade leaves it so.
+// The tools of others take an installed disk for whole: its table, its ESP and its encrypted
+// volume; systemd-repart with the same definitions has nothing to do; bootctl shows the entries;
+// and an upgrade leaves it so.
 func TestInstallAsOthersSeeIt(t *testing.T) {
 	for _, tool := range []string{"sfdisk", "sgdisk", "fsck.fat", "mcopy", "cryptsetup", "blkid"} {
 		testtools.Require(t, tool)

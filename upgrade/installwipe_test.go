@@ -45,7 +45,8 @@ func TestInstallWipesSignatures(t *testing.T) {
 	require.Len(t, c.Found, 6)
 }
 
-// A table that is not whole is made so before anything is lost, and nothing is left of the backup of a disk that grew.
+// A table that is not whole is made so before anything is lost, and nothing is left of the backup
+// of a disk that grew.
 func TestInstallRepairsFirst(t *testing.T) {
 	for _, k := range disksBeforeInstall() {
 		if k.name != "an older version on a disk that grew" && k.name != "an older version, its primary table damaged" {
@@ -72,7 +73,8 @@ func TestInstallRepairsFirst(t *testing.T) {
 	}
 }
 
-// corrupting is a medium that has another byte than what was written to a place, once that is written.
+// corrupting is a medium that has another byte than what was written to a place, once that is
+// written.
 type corrupting struct {
 	*faultio.Disk
 	at int64

@@ -18,7 +18,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// loopDisk is the system's disk as a block device with partitions. It skips where the kernel makes none.
+// loopDisk is the system's disk as a block device with partitions. It skips where the kernel makes
+// none.
 func loopDisk(t *testing.T, s *system) (disk *osmith.Device, parts []string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -56,7 +57,8 @@ func loopDisk(t *testing.T, s *system) (disk *osmith.Device, parts []string) {
 	return disk, parts
 }
 
-// A partition that the kernel uses is not written: what is mounted is named, before the first write and in the plan. A partition that nobody uses cannot be mounted while the plan is applied.
+// A partition that the kernel uses is not written: what is mounted is named, before the first write
+// and in the plan. A partition that nobody uses cannot be mounted while the plan is applied.
 func TestPartitionInUse(t *testing.T) {
 	s := newSystem(t, "")
 	disk, parts := loopDisk(t, s)

@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// expandPatterns puts the product into patterns of labels, and refuses those that do not have the version once.
+// expandPatterns puts the product into patterns of labels, and refuses those that do not have the
+// version once.
 func expandPatterns(l partition.Labels, product string) (partition.Labels, error) {
 	for _, pattern := range []*string{&l.Data, &l.Tree, &l.Signature} {
 		if *pattern == "" {
@@ -37,8 +38,9 @@ func expandPatterns(l partition.Labels, product string) (partition.Labels, error
 	return l, nil
 }
 
-// slotLabels are the labels that the target slot gets. Whoever else updates the disk, such as systemd-sysupdate, knows versions by labels, so that the new ones are
-// made as those of the slot that runs are.
+// slotLabels are the labels that the target slot gets. Whoever else updates the disk, such as
+// systemd-sysupdate, knows versions by labels, so that the new ones are made as those of the slot
+// that runs are.
 func (p *Plan) slotLabels() partition.Labels {
 	pattern := p.patterns
 	if pattern == (partition.Labels{}) {
@@ -51,7 +53,8 @@ func (p *Plan) slotLabels() partition.Labels {
 	return partition.Labels{Data: version(pattern.Data), Tree: version(pattern.Tree), Signature: version(pattern.Signature)}
 }
 
-// ownPatterns are those by which the slot of what runs is labelled; zero where its labels do not have its version.
+// ownPatterns are those by which the slot of what runs is labelled; zero where its labels do not
+// have its version.
 func (p *Plan) ownPatterns() (patterns partition.Labels) {
 	if p.from.Slot == nil || p.state.slots == nil {
 		return patterns
@@ -83,8 +86,8 @@ func (p *Plan) ownPatterns() (patterns partition.Labels) {
 	return patterns
 }
 
-// otherSuffix is what another version has behind its label for a part, where what runs has nothing: the one of them that differs was not written by who gave the disk its
-// labels.
+// otherSuffix is what another version has behind its label for a part, where what runs has nothing:
+// the one of them that differs was not written by who gave the disk its labels.
 func (p *Plan) otherSuffix(part func(partition.Labels) string) string {
 	for _, slot := range p.state.Slots {
 		l := p.state.slots.Labels(slot.Slot)

@@ -57,7 +57,8 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// A disk on which one version has a label for each part and the other one for all, as an earlier release of this module left it, goes on with a label for each.
+// A disk on which one version has a label for each part and the other one for all, as an earlier
+// release of this module left it, goes on with a label for each.
 func TestLabelsOfAnEarlierUpgrade(t *testing.T) {
 	s := newSystem(t, "")
 	s.install(s.build("2"))

@@ -13,8 +13,8 @@ import (
 type loaderRules struct {
 	version osmith.Version // of the loader; "": it does not tell
 
-	// rows are the releases of systemd-boot one of which it behaves like; none if nothing is known about it (err), which is the newest's menu
-	// with a warning.
+	// rows are the releases of systemd-boot one of which it behaves like; none if nothing is known
+	// about it (err), which is the newest's menu with a warning.
 	rows []bootloader.Release
 	err  error
 }
@@ -57,11 +57,13 @@ func (r *loaderRules) by() string {
 type choice struct {
 	entry *bootloader.Entry // nil: nothing
 	why   bootloader.Reason
-	by    string           // of whose rules that is, if they are not those of the loader's own release
-	menu  *bootloader.Menu // the last one that was read
+	// of whose rules that is, if they are not those of the loader's own release
+	by   string
+	menu *bootloader.Menu // the last one that was read
 }
 
-// chosenAfter is the loader's choice once the plan is applied. It is an error if that depends on what is not known about the loader.
+// chosenAfter is the loader's choice once the plan is applied. It is an error if that depends on
+// what is not known about the loader.
 func (p *Plan) chosenAfter() (c choice, err error) {
 	c.by = p.state.by()
 	var said []string
@@ -97,7 +99,8 @@ func (s *State) by() string {
 	return ""
 }
 
-// LoaderUnknownError is a reason of the boots or returns verdict: what the loader on the ESP would boot depends on what is not known about its release.
+// LoaderUnknownError is a reason of the boots or returns verdict: what the loader on the ESP would
+// boot depends on what is not known about its release.
 type LoaderUnknownError struct {
 	Version osmith.Version
 	Reason  string
@@ -138,10 +141,12 @@ func (p *Plan) judgeChoice(j *Verdict) {
 	}
 }
 
-// ownEntries begins the ids of entries that the loader makes itself, such as auto-windows, and that are in no menu here.
+// ownEntries begins the ids of entries that the loader makes itself, such as auto-windows, and that
+// are in no menu here.
 const ownEntries = "auto-"
 
-// judgeStale mentions variables and settings that name no entry: they choose one as soon as one of that name is there.
+// judgeStale mentions variables and settings that name no entry: they choose one as soon as one of
+// that name is there.
 func (p *Plan) judgeStale(j *Verdict) {
 	menu := p.choice.menu
 	if menu == nil {

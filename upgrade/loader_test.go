@@ -64,7 +64,8 @@ func TestLoaderVerdicts(t *testing.T) {
 	}
 }
 
-// 257 starts the second profile of a new UKI with several, which is not the one that was looked at; what 257.9 starts is not known.
+// 257 starts the second profile of a new UKI with several, which is not the one that was looked at;
+// what 257.9 starts is not known.
 func TestLoaderStartsAnotherProfile(t *testing.T) {
 	for version, want := range map[string]string{
 		"252":    "",
@@ -166,7 +167,8 @@ func TestInspectByLoader(t *testing.T) {
 	}
 }
 
-// A refused image is tried again until its tries are used up, unless the loader does not reboot by itself.
+// A refused image is tried again until its tries are used up, unless the loader does not reboot by
+// itself.
 func TestSimulatedRefusal(t *testing.T) {
 	other, err := foreign()
 	require.NoError(t, err)

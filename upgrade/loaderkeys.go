@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// keysDir is where systemd-boot finds keys that it enrols when firmware is in setup mode (systemd-boot(7), "secure-boot-enroll").
+// keysDir is where systemd-boot finds keys that it enrols when firmware is in setup mode
+// (systemd-boot(7), "secure-boot-enroll").
 const keysDir = "loader/keys"
 
 // KeysError says that firmware would refuse what is on the ESP once keys from there are enrolled.
@@ -27,8 +28,10 @@ func (e *KeysError) Error() string {
 // Unwrap is what is refused.
 func (e *KeysError) Unwrap() error { return e.Err }
 
-// judgeKeys asks of each set of keys on the ESP whether firmware that has enrolled it starts the loaders there and the next entry. A set named auto, which systemd-boot enrols without being asked, must let it; of others a person
-// decides, which is a restriction. A machine that has a PK enrols none.
+// judgeKeys asks of each set of keys on the ESP whether firmware that has enrolled it starts the
+// loaders there and the next entry. A set named auto, which systemd-boot enrols without being
+// asked, must let it; of others a person decides, which is a restriction. A machine that has a PK
+// enrols none.
 func (s *State) judgeKeys(j *Verdict, next *Entry) {
 	if f := s.machine.Firmware; f != nil && len(f.SetupMode) == 1 && f.SetupMode[0] == 0 || s.machine.NoSecureBoot {
 		return
@@ -63,7 +66,8 @@ func (s *State) judgeKeys(j *Verdict, next *Entry) {
 	}
 }
 
-// tryKeys evaluates what is on the ESP with the keys of a directory: the verdict, without failures, which are the error; nil if they are not a set that is enrolled.
+// tryKeys evaluates what is on the ESP with the keys of a directory: the verdict, without failures,
+// which are the error; nil if they are not a set that is enrolled.
 func (s *State) tryKeys(dir string, next *Entry) (j *Verdict, err error) {
 	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, DBX: []byte{}}
 	for _, f := range []struct {

@@ -23,8 +23,10 @@ import (
 type LoaderOptions struct {
 	bootloader.InstallationOptions
 
-	// Shims are shims of which the first one is installed that the machine's firmware starts and that starts the loader, such as one signed with
-	// Microsoft's key of 2023 and one with that of 2011: which of them is in db differs between machines. None: Installation.Shim, if there is one.
+	// Shims are shims of which the first one is installed that the machine's firmware starts and
+	// that starts the loader, such as one signed with Microsoft's key of 2023 and one with that of
+	// 2011: which of them is in db differs between machines. None: Installation.Shim, if there is
+	// one.
 	Shims []osmith.Source
 
 	// Override lists proofs whose failure [LoaderPlan.Apply] ignores, as [PlanOptions].Override.
@@ -33,13 +35,15 @@ type LoaderOptions struct {
 
 // LoaderPlan is an update of the boot loader worked out and judged, with nothing written yet.
 type LoaderPlan struct {
-	Next      string                  // path of the entry that the loader starts, now and afterwards
-	Changes   []bootloader.FileChange // in their order; none: the ESP is as it shall be
-	Kept      []bootloader.KeptFile   // other files of the installation
-	Findings  []bootloader.Finding    // what stays though it is not as the installation has it
-	Shim      *ShimChoice             // of LoaderOptions.Shims, or of Installation.Shim; nil: none is in front of the loader
-	Verdicts  []Verdict               // on fits, boots, unlocks and returns
-	Predicted *tpm.Log                // of the next boot; nil if it cannot be told
+	// path of the entry that the loader starts, now and afterwards
+	Next     string
+	Changes  []bootloader.FileChange // in their order; none: the ESP is as it shall be
+	Kept     []bootloader.KeptFile   // other files of the installation
+	Findings []bootloader.Finding    // what stays though it is not as the installation has it
+	// of LoaderOptions.Shims, or of Installation.Shim; nil: none is in front of the loader
+	Shim      *ShimChoice
+	Verdicts  []Verdict // on fits, boots, unlocks and returns
+	Predicted *tpm.Log  // of the next boot; nil if it cannot be told
 
 	disk     *checkedDisk
 	machine  Machine
@@ -53,10 +57,15 @@ type LoaderPlan struct {
 	applied  bool
 }
 
-// NewLoaderPlan works out what makes an ESP have that boot loader, by [bootloader.PlanInstallation], and judges it as a new set is judged: the changes are made on a copy of the ESP in memory, and what firmware, loader and TPM make of
-// that is asked. fits: the files fit at each step. boots: firmware starts every loader that it may start, by db, dbx and SBAT, also
-// once keys on the ESP are enrolled, and the loader starts the same entry as before; with a shim in front, a power cut behind any change leaves a shim that firmware starts with a loader that it starts. unlocks: the volumes of the disk open with PCR 4 as it will be. returns: what follows
-// if that entry fails ends with a good set. A loader that would be a step back is not replaced, and is in Findings.
+// NewLoaderPlan works out what makes an ESP have that boot loader, by
+// [bootloader.PlanInstallation], and judges it as a new set is judged: the changes are made on a
+// copy of the ESP in memory, and what firmware, loader and TPM make of that is asked. fits: the
+// files fit at each step. boots: firmware starts every loader that it may start, by db, dbx and
+// SBAT, also once keys on the ESP are enrolled, and the loader starts the same entry as before;
+// with a shim in front, a power cut behind any change leaves a shim that firmware starts with a
+// loader that it starts. unlocks: the volumes of the disk open with PCR 4 as it will be. returns:
+// what follows if that entry fails ends with a good set. A loader that would be a step back is not
+// replaced, and is in Findings.
 func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Installation, m Machine, o LoaderOptions) (plan *LoaderPlan, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Running == nil && !m.Offline {
@@ -283,13 +292,17 @@ func (p *LoaderPlan) judgeUnlocks(j *Verdict, next *Entry) {
 	p.after.judgeVolumes(j, next, "behind the new boot loader", volumes, u, nil)
 }
 
-// Refused reports the verdicts that keep [LoaderPlan.Apply] from writing, as a [*RefusedError]; nil means that it will write.
+// Refused reports the verdicts that keep [LoaderPlan.Apply] from writing, as a [*RefusedError]; nil
+// means that it will write.
 func (p *LoaderPlan) Refused() error {
 	return refused(p.Verdicts)
 }
 
-// Apply carries the plan out, as [Plan.Apply] does: nothing is written without the verdicts, or if the disk is not what it was; each file is whole or not at all, is on the medium and read back before the next one begins. A power cut leaves
-// loaders of which each is the old or the new one; what is left to do, a new plan has. Progress, if it is not nil, is called with the number of the change, and with bytes of all.
+// Apply carries the plan out, as [Plan.Apply] does: nothing is written without the verdicts, or if
+// the disk is not what it was; each file is whole or not at all, is on the medium and read back
+// before the next one begins. A power cut leaves loaders of which each is the old or the new one;
+// what is left to do, a new plan has. Progress, if it is not nil, is called with the number of the
+// change, and with bytes of all.
 func (p *LoaderPlan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	switch err := p.Refused(); {

@@ -52,7 +52,9 @@ func (s *system) loaders() map[string]string {
 	return got
 }
 
-// The boot loader is replaced by a newer one, with its PCR 4 in the plan, on an ESP that is mounted and on one that is not. Whatever a power cut leaves starts what was started before, and a new plan has the rest.
+// The boot loader is replaced by a newer one, with its PCR 4 in the plan, on an ESP that is mounted
+// and on one that is not. Whatever a power cut leaves starts what was started before, and a new
+// plan has the rest.
 func TestLoaderPlan(t *testing.T) {
 	for _, mounted := range []bool{false, true} {
 		s := newSystem(t, "257.13")
@@ -112,7 +114,8 @@ func sha256Bank(t *testing.T, log *tpm.Log) *tpm.Bank {
 	return banks[5]
 }
 
-// What firmware refuses, what starts another entry, what the TPM does not open for, and what does not fit, is not written.
+// What firmware refuses, what starts another entry, what the TPM does not open for, and what does
+// not fit, is not written.
 func TestLoaderPlanRefuses(t *testing.T) {
 	base := func(release string) *system {
 		s := newSystem(t, release)
@@ -198,7 +201,8 @@ func (n *noticedSource) ReadAt(b []byte, off int64) (int, error) {
 	return n.Source.ReadAt(b, off)
 }
 
-// A volume that is sealed to PCR 4 does not open behind another loader: the plan says so, before anything is written.
+// A volume that is sealed to PCR 4 does not open behind another loader: the plan says so, before
+// anything is written.
 func TestLoaderPlanUnlocks(t *testing.T) {
 	disk, v, key := state(t)
 	s := newSystemOn(t, "257.13", acmeos.DiskOptions{Slots: 2, State: disk})
@@ -269,7 +273,8 @@ func TestLoaderPlanKeys(t *testing.T) {
 	}
 }
 
-// Of another profile than the default one it is not known what it measures, and nothing is predicted.
+// Of another profile than the default one it is not known what it measures, and nothing is
+// predicted.
 func TestLoaderPlanOfAnotherProfile(t *testing.T) {
 	s := newSystem(t, "257.13")
 	image := s.withUKI(s.build("1"), profiles, 0, 1).UKI

@@ -24,8 +24,9 @@ type espLoader struct {
 	perhaps bool          // only if a Boot#### that is not known says so
 }
 
-// findLoaders finds every place of the ESP from which firmware may start something, and the rules of the loaders there. The error says what of that is missing or cannot
-// be read; what can be is found nevertheless.
+// findLoaders finds every place of the ESP from which firmware may start something, and the rules
+// of the loaders there. The error says what of that is missing or cannot be read; what can be is
+// found nevertheless.
 func (s *State) findLoaders(machine *arch.Architecture) error {
 	places := []string{machine.Loader(), arch.SystemdDir + machine.SystemdBoot(), arch.SystemdDir + machine.Shim()}
 	for _, p := range s.machine.LoaderPaths {
@@ -87,7 +88,8 @@ func (s *State) addLoader(name string, perhaps bool) error {
 	return err
 }
 
-// otherLoaders adds programs in the directories of EFI, where installers put what they make a Boot#### for.
+// otherLoaders adds programs in the directories of EFI, where installers put what they make a
+// Boot#### for.
 func (s *State) otherLoaders() error {
 	vendors, err := s.esp.ReadDir("EFI")
 	if err != nil {
@@ -151,10 +153,12 @@ func (s *State) judgeLoaders(j *Verdict) {
 	s.judgeDrivers(j)
 }
 
-// driversDir is where systemd-boot finds drivers, which it has firmware load before its menu (systemd-boot(7), "Files").
+// driversDir is where systemd-boot finds drivers, which it has firmware load before its menu
+// (systemd-boot(7), "Files").
 const driversDir = "EFI/systemd/drivers"
 
-// judgeDrivers notes drivers: one that firmware refuses is left out, and one that it loads is measured, which is not predicted.
+// judgeDrivers notes drivers: one that firmware refuses is left out, and one that it loads is
+// measured, which is not predicted.
 func (s *State) judgeDrivers(j *Verdict) {
 	files, err := s.esp.ReadDir(driversDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -167,10 +171,12 @@ func (s *State) judgeDrivers(j *Verdict) {
 	}
 }
 
-// ErrXBOOTLDR is a reason of the boots and returns verdicts: what the loader finds on the extended boot loader partition is not known, and it may start that.
+// ErrXBOOTLDR is a reason of the boots and returns verdicts: what the loader finds on the extended
+// boot loader partition is not known, and it may start that.
 var ErrXBOOTLDR = errors.New("the extended boot loader partition cannot be read as firmware does")
 
-// findXBOOTLDR is the extended boot loader partition that systemd-boot opens: the first of the disk; nil if there is none.
+// findXBOOTLDR is the extended boot loader partition that systemd-boot opens: the first of the
+// disk; nil if there is none.
 func findXBOOTLDR(t *partition.Table) int {
 	return slices.IndexFunc(t.Partitions, func(p partition.Partition) bool { return p.Type == partition.XBOOTLDR })
 }

@@ -34,7 +34,8 @@ func (c *ShimChoice) is(src osmith.Source) bool {
 	return err == nil && got == want
 }
 
-// NoShimError says that none of the shims does for this machine: firmware does not start it, or it does not start the loader.
+// NoShimError says that none of the shims does for this machine: firmware does not start it, or it
+// does not start the loader.
 type NoShimError struct {
 	Refused []error // one for each
 }
@@ -51,13 +52,15 @@ func (e *NoShimError) Error() string {
 // Unwrap is why.
 func (e *NoShimError) Unwrap() []error { return e.Refused }
 
-// ErrShimUnknown says that there are several shims to choose from and it is not known which of them firmware starts.
+// ErrShimUnknown says that there are several shims to choose from and it is not known which of them
+// firmware starts.
 var ErrShimUnknown = errors.New("which of several shims firmware starts is unknown: set Machine.Firmware, or give one shim")
 
 // maxShim is as much of a shim as is read, in bytes. Shims have about 1 MiB.
 const maxShim = 16 << 20
 
-// chooseShim takes the first shim that firmware starts and that starts the loader. Where Secure Boot is off, the choice is the one that would be right when it is turned on, if there is one.
+// chooseShim takes the first shim that firmware starts and that starts the loader. Where Secure
+// Boot is off, the choice is the one that would be right when it is turned on, if there is one.
 func (p *LoaderPlan) chooseShim(want *bootloader.Installation, shims []osmith.Source) (*bootloader.Installation, error) {
 	if len(shims) == 0 {
 		if want.Shim == nil {
@@ -169,7 +172,8 @@ func (p *LoaderPlan) judgeShim(j *Verdict) {
 	}
 }
 
-// stuckBehind names the change behind which a cut would leave no place from which firmware comes to the loader. Between the two parts of one place, shim and loader are of two versions.
+// stuckBehind names the change behind which a cut would leave no place from which firmware comes to
+// the loader. Between the two parts of one place, shim and loader are of two versions.
 func (p *LoaderPlan) stuckBehind() (name string, err error) {
 	var places []arch.LoaderPlace
 	for i := range arch.Table {

@@ -107,8 +107,9 @@ func TestShimIsChosen(t *testing.T) {
 	require.Equal(t, upgrade.OutcomeWarn, loaderVerdict(t, p, upgrade.ProofBoots).Outcome)
 }
 
-// A loader behind shim is put in place, and then updated as one with it: PCRs are as they are predicted with that shim, the set boots, and whatever a power cut leaves, firmware finds a shim with a
-// loader that it starts.
+// A loader behind shim is put in place, and then updated as one with it: PCRs are as they are
+// predicted with that shim, the set boots, and whatever a power cut leaves, firmware finds a shim
+// with a loader that it starts.
 func TestLoaderPlanShim(t *testing.T) {
 	k, err := keys()
 	require.NoError(t, err)
@@ -166,7 +167,8 @@ func TestLoaderPlanShim(t *testing.T) {
 	}
 }
 
-// chains are what firmware finds in EFI/systemd and in EFI/BOOT: a shim, or what is in its place, and what lies beside it.
+// chains are what firmware finds in EFI/systemd and in EFI/BOOT: a shim, or what is in its place,
+// and what lies beside it.
 func (s *system) chains() (list [][2]string) {
 	s.t.Helper()
 	found, err := oracle.ReadGPT(oracle.ReaderEDK2Stable202608, s.disk, s.disk.Size(), 512)
@@ -192,7 +194,8 @@ func (s *system) chains() (list [][2]string) {
 	return list
 }
 
-// What lies behind another vendor's shim is judged by that: neither firmware nor our shim starts it, and it is no matter of ours.
+// What lies behind another vendor's shim is judged by that: neither firmware nor our shim starts
+// it, and it is no matter of ours.
 func TestLoaderBehindAnotherShim(t *testing.T) {
 	k, err := keys()
 	require.NoError(t, err)
@@ -211,7 +214,8 @@ func TestLoaderBehindAnotherShim(t *testing.T) {
 	require.Contains(t, texts(loaderVerdict(t, p, upgrade.ProofBoots)), "a shim on the ESP is not the one of the installation")
 }
 
-// What a new shim would revoke, or what the old one does not start where there is nothing else, is refused.
+// What a new shim would revoke, or what the old one does not start where there is nothing else, is
+// refused.
 func TestLoaderPlanShimRefuses(t *testing.T) {
 	k, err := keys()
 	require.NoError(t, err)
@@ -226,7 +230,8 @@ func TestLoaderPlanShimRefuses(t *testing.T) {
 	require.Equal(t, upgrade.OutcomeFail, loaderVerdict(t, p, upgrade.ProofReturns).Outcome, "%s", p)
 	require.Contains(t, texts(loaderVerdict(t, p, upgrade.ProofBoots)), "revoked by SBAT")
 
-	// The new loader has a signature that only the new shim trusts; where EFI/BOOT is left as it is, a cut between the two would leave nothing.
+	// The new loader has a signature that only the new shim trusts; where EFI/BOOT is left as it
+	// is, a cut between the two would leave nothing.
 	s = shimSystem(t, "262")
 	install := func(loader, shim osmith.Source, omit bool) *upgrade.LoaderPlan {
 		p, err := upgrade.NewLoaderPlan(t.Context(), s.disk, &bootloader.Installation{Loader: loader, Shim: shim, OmitFallback: omit}, s.machine, upgrade.LoaderOptions{})

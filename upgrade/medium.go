@@ -11,12 +11,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// ErrNoSync is returned for a disk that is to be changed and has no method Sync: a power cut might undo writes in any order, so that no order of them is safe.
+// ErrNoSync is returned for a disk that is to be changed and has no method Sync: a power cut might
+// undo writes in any order, so that no order of them is safe.
 var ErrNoSync = errors.New("the disk has no method Sync: the order in which writes reach the medium is unknown: give an *osmith.Device, or a disk with a Sync method")
 
 type syncer interface{ Sync() error }
 
-// take makes a disk ready to be changed: it must be able to sync, is locked where it can be, and is read from the medium afterwards.
+// take makes a disk ready to be changed: it must be able to sync, is locked where it can be, and is
+// read from the medium afterwards.
 func take(disk *checkedDisk) (release func() error, err error) {
 	if _, ok := disk.Disk.(syncer); !ok {
 		return nil, ErrNoSync
@@ -40,8 +42,9 @@ func alone(disk *checkedDisk, do func() error) (err error) {
 	return do()
 }
 
-// toMedium has what was written reach the medium, and what is read next come from there. After a failed sync the cache shows what the medium may not have, and
-// the next sync succeeds nevertheless.
+// toMedium has what was written reach the medium, and what is read next come from there. After a
+// failed sync the cache shows what the medium may not have, and the next sync succeeds
+// nevertheless.
 func toMedium(disk *checkedDisk) error {
 	if err := disk.Sync(); err != nil {
 		return fmt.Errorf("sync: %w", err)
@@ -55,8 +58,10 @@ func pastCache(disk osmith.Disk) error {
 	return err
 }
 
-// checkedDisk reads small writes back from the medium at each sync, before anything is written whose order depends on them: the table and the structures of a file
-// system. A sync that says that all is there when it is not is found out by that. Large writes are contents, which are verified as what they are.
+// checkedDisk reads small writes back from the medium at each sync, before anything is written
+// whose order depends on them: the table and the structures of a file system. A sync that says that
+// all is there when it is not is found out by that. Large writes are contents, which are verified
+// as what they are.
 type checkedDisk struct {
 	osmith.Disk
 	mu      sync.Mutex
@@ -81,8 +86,10 @@ func checked(disk osmith.Disk) *checkedDisk {
 	return &checkedDisk{Disk: disk}
 }
 
-// cacheWindow is how much of the disk is forgotten at a time of what an upgrade reads and writes in bulk, and cacheKept how far behind: so much later it has been
-// written. Without that a release of a gigabyte takes the page cache away from all that runs on the machine, and each page of memory has to be got first.
+// cacheWindow is how much of the disk is forgotten at a time of what an upgrade reads and writes in
+// bulk, and cacheKept how far behind: so much later it has been written. Without that a release of
+// a gigabyte takes the page cache away from all that runs on the machine, and each page of memory
+// has to be got first.
 const (
 	cacheWindow = writeback
 	cacheKept   = 64 << 20

@@ -9,7 +9,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// meter counts the bytes that are read of file systems and their trees, or of files that are written.
+// meter counts the bytes that are read of file systems and their trees, or of files that are
+// written.
 type meter struct {
 	progress    func(done, total int64)
 	mu          sync.Mutex
@@ -32,7 +33,8 @@ func (m *meter) add(n int64) {
 // end tells that all is read: what lies behind the blocks of an image is not.
 func (m *meter) end() { m.add(m.total) }
 
-// cancelled is a source that tells the meter what is read of it, and ends when the context does. None stays none.
+// cancelled is a source that tells the meter what is read of it, and ends when the context does.
+// None stays none.
 func (m *meter) cancelled(ctx context.Context, src osmith.Source) osmith.Source {
 	if src == nil {
 		return nil

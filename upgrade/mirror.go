@@ -16,28 +16,37 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// mirrored are the directories of an ESP that firmware, loader and stub look at, and that a mirror has as well.
+// mirrored are the directories of an ESP that firmware, loader and stub look at, and that a mirror
+// has as well.
 var mirrored = []string{"EFI/Linux", "EFI/BOOT", "EFI/systemd", "loader"}
 
-// ownedByDisk reports whether a file belongs to one ESP alone: what a random seed was used for once it must not be used for again.
+// ownedByDisk reports whether a file belongs to one ESP alone: what a random seed was used for once
+// it must not be used for again.
 func ownedByDisk(name string) bool { return fat.SameName(name, "loader/random-seed") }
 
 // MirrorOptions are the choices of [Mirror].
 type MirrorOptions struct {
-	// ESP is the unique ID of the partition on the other disk, of one with several. Zero: the only one.
+	// ESP is the unique ID of the partition on the other disk, of one with several. Zero: the only
+	// one.
 	ESP osmith.GUID
 
 	// Progress, if not nil, is told how many bytes of files have been written, of all that are.
 	Progress func(done, total int64)
 }
 
-// Mirror makes the ESP of another disk hold what the loader finds on this one: for a machine that firmware may start from either, as with root file systems on a RAID. It is done after each [Plan.Apply], [Commit] and
-// [Rollback], and at each start, since the loader counts on the ESP that it was started from. The UKIs with what lies beside them, the loaders and loader/ are made equal, but for the random seed; other directories stay. It
-// returns what was changed; nothing if they were in step.
+// Mirror makes the ESP of another disk hold what the loader finds on this one: for a machine that
+// firmware may start from either, as with root file systems on a RAID. It is done after each
+// [Plan.Apply], [Commit] and [Rollback], and at each start, since the loader counts on the ESP that
+// it was started from. The UKIs with what lies beside them, the loaders and loader/ are made equal,
+// but for the random seed; other directories stay. It returns what was changed; nothing if they
+// were in step.
 //
-// New files come first, each whole or not at all, then changed ones, then those go that are no more: a power cut leaves an ESP from which the machine starts a version that was on one of the two. Everything is read back. Machine
-// is that of the disk; its Mounted may name the other ESP. A disk with an extended boot loader partition has no mirror. Both disks may be one. The other disk must have a method Sync and is locked, as by [Plan.Apply]; this one must not change meanwhile.
-// A context that ends leaves what a power cut would.
+// New files come first, each whole or not at all, then changed ones, then those go that are no
+// more: a power cut leaves an ESP from which the machine starts a version that was on one of the
+// two. Everything is read back. Machine is that of the disk; its Mounted may name the other ESP. A
+// disk with an extended boot loader partition has no mirror. Both disks may be one. The other disk
+// must have a method Sync and is locked, as by [Plan.Apply]; this one must not change meanwhile. A
+// context that ends leaves what a power cut would.
 func Mirror(ctx context.Context, disk, other osmith.Disk, m Machine, o MirrorOptions) (changes []string, err error) {
 	defer prefix.Add("upgrade", &err)
 	from, err := m.openESPOf(disk, m.espID())

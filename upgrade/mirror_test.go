@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// another is a copy of the system's disk whose ESP has another ID, as on a second disk of the machine.
+// another is a copy of the system's disk whose ESP has another ID, as on a second disk of the
+// machine.
 func (s *system) another() *system {
 	s.t.Helper()
 	other := s.on(s.disk.Clone())
@@ -27,8 +28,9 @@ func (s *system) another() *system {
 	return other
 }
 
-// A second ESP follows the first through an upgrade, its count of boots, a commit, the next upgrade and a rollback. Whatever a power cut leaves of it starts a version that was on one of the two, and
-// mirrored again they are in step.
+// A second ESP follows the first through an upgrade, its count of boots, a commit, the next upgrade
+// and a rollback. Whatever a power cut leaves of it starts a version that was on one of the two,
+// and mirrored again they are in step.
 func TestMirror(t *testing.T) {
 	for _, mounted := range []bool{false, true} {
 		s := newSystem(t, "")

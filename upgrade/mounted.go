@@ -14,10 +14,13 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// InUseError says that the kernel uses a partition that is to be written: who writes below a mounted file system destroys it.
+// InUseError says that the kernel uses a partition that is to be written: who writes below a
+// mounted file system destroys it.
 type InUseError struct {
-	Name       string   // of the block device, "/dev/sda1"
-	MountPoint string   // where it is mounted; "": it is not, or that cannot be seen from here, as in another mount namespace
+	Name string // of the block device, "/dev/sda1"
+	// where it is mounted; "": it is not, or that cannot be seen from here, as in another mount
+	// namespace
+	MountPoint string
 	Holders    []string // devices that are made of it: "dm-0"
 }
 
@@ -31,21 +34,30 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("%s is in use by the kernel or by another program: its mount point is not visible from here", e.Name)
 }
 
-// MountedVolume is a boot partition that the kernel has mounted, so that nothing but the kernel may write to it ([Machine].Mounted). What is on it is read from the disk, as
-// firmware reads it, after each Sync. Paths have slashes and begin below the root of the file system. What a method does may reach the medium late and in any order; Sync returns when it has.
+// MountedVolume is a boot partition that the kernel has mounted, so that nothing but the kernel may
+// write to it ([Machine].Mounted). What is on it is read from the disk, as firmware reads it, after
+// each Sync. Paths have slashes and begin below the root of the file system. What a method does may
+// reach the medium late and in any order; Sync returns when it has.
 //
-// What a mounted FAT promises. The vfat driver of Linux has no journal: a power cut leaves any of the sectors that it has changed since the last sync. So it may lose a file that is
-// renamed, under both of its names; leave one that is removed under its 8.3 name, without its boot counter; and free the clusters of what is replaced before the new file has the name. Changes are made here so that none of
-// that happens to a file at which the loader looks: contents are written under another name; an empty file takes the final name; and then the two are exchanged (RENAME_EXCHANGE, Linux 6.0), which changes where two directory
-// entries begin, each in one sector, and frees nothing. What goes is exchanged for an empty file in the same way. Between all of these everything is synced. So each power cut leaves the loader's
-// menu as it was, or as it shall be. It may also leave two names on one chain of clusters, and clusters without a name, which the kernel does not see: that is an [*UnrepairedError] until fsck.fat, or an
-// operation that has the partition for itself, has repaired it. A commit copies the UKI and takes its room.
+// What a mounted FAT promises. The vfat driver of Linux has no journal: a power cut leaves any of
+// the sectors that it has changed since the last sync. So it may lose a file that is renamed, under
+// both of its names; leave one that is removed under its 8.3 name, without its boot counter; and
+// free the clusters of what is replaced before the new file has the name. Changes are made here so
+// that none of that happens to a file at which the loader looks: contents are written under another
+// name; an empty file takes the final name; and then the two are exchanged (RENAME_EXCHANGE, Linux
+// 6.0), which changes where two directory entries begin, each in one sector, and frees nothing.
+// What goes is exchanged for an empty file in the same way. Between all of these everything is
+// synced. So each power cut leaves the loader's menu as it was, or as it shall be. It may also
+// leave two names on one chain of clusters, and clusters without a name, which the kernel does not
+// see: that is an [*UnrepairedError] until fsck.fat, or an operation that has the partition for
+// itself, has repaired it. A commit copies the UKI and takes its room.
 type MountedVolume interface {
 	// Create makes a file; one that is there is [fs.ErrExist].
 	Create(name string, content osmith.Source) error
 	// Exchange gives each of two files the name of the other.
 	Exchange(a, b string) error
-	// Remove removes a file, or an empty directory. The clusters of a file are free only after its name is gone from the medium: it is unlinked, all is synced, and then it is closed.
+	// Remove removes a file, or an empty directory. The clusters of a file are free only after its
+	// name is gone from the medium: it is unlinked, all is synced, and then it is closed.
 	Remove(name string) error
 	// Mkdir makes a directory, whose parent is there.
 	Mkdir(name string) error
@@ -53,7 +65,8 @@ type MountedVolume interface {
 	Sync() error
 }
 
-// UnrepairedError says that a mounted file system has damage that nothing repairs while it is mounted.
+// UnrepairedError says that a mounted file system has damage that nothing repairs while it is
+// mounted.
 type UnrepairedError struct {
 	Volume string // "the ESP"
 	Damage string
@@ -63,7 +76,8 @@ func (e *UnrepairedError) Error() string {
 	return fmt.Sprintf("%s is mounted and damaged: %s; unmount it and try again without Machine.Mounted, or run fsck.fat", e.Volume, e.Damage)
 }
 
-// bootVolume is a file system that the loader reads: of a partition that is ours alone, or of one that is mounted.
+// bootVolume is a file system that the loader reads: of a partition that is ours alone, or of one
+// that is mounted.
 type bootVolume struct {
 	*fat.FS
 	table   *partition.Table
@@ -73,7 +87,8 @@ type bootVolume struct {
 	mounted MountedVolume // nil: only we write
 }
 
-// openBoot opens the partitions that the loader reads. An extended boot loader partition that cannot be read is an error of its own.
+// openBoot opens the partitions that the loader reads. An extended boot loader partition that
+// cannot be read is an error of its own.
 func (m *Machine) openBoot(disk osmith.Disk, t *partition.Table) (b *bootFS, xbootldr error, err error) {
 	i, err := m.findESP(t)
 	if err != nil {
@@ -99,7 +114,8 @@ func (m *Machine) openVolume(disk osmith.Disk, t *partition.Table, i int) (v *bo
 	return v, nil
 }
 
-// reload reads the volume anew. What the kernel was told reaches the medium before, and is read from there.
+// reload reads the volume anew. What the kernel was told reaches the medium before, and is read
+// from there.
 func (v *bootVolume) reload() (err error) {
 	if v.mounted != nil {
 		if err := v.mounted.Sync(); err != nil {
@@ -121,7 +137,8 @@ func (v *bootVolume) then(err error) error {
 	return v.reload()
 }
 
-// isStagedName reports whether a file is one of ours at which the loader does not look. Of a removal that was cut its 8.3 name may be left, ACME_2~1.OSM.
+// isStagedName reports whether a file is one of ours at which the loader does not look. Of a
+// removal that was cut its 8.3 name may be left, ACME_2~1.OSM.
 func isStagedName(name string) bool {
 	name = path.Base(fold(name))
 	return strings.HasSuffix(name, stagedSuffix) || path.Ext(name) == stagedSuffix[:4] && strings.Contains(name, "~") && len(name) <= len("acme_2~1.osm")
@@ -145,7 +162,8 @@ func (v *bootVolume) WriteFile(name string, content osmith.Source) error {
 	return v.appear(staged, name)
 }
 
-// stage writes what a file shall hold under another name, where the loader does not look, and reads it back.
+// stage writes what a file shall hold under another name, where the loader does not look, and reads
+// it back.
 func (v *bootVolume) stage(name string, content osmith.Source) (staged string, err error) {
 	staged = name + stagedSuffix
 	if err := v.Remove(staged); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -169,7 +187,8 @@ func (v *bootVolume) stage(name string, content osmith.Source) (staged string, e
 	return staged, err
 }
 
-// free is an error for a name that a file has. An empty one is what a power cut has left, and has no meaning to the loader.
+// free is an error for a name that a file has. An empty one is what a power cut has left, and has
+// no meaning to the loader.
 func (v *bootVolume) free(name string) error {
 	info, err := v.Stat(name)
 	switch {
@@ -183,7 +202,8 @@ func (v *bootVolume) free(name string) error {
 	return nil
 }
 
-// appear gives a staged file its name. The name is there before it, with an empty file, so that what makes the difference is one sector: the start and the size of the file.
+// appear gives a staged file its name. The name is there before it, with an empty file, so that
+// what makes the difference is one sector: the start and the size of the file.
 func (v *bootVolume) appear(staged, name string) error {
 	if err := v.free(name); err != nil {
 		return err
@@ -214,7 +234,8 @@ func (v *bootVolume) ReplaceFile(name string, content osmith.Source) error {
 	return v.Remove(staged)
 }
 
-// Rename gives a file another name in its directory: a power cut leaves it under the old name or the new one. Of a mounted volume it may leave both, with the same contents: the kernel renames in
+// Rename gives a file another name in its directory: a power cut leaves it under the old name or
+// the new one. Of a mounted volume it may leave both, with the same contents: the kernel renames in
 // two places, and so one that the loader knows is copied.
 func (v *bootVolume) Rename(from, to string) error {
 	if v.mounted == nil {
@@ -233,7 +254,8 @@ func (v *bootVolume) Rename(from, to string) error {
 	return v.Remove(from)
 }
 
-// Remove removes a file or an empty directory. Of a mounted volume a power cut leaves the file whole, or empty, or none.
+// Remove removes a file or an empty directory. Of a mounted volume a power cut leaves the file
+// whole, or empty, or none.
 func (v *bootVolume) Remove(name string) error {
 	if v.mounted == nil {
 		return v.FS.Remove(name)
@@ -245,7 +267,8 @@ func (v *bootVolume) Remove(name string) error {
 	if info.IsDir() || info.Size() == 0 || isStagedName(name) {
 		return v.then(v.mounted.Remove(name))
 	}
-	// Where the loader looks at it, an empty file takes its place first: of a removal a power cut may leave the 8.3 name.
+	// Where the loader looks at it, an empty file takes its place first: of a removal a power cut
+	// may leave the 8.3 name.
 	staged, err := v.stage(name, bytes.NewReader(nil))
 	if err != nil {
 		return err
@@ -281,7 +304,8 @@ func (v *bootVolume) MkdirAll(name string) error {
 	return v.then(v.mounted.Mkdir(name))
 }
 
-// Repair puts right what a power cut has left. Of a mounted volume the kernel has its own idea, which nothing may contradict.
+// Repair puts right what a power cut has left. Of a mounted volume the kernel has its own idea,
+// which nothing may contradict.
 func (v *bootVolume) Repair() (done fat.Repaired, err error) {
 	if v.mounted != nil {
 		return done, nil
@@ -292,7 +316,8 @@ func (v *bootVolume) Repair() (done fat.Repaired, err error) {
 	return done, err
 }
 
-// exclusively keeps the kernel from using partitions while they are written: those of the loader that are not said to be mounted, and others by their indices.
+// exclusively keeps the kernel from using partitions while they are written: those of the loader
+// that are not said to be mounted, and others by their indices.
 func (b *bootFS) exclusively(disk osmith.Disk, others ...int) (release func() error, err error) {
 	_ = b.each(func(_ string, v *bootVolume) error {
 		if v.mounted == nil {

@@ -22,7 +22,8 @@ type MountedDirectory struct {
 	root *os.Root
 }
 
-// OpenMountedDirectory opens the directory on which a FAT is mounted, as /efi. It does not look whether one is: [FindMounted] does.
+// OpenMountedDirectory opens the directory on which a FAT is mounted, as /efi. It does not look
+// whether one is: [FindMounted] does.
 func OpenMountedDirectory(dir string) (*MountedDirectory, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -37,7 +38,8 @@ func (d *MountedDirectory) Name() string { return d.root.Name() }
 // Close closes the directory.
 func (d *MountedDirectory) Close() error { return d.root.Close() }
 
-// Create implements [MountedVolume]. Of a file that cannot be written whole nothing remains, unless that cannot be removed either.
+// Create implements [MountedVolume]. Of a file that cannot be written whole nothing remains, unless
+// that cannot be removed either.
 func (d *MountedDirectory) Create(name string, content osmith.Source) (err error) {
 	f, err := d.root.OpenFile(filepath.FromSlash(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -53,7 +55,8 @@ func (d *MountedDirectory) Create(name string, content osmith.Source) (err error
 	return nil
 }
 
-// Exchange implements [MountedVolume]. An older kernel, or a file system that cannot, is a [*MountError].
+// Exchange implements [MountedVolume]. An older kernel, or a file system that cannot, is a
+// [*MountError].
 func (d *MountedDirectory) Exchange(a, b string) (err error) {
 	var dirs [2]*os.File
 	for i, name := range []string{a, b} {
@@ -116,8 +119,11 @@ type MountError struct {
 
 func (e *MountError) Error() string { return fmt.Sprintf("%s: %s", e.Directory, e.Reason) }
 
-// FindMounted finds the boot partitions of a disk that are mounted here, for [Machine].Mounted; an empty map if none is, or if the disk is no block device. A mount that nothing can be changed through, because
-// it is read-only or shows a part of the file system, is a [*MountError]. An automount unit that has not mounted anything yet is no mount. Close the directories after use ([CloseMounted]).
+// FindMounted finds the boot partitions of a disk that are mounted here, for [Machine].Mounted; an
+// empty map if none is, or if the disk is no block device. A mount that nothing can be changed
+// through, because it is read-only or shows a part of the file system, is a [*MountError]. An
+// automount unit that has not mounted anything yet is no mount. Close the directories after use
+// ([CloseMounted]).
 func FindMounted(disk *osmith.Device) (mounted map[osmith.GUID]MountedVolume, err error) {
 	defer prefix.Add("upgrade", &err)
 	mounted = map[osmith.GUID]MountedVolume{}
@@ -171,7 +177,8 @@ func FindMounted(disk *osmith.Device) (mounted map[osmith.GUID]MountedVolume, er
 	return mounted, nil
 }
 
-// mountedOn is the directory on which a device is mounted whole, for writing; "" if it is mounted nowhere.
+// mountedOn is the directory on which a device is mounted whole, for writing; "" if it is mounted
+// nowhere.
 func mountedOn(mounts []blockdev.Mount, device string) (dir string, err error) {
 	for _, m := range mounts {
 		if m.Device != device {
@@ -202,7 +209,8 @@ func CloseMounted(mounted map[osmith.GUID]MountedVolume) error {
 	return errors.Join(errs...)
 }
 
-// OpenDiskOf opens, for writing, the disk whose partition is mounted on a directory, as on /efi. Close it after use.
+// OpenDiskOf opens, for writing, the disk whose partition is mounted on a directory, as on /efi.
+// Close it after use.
 func OpenDiskOf(dir string) (disk *osmith.Device, err error) {
 	defer prefix.Add("upgrade", &err)
 	part, err := blockdev.Below(dir)

@@ -42,7 +42,8 @@ func (s *system) espVolume() (v upgrade.MountedVolume, id osmith.GUID, off, size
 	return nil, id, 0, 0
 }
 
-// spiedDisk has a cache of its own for what it reads, as the node of a whole disk has, and tells what is written through it.
+// spiedDisk has a cache of its own for what it reads, as the node of a whole disk has, and tells
+// what is written through it.
 type spiedDisk struct {
 	*faultio.Disk
 	pages   map[int64][]byte
@@ -85,7 +86,8 @@ func (d *spiedDisk) DropCache(off, n int64) error {
 	return nil
 }
 
-// What is on a mounted ESP is read from the medium, also where the kernel has changed it behind the disk's own cache, and nothing is written there but through the kernel.
+// What is on a mounted ESP is read from the medium, also where the kernel has changed it behind the
+// disk's own cache, and nothing is written there but through the kernel.
 func TestMountedThroughTheKernelAlone(t *testing.T) {
 	s := mountedSystem(t)
 	_, _, off, size := s.espVolume()
@@ -139,7 +141,8 @@ func (v *brokenVolume) Sync() error {
 	return v.MountedVolume.Sync()
 }
 
-// The copy by which a commit renames is read back before it takes the name, and so is everything else.
+// The copy by which a commit renames is read back before it takes the name, and so is everything
+// else.
 func TestMountedReadBack(t *testing.T) {
 	s := mountedSystem(t)
 	p := s.plan(s.build("2"), upgrade.PlanOptions{})
@@ -180,7 +183,8 @@ func listing(t *testing.T, s *system) (names []string) {
 	return names
 }
 
-// Two names on one chain, which a cut may leave, are not changed through the kernel: what frees one damages the other. Somebody who has the partition alone repairs it.
+// Two names on one chain, which a cut may leave, are not changed through the kernel: what frees one
+// damages the other. Somebody who has the partition alone repairs it.
 func TestMountedDamage(t *testing.T) {
 	s := mountedSystem(t)
 	require.NoError(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Apply(t.Context(), nil))
@@ -244,7 +248,8 @@ func TestMountedSpace(t *testing.T) {
 	require.NoError(t, plan())
 }
 
-// What an interrupted upgrade left beside a file has the name by which that is removed: it goes first.
+// What an interrupted upgrade left beside a file has the name by which that is removed: it goes
+// first.
 func TestMountedLeftoverBesideAFile(t *testing.T) {
 	s := mountedSystem(t)
 	s.install(s.build("2"))
@@ -273,7 +278,8 @@ func TestMountedElsewhere(t *testing.T) {
 	require.ErrorContains(t, err, "the mounted partition 09000000-0000-0000-0000-000000000000")
 }
 
-// What an interrupted upgrade has left in any state goes with the next one, without anybody's help: also a file whose chain is not whole.
+// What an interrupted upgrade has left in any state goes with the next one, without anybody's help:
+// also a file whose chain is not whole.
 func TestStagedFileIsDamaged(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()
@@ -348,7 +354,8 @@ func (d *usedDisk) Exclusive(off, n int64) (func() error, error) {
 	return func() error { d.held--; return nil }, nil
 }
 
-// A disk that knows what the kernel uses keeps it from being written: the ESP, and the slot that is the target. What is said to be mounted is written through the kernel, and not held.
+// A disk that knows what the kernel uses keeps it from being written: the ESP, and the slot that is
+// the target. What is said to be mounted is written through the kernel, and not held.
 func TestDiskTellsWhatIsInUse(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()

@@ -12,11 +12,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// notDisks are prefixes of block devices that firmware starts nothing from: what the kernel makes of others, and drives for media.
+// notDisks are prefixes of block devices that firmware starts nothing from: what the kernel makes
+// of others, and drives for media.
 var notDisks = []string{"loop", "ram", "zram", "dm-", "md", "nbd", "sr", "fd", "mtdblock"}
 
-// OpenDisk opens the disk that the machine was booted from, for writing: the one block device with the partition, as [FindDisk] has it. Each disk of the machine is read; one that is of size 0, as a card reader without a card, is none.
-// It takes the rights to open block devices. Close it after use.
+// OpenDisk opens the disk that the machine was booted from, for writing: the one block device with
+// the partition, as [FindDisk] has it. Each disk of the machine is read; one that is of size 0, as
+// a card reader without a card, is none. It takes the rights to open block devices. Close it after
+// use.
 func OpenDisk(bootedFrom osmith.GUID) (disk *osmith.Device, err error) {
 	defer prefix.Add("upgrade", &err)
 	entries, err := os.ReadDir("/sys/block")

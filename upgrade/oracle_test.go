@@ -41,7 +41,8 @@ func (s *system) machineOf(v bootloader.Variables) oracle.Machine {
 	}}
 }
 
-// The chain of a plan is what an independent model of the loader makes of the disk once the plan is applied, start by start.
+// The chain of a plan is what an independent model of the loader makes of the disk once the plan is
+// applied, start by start.
 func TestChainAsTheOracleSeesIt(t *testing.T) {
 	cases := 60
 	if testing.Short() {
@@ -61,7 +62,8 @@ func TestChainAsTheOracleSeesIt(t *testing.T) {
 				_ = esp.WriteFile("EFI/tools/x.efi", source(petest.Kernel("6.18.0")))
 			}
 			require.NoError(t, esp.MkdirAll("loader/entries"))
-			_ = esp.WriteFile("loader/entries/"+name+".conf", source([]byte(text))) // some are there already
+			// some are there already
+			_ = esp.WriteFile("loader/entries/"+name+".conf", source([]byte(text)))
 		}
 		one := pick("", "", "+1", "+2-1", "+0-3")
 		require.NoError(t, esp.Rename("EFI/Linux/acme_1.efi", "EFI/Linux/acme_1"+one+".efi"))
@@ -71,7 +73,8 @@ func TestChainAsTheOracleSeesIt(t *testing.T) {
 			EntryPreferred: pick("", "", "acme_1*", "@saved"), EntryLastBooted: pick("", "acme_1.efi", "x0.conf")}
 		s.machine.Loader = &v
 		s.machine.Offline = false
-		s.machine.Firmware, s.machine.NoSecureBoot = nil, true // the oracle starts what is not signed, too
+		// the oracle starts what is not signed, too
+		s.machine.Firmware, s.machine.NoSecureBoot = nil, true
 		s.machine.Running = &upgrade.Running{Image: "EFI/Linux/acme_1" + one + ".efi", RootHash: s.build("1").RootHash}
 		p := s.plan(s.build("2"), upgrade.PlanOptions{Tries: 1 + rng.IntN(4), Override: upgrade.Proofs()})
 		require.NoError(t, p.Apply(context.Background(), nil))

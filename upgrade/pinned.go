@@ -10,7 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// pin pins a source: what is read of it again and is something else is a [*ChangedError]. None stays none.
+// pin pins a source: what is read of it again and is something else is a [*ChangedError]. None
+// stays none.
 func pin(src osmith.Source, what string) osmith.Source {
 	if src == nil {
 		return nil
@@ -18,7 +19,8 @@ func pin(src osmith.Source, what string) osmith.Source {
 	return pinned.New(src, func(int64, int64) error { return &ChangedError{what} })
 }
 
-// pinRelease is a release whose files for the ESP are pinned, its UKI to what it was when its digests were taken if it brings them. Of the rest the root hash is the pin.
+// pinRelease is a release whose files for the ESP are pinned, its UKI to what it was when its
+// digests were taken if it brings them. Of the rest the root hash is the pin.
 func pinRelease(r *release.Release) (release.Release, error) {
 	own := *r
 	switch {
@@ -43,7 +45,8 @@ func pinRelease(r *release.Release) (release.Release, error) {
 // boundUKI is a UKI that is bound to digests which were taken before the plan was made.
 type boundUKI struct{ osmith.Source }
 
-// ReadAt gives the error for other bytes the type that it has where the plan has taken the digests itself.
+// ReadAt gives the error for other bytes the type that it has where the plan has taken the digests
+// itself.
 func (s boundUKI) ReadAt(b []byte, off int64) (int, error) {
 	n, err := s.Source.ReadAt(b, off)
 	if changed, ok := errors.AsType[*release.ChangedUKIError](err); ok {

@@ -14,6 +14,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -34,46 +35,64 @@ type PlanOptions struct {
 	// Tries for the new entry, 1 to 99; 0 means [DefaultTries].
 	Tries int
 
-	// Override lists proofs whose failure [Plan.Apply] ignores. Each is named in the plan's text. With [ProofFollows] a release that is older than what runs
-	// becomes what the loader prefers, if it is systemd-boot 260 or later.
+	// Override lists proofs whose failure [Plan.Apply] ignores. Each is named in the plan's text.
+	// With [ProofFollows] a release that is older than what runs becomes what the loader prefers,
+	// if it is systemd-boot 260 or later.
 	Override []Proof
 
 	// Floor is the least version that is accepted. Empty: any that is not older than what runs.
 	Floor string
 
-	// TrustFallbackWithoutReadingIt leaves out to read and verify all of the file system that the machine is to return to.
+	// TrustFallbackWithoutReadingIt leaves out to read and verify all of the file system that the
+	// machine is to return to.
 	TrustFallbackWithoutReadingIt bool
 
-	// Delta takes the blocks of the root file system that the running set has from its slot, and only the others from the release ([verity.Diff], [verity.Patch]): for a release that is read
-	// over a network ([release.Stream]). Both hash trees are read for it, and about 100 bytes of memory are needed for a block of 4096. It has no effect if the two file systems have different salts.
+	// Delta takes the blocks of the root file system that the running set has from its slot, and
+	// only the others from the release ([verity.Diff], [verity.Patch]): for a release that is read
+	// over a network ([release.Stream]). Both hash trees are read for it, and about 100 bytes of
+	// memory are needed for a block of 4096. It has no effect if the two file systems have
+	// different salts.
 	Delta bool
 
-	// Loader makes the boot loader a part of the upgrade: it is installed first ([Plan].Loader), and the rest is planned for the disk behind that. Without a Loader of its own it is the one of the
-	// release. LoaderOptions are its choices; its Override is that of the plan. Nil: the boot loader stays as it is.
+	// Loader makes the boot loader a part of the upgrade: it is installed first ([Plan].Loader),
+	// and the rest is planned for the disk behind that. Without a Loader of its own it is the one
+	// of the release. LoaderOptions are its choices; its Override is that of the plan. Nil: the
+	// boot loader stays as it is.
 	Loader        *bootloader.Installation
 	LoaderOptions LoaderOptions
 
-	// Labels are patterns of the partitions' labels, as MatchPattern= of sysupdate.d has them: @v is the version, once in each, and %M is IMAGE_ID. The zero value
-	// follows the slot of what runs, and where that says nothing it is "%M_@v", and for the hash tree "%M_@v_verity".
+	// Labels are patterns of the partitions' labels, as MatchPattern= of sysupdate.d has them: @v
+	// is the version, once in each, and %M is IMAGE_ID. The zero value follows the slot of what
+	// runs, and where that says nothing it is "%M_@v", and for the hash tree "%M_@v_verity".
 	Labels partition.Labels
 
-	// ExtensionFileSystem opens the file system of an extension of the release, so that its extension-release file is read and compared with what the release states. Nil: it is not read, which is a
-	// restriction of the boots verdict.
+	// ExtensionFileSystem opens the file system of an extension of the release, so that its
+	// extension-release file is read and compared with what the release states. Nil: it is not
+	// read, which is a restriction of the boots verdict.
 	ExtensionFileSystem func(osmith.Source) (fs.FS, error)
 
-	// Progress is called while the release's hash tree and the fallback's file system are read, with bytes of all. It may be called from several goroutines, one at a time.
+	// At is when the plan is made, by which [Support] of the release is judged. The zero value:
+	// whether it has ended is not known.
+	At time.Time
+
+	// Progress is called while the release's hash tree and the fallback's file system are read,
+	// with bytes of all. It may be called from several goroutines, one at a time.
 	Progress func(done, total int64)
 }
 
-// Plan is an upgrade worked out and judged, with nothing written yet. Text and JSON forms are for people and programs that
-// decide about it.
+// Plan is an upgrade worked out and judged, with nothing written yet. Text and JSON forms are for
+// people and programs that decide about it.
 type Plan struct {
-	Version   string
-	From      string      // path of the entry that runs; of a machine that is off, of the one that the loader would start
-	Entry     string      // path that the new UKI will have on the ESP
-	Target    *Slot       // nil: the release is a UKI alone, which needs none
-	Installed bool        // this very set is installed already, and runs or is what the loader starts next: there are no steps; Loader may have changes nevertheless
+	Version string
+	// path of the entry that runs; of a machine that is off, of the one that the loader would start
+	From   string
+	Entry  string // path that the new UKI will have on the ESP
+	Target *Slot  // nil: the release is a UKI alone, which needs none
+	// this very set is installed already, and runs or is what the loader starts next: there are no
+	// steps; Loader may have changes nevertheless
+	Installed bool
 	Loader    *LoaderPlan // of the boot loader, which is carried out first; nil: that stays
+	Support   *Support    // that no verdict depends on; nil: the release does not say
 	Verdicts  []Verdict
 	Chain     []Link // of starts after the upgrade, if every set fails that is not known to be good
 	Steps     []Step
@@ -110,12 +129,14 @@ type Plan struct {
 	meter          meter
 	choice         choice // of the loader once the new entry is there
 	choiceErr      error
-	leftover       leftover      // of an interrupted upgrade on the ESP
-	delta          *verity.Delta // from the root file system that runs; nil: all is read from the release
-	deltaErr       error         // why there is none
-	resumes        bool          // the slot has some of the release already
-	isStaged       bool          // an interrupted upgrade has left the whole UKI under its staged name
-	applied        bool
+	leftover       leftover // of an interrupted upgrade on the ESP
+	// from the root file system that runs; nil: all is read from the release
+	delta    *verity.Delta
+	deltaErr error // why there is none
+	resumes  bool  // the slot has some of the release already
+	// an interrupted upgrade has left the whole UKI under its staged name
+	isStaged bool
+	applied  bool
 }
 
 // addonFile is an add-on or extension of the release with its place on the ESP.
@@ -126,12 +147,17 @@ type addonFile struct {
 	step StepKind // that writes it
 }
 
-// NewPlan looks at the disk and the release and works out the upgrade. It reads both, the hash tree of the release and the file system of the set to return to, and
-// writes nothing. An error means that disk or release cannot be understood, or that it is not said what the machine runs ([ErrRunningUnknown]); whether
-// the upgrade is a good idea is in the plan's verdicts. A release without a root file system is a UKI alone, for a
-// system that runs from its initrd. Of the release it takes the UKI, its add-ons and extensions, the root file system with its hash tree, and the signature of the root hash; the boot loader
-// only if [PlanOptions].Loader asks for it. Its sources must not change until the plan is applied: of UKI, add-ons and extensions the first reading counts, and what is read of them later, here or by
-// [Plan.Apply], and is something else is a [*ChangedError]. The reading of the UKI by which [release.Open] or [release.Stream] has taken its digests is the first: headers and small sections are read again then.
+// NewPlan looks at the disk and the release and works out the upgrade. It reads both, the hash tree
+// of the release and the file system of the set to return to, and writes nothing. An error means
+// that disk or release cannot be understood, or that it is not said what the machine runs
+// ([ErrRunningUnknown]); whether the upgrade is a good idea is in the plan's verdicts. A release
+// without a root file system is a UKI alone, for a system that runs from its initrd. Of the release
+// it takes the UKI, its add-ons and extensions, the root file system with its hash tree, and the
+// signature of the root hash; the boot loader only if [PlanOptions].Loader asks for it. Its sources
+// must not change until the plan is applied: of UKI, add-ons and extensions the first reading
+// counts, and what is read of them later, here or by [Plan.Apply], and is something else is a
+// [*ChangedError]. The reading of the UKI by which [release.Open] or [release.Stream] has taken its
+// digests is the first: headers and small sections are read again then.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
 	p := &Plan{disk: checked(disk), machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt,
@@ -164,7 +190,7 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	if p.signature, p.signer, err = osset.RootHashSignature("signature of the root hash", r.RootHashSignature, r.RootHash); err != nil {
 		return nil, rootHashError(err)
 	}
-	p.Version = p.identity.Version
+	p.Version, p.Support = p.identity.Version, supportOf(r, o.At)
 	if p.patterns, err = expandPatterns(o.Labels, p.identity.ID); err != nil {
 		return nil, err
 	}
@@ -272,8 +298,8 @@ func override(verdicts []Verdict, proofs []Proof) {
 
 func (p *Plan) overrides(proof Proof) bool { return slices.Contains(p.override, proof) }
 
-// predict fills in what the first boot will measure. A set that firmware refuses measures nothing, which the boots verdict
-// says already; any other reason is a restriction of that verdict.
+// predict fills in what the first boot will measure. A set that firmware refuses measures nothing,
+// which the boots verdict says already; any other reason is a restriction of that verdict.
 func (p *Plan) predict() {
 	var err error
 	p.Predicted, err = p.machine.predict(p.state.loader, p.unified)
@@ -284,7 +310,8 @@ func (p *Plan) predict() {
 	}
 }
 
-// Refused reports the verdicts that keep [Plan.Apply] from writing, as a [*RefusedError]; nil means that it will write.
+// Refused reports the verdicts that keep [Plan.Apply] from writing, as a [*RefusedError]; nil means
+// that it will write.
 func (p *Plan) Refused() error {
 	if p.Loader == nil {
 		return refused(p.Verdicts)
@@ -305,7 +332,8 @@ func refused(verdicts []Verdict) error {
 	return prefix.Error("upgrade", &RefusedError{failed})
 }
 
-// Done reports whether [Plan.Apply] has nothing to write: the set is installed, and so is the boot loader, if it is a part of the plan.
+// Done reports whether [Plan.Apply] has nothing to write: the set is installed, and so is the boot
+// loader, if it is a part of the plan.
 func (p *Plan) Done() bool { return p.Installed && (p.Loader == nil || len(p.Loader.Changes) == 0) }
 
 // String is the plan for a person.
@@ -320,9 +348,11 @@ func (p *Plan) String() string {
 			todo = "nothing else to do"
 		}
 		fmt.Fprintf(&b, "version %s is installed%s as %s: %s\n", p.Version, inSlot(p.Target), p.Entry, todo)
+		b.WriteString(p.Support.String())
 		return b.String()
 	}
 	fmt.Fprintf(&b, "upgrade to version %s%s, from %s\n", p.Version, inSlot(p.Target), p.From)
+	b.WriteString(p.Support.String())
 	writeVerdicts(&b, p.Verdicts)
 	if len(p.Chain) > 0 {
 		fmt.Fprintf(&b, "  chain    %s\n", chainText(p.Chain))
@@ -408,11 +438,12 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		Installed  bool                         `json:"installed"`
 		Refused    bool                         `json:"refused"`
 		Loader     *LoaderPlan                  `json:"loader,omitempty"`
+		Support    *Support                     `json:"support,omitempty"`
 		Judgements []Verdict                    `json:"judgements"`
 		Chain      []Link                       `json:"chain"`
 		Steps      []Step                       `json:"steps"`
 		PCRs       map[string]map[string]string `json:"pcrs"`
-	}{PlanSchema, p.Version, p.From, p.Entry, slotName(p.Target), p.Installed, p.Refused() != nil, p.Loader, verdictsJSON(p.Verdicts), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrsJSON(&p.machine, p.Predicted)})
+	}{PlanSchema, p.Version, p.From, p.Entry, slotName(p.Target), p.Installed, p.Refused() != nil, p.Loader, p.Support, verdictsJSON(p.Verdicts), append([]Link{}, p.Chain...), append([]Step{}, p.Steps...), pcrsJSON(&p.machine, p.Predicted)})
 }
 
 // verdictsJSON are verdicts without a list that is null.
@@ -445,5 +476,6 @@ const entryDir = "EFI/Linux"
 // type1Dir is where the loader looks for Type #1 entries.
 const type1Dir = "loader/entries"
 
-// stagedSuffix ends names of files that are not yet to be used: the loader looks at *.efi only. Who else stages files has names of its own.
+// stagedSuffix ends names of files that are not yet to be used: the loader looks at *.efi only. Who
+// else stages files has names of its own.
 const stagedSuffix = ".osmith-staged"

@@ -123,7 +123,8 @@ func TestApplyOnce(t *testing.T) {
 	require.ErrorIs(t, p.Apply(context.Background(), nil), upgrade.ErrApplied)
 }
 
-// TestDamagedInstallation: a version whose slot was damaged before it ever ran is not "installed already".
+// TestDamagedInstallation: a version whose slot was damaged before it ever ran is not "installed
+// already".
 func TestDamagedInstallation(t *testing.T) {
 	s := newSystem(t, "")
 	set := s.build("2")
@@ -142,8 +143,8 @@ func TestDamagedInstallation(t *testing.T) {
 	require.Equal(t, "2", s.boot().Version)
 }
 
-// TestNoRoomForEntries: what lies in front of the first partition is not ours to write over, and then a kernel may find no partitions
-// after a power cut.
+// TestNoRoomForEntries: what lies in front of the first partition is not ours to write over, and
+// then a kernel may find no partitions after a power cut.
 func TestNoRoomForEntries(t *testing.T) {
 	s := newSystem(t, "")
 	returns := func() upgrade.Verdict { return s.plan(s.build("2"), upgrade.PlanOptions{}).Verdicts[3] }
@@ -183,7 +184,8 @@ func TestTypeOneEntry(t *testing.T) {
 	require.Equal(t, "3", s.boot().Version)
 }
 
-// A Type #1 entry takes along the files that it names, unless something else needs them: another entry, a text that is no entry here, or firmware.
+// A Type #1 entry takes along the files that it names, unless something else needs them: another
+// entry, a text that is no entry here, or firmware.
 func TestTypeOneEntryTakesItsFiles(t *testing.T) {
 	s := newSystem(t, "")
 	s.install(s.build("2"))
@@ -282,7 +284,8 @@ func refusedKernel(t *testing.T, name string) osmith.Source {
 	return nil
 }
 
-// TestKernelOfAnotherProfile: that a rescue profile does not start is a restriction, since another one boots.
+// TestKernelOfAnotherProfile: that a rescue profile does not start is a restriction, since another
+// one boots.
 func TestKernelOfAnotherProfile(t *testing.T) {
 	s := newSystem(t, "")
 	r := s.withUKI(s.build("2"), func(im *uki.Image) {
@@ -296,7 +299,8 @@ func TestKernelOfAnotherProfile(t *testing.T) {
 	require.Contains(t, fmt.Sprint(j.Reasons), "section .linux of profile 1: the stub of systemd 262 does not start the kernel")
 }
 
-// outsideOfValidity is a release whose UKI claims to have been signed before the certificate was valid.
+// outsideOfValidity is a release whose UKI claims to have been signed before the certificate was
+// valid.
 func outsideOfValidity(s *system) *release.Release {
 	r := s.build("2").Release()
 	db := s.builder.Keys.SecureBoot.DB
@@ -328,7 +332,8 @@ func TestFirmwareKind(t *testing.T) {
 	}
 }
 
-// TestRefused lists what a plan must refuse, by which verdict and with which typed error, and that nothing is written.
+// TestRefused lists what a plan must refuse, by which verdict and with which typed error, and that
+// nothing is written.
 func TestRefused(t *testing.T) {
 	other, err := foreign()
 	require.NoError(t, err)
@@ -438,8 +443,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// A plan reads nothing of the release's root file system: every block is checked before it is written, and one that is wrong ends the upgrade before anything
-// boots it.
+// A plan reads nothing of the release's root file system: every block is checked before it is
+// written, and one that is wrong ends the upgrade before anything boots it.
 func TestTamperedRoot(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()
@@ -624,7 +629,8 @@ func (c counted) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-// The root file system of a release is read once, when it is written, its hash tree with that and to be judged, and its UKI in a few passes.
+// The root file system of a release is read once, when it is written, its hash tree with that and
+// to be judged, and its UKI in a few passes.
 func TestReadsOfARelease(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()

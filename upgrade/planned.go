@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// plannedDisk is a disk as it will be: contents in their places, and zeros. What judges disks reads it as it reads one that exists. The contents are read when they are asked for.
+// plannedDisk is a disk as it will be: contents in their places, and zeros. What judges disks reads
+// it as it reads one that exists. The contents are read when they are asked for.
 type plannedDisk struct {
 	size   int64
 	pieces []plannedPiece // in no order; they do not overlap

@@ -12,29 +12,36 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// ErrShimNotPredicted is why nothing is predicted for a machine that may start through shim, as it has a SbatLevel: shim measures more into PCRs 4, 7 and 14.
+// ErrShimNotPredicted is why nothing is predicted for a machine that may start through shim, as it
+// has a SbatLevel: shim measures more into PCRs 4, 7 and 14.
 var ErrShimNotPredicted = errors.New("the machine has a SbatLevel, as shim leaves it: give the shim (Machine.Shim), or say that there is none (Machine.NoShim)")
 
-// ErrUBootNotPredicted is why nothing is predicted for a machine whose firmware is U-Boot: it measures other events, in another order than edk2.
+// ErrUBootNotPredicted is why nothing is predicted for a machine whose firmware is U-Boot: it
+// measures other events, in another order than edk2.
 var ErrUBootNotPredicted = errors.New("what U-Boot measures is not predicted")
 
-// BootImages are what a boot starts: the loader, which is nil for a UKI that the firmware starts itself, the UKI, and the files beside it on
-// the ESP, of which add-ons add to its command line. Nil: there are none.
+// BootImages are what a boot starts: the loader, which is nil for a UKI that the firmware starts
+// itself, the UKI, and the files beside it on the ESP, of which add-ons add to its command line.
+// Nil: there are none.
 type BootImages struct {
 	Loader, UKI osmith.Source
 	Companions  *uki.Companions
 }
 
-// PredictBoot predicts what the machine measures when loader starts the UKI in its default profile: the log of PCRs 4, 7 and 11, with Machine.Shim also 14, up to the
-// phases given (none: when the kernel starts). loader may be nil for a UKI that the firmware, or shim, starts itself. An image that is
-// refused is a [*SecureBootError]. With a SbatLevel, without Machine.Shim and Machine.NoShim, the error is [ErrShimNotPredicted], unless an
-// image is refused; with a FirmwareKind of U-Boot it is [ErrUBootNotPredicted]. Where the Secure Boot configuration is not known, PCR 7 is not predicted.
+// PredictBoot predicts what the machine measures when loader starts the UKI in its default profile:
+// the log of PCRs 4, 7 and 11, with Machine.Shim also 14, up to the phases given (none: when the
+// kernel starts). loader may be nil for a UKI that the firmware, or shim, starts itself. An image
+// that is refused is a [*SecureBootError]. With a SbatLevel, without Machine.Shim and
+// Machine.NoShim, the error is [ErrShimNotPredicted], unless an image is refused; with a
+// FirmwareKind of U-Boot it is [ErrUBootNotPredicted]. Where the Secure Boot configuration is not
+// known, PCR 7 is not predicted.
 func PredictBoot(m Machine, loader, ukiImage osmith.Source, phases ...string) (log *tpm.Log, err error) {
 	return PredictImages(m, BootImages{Loader: loader, UKI: ukiImage}, phases...)
 }
 
-// PredictImages predicts as [PredictBoot] does, with the files beside the UKI: add-ons are started by the firmware, which measures them into PCR 4, and what they
-// bring is measured into PCR 12. An add-on that firmware refuses is left out, as the stub does.
+// PredictImages predicts as [PredictBoot] does, with the files beside the UKI: add-ons are started
+// by the firmware, which measures them into PCR 4, and what they bring is measured into PCR 12. An
+// add-on that firmware refuses is left out, as the stub does.
 func PredictImages(m Machine, b BootImages, phases ...string) (log *tpm.Log, err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := m.check(); err != nil {
@@ -148,8 +155,8 @@ func (m *Machine) shimProgram() (*tpm.Shim, error) {
 	return &tpm.Shim{Application: app, Variables: shim.Measured(variables)}, nil
 }
 
-// knownLoader is the version of the loader; "", which stands for that of the stub, if it does not tell or is not known, since
-// nothing that is predicted here depends on it.
+// knownLoader is the version of the loader; "", which stands for that of the stub, if it does not
+// tell or is not known, since nothing that is predicted here depends on it.
 func knownLoader(loader osmith.Source) osmith.Version {
 	version, err := bootloader.LoaderVersion(loader)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// With phases the PCRs that systemd measures words into are claimed if it is known which; before the first phase they are in any case.
+// With phases the PCRs that systemd measures words into are claimed if it is known which; before
+// the first phase they are in any case.
 func TestPredictBootPhases(t *testing.T) {
 	s := newSystem(t, "")
 	set := s.build("2").Release().UKI
@@ -47,7 +48,8 @@ func TestPredictBootPhases(t *testing.T) {
 	}
 }
 
-// What U-Boot measures is in another order, with other events: a prediction by edk2's would be wrong.
+// What U-Boot measures is in another order, with other events: a prediction by edk2's would be
+// wrong.
 func TestUBootIsNotPredicted(t *testing.T) {
 	s := newSystem(t, "")
 	for _, kind := range []secureboot.Firmware{secureboot.FirmwareUBoot202610, secureboot.FirmwareUBoot202501, secureboot.FirmwareUBootLegacy} {

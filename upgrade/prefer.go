@@ -14,11 +14,14 @@ import (
 // configPath is the loader's configuration.
 const configPath = "loader/loader.conf"
 
-// preferMark is the line in front of a `preferred` that a downgrade has put there, and that the next upgrade takes away.
+// preferMark is the line in front of a `preferred` that a downgrade has put there, and that the
+// next upgrade takes away.
 const preferMark = "# osmith: an older version is wanted, until the next upgrade"
 
-// prefer has the loader choose the new entry where its place in the menu would not do: by `preferred` in loader.conf for a downgrade, which passes over an entry without tries
-// left, so that the machine still falls back (systemd-boot 260 and later). What an earlier downgrade has left there goes.
+// prefer has the loader choose the new entry where its place in the menu would not do: by
+// `preferred` in loader.conf for a downgrade, which passes over an entry without tries left, so
+// that the machine still falls back (systemd-boot 260 and later). What an earlier downgrade has
+// left there goes.
 func (p *Plan) prefer() error {
 	p.choice, p.choiceErr = p.chosenAfter()
 	if p.choiceErr != nil || p.choice.entry == nil || p.choice.entry.Path == p.Entry {
@@ -61,7 +64,8 @@ func withoutPreference(conf []byte) []byte {
 	return []byte(out.String())
 }
 
-// preferring is the configuration with an entry preferred: the last assignment of a key holds. The loader reads up to a NUL byte.
+// preferring is the configuration with an entry preferred: the last assignment of a key holds. The
+// loader reads up to a NUL byte.
 func preferring(conf []byte, id string) []byte {
 	conf, _, _ = bytes.Cut(conf, []byte{0})
 	out := slices.Clone(conf)

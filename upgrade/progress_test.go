@@ -29,7 +29,8 @@ func (p *progress) tell(done, total int64) {
 	}
 }
 
-// What a mirror writes is told up to the end, and a context that is cancelled ends it; the next one does the rest.
+// What a mirror writes is told up to the end, and a context that is cancelled ends it; the next one
+// does the rest.
 func TestMirrorProgress(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()

@@ -14,8 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
 
-// What a plan that is not refused promises is what happens, whatever state the disk is in: the new version boots, and if its file system is bad, the machine is up again with another
-// one by itself.
+// What a plan that is not refused promises is what happens, whatever state the disk is in: the new
+// version boots, and if its file system is bad, the machine is up again with another one by itself.
 func TestPromises(t *testing.T) {
 	cases := 60
 	if testing.Short() {

@@ -108,8 +108,9 @@ func (k *diskKind) streamed(s *system, version string) (*release.Release, error)
 // count is a row of the table of the proof.
 type count struct{ states, unbootable, lost, lostUnbootable, again, faults int }
 
-// TestProof cuts every operation on every kind of disk at every write, with writes torn, reordered and lost, has every operation of the medium fail, and has syncs lie;
-// whatever is left, the old or the new version comes up, and the operation goes through afterwards.
+// TestProof cuts every operation on every kind of disk at every write, with writes torn, reordered
+// and lost, has every operation of the medium fail, and has syncs lie; whatever is left, the old or
+// the new version comes up, and the operation goes through afterwards.
 func TestProof(t *testing.T) {
 	limit, every := 16, 29
 	if testing.Short() {
@@ -127,7 +128,8 @@ func TestProof(t *testing.T) {
 			s := k.on(t)
 			p := newProver(s, k, "1", "2", "3", "4")
 			limit, every := limit, every
-			if k.mounted && limit < 64 { // the kernel syncs often: there are many states with few sectors
+			if k.mounted && limit < 64 {
+				// the kernel syncs often: there are many states with few sectors
 				limit, every = limit/2, 2*every
 			}
 			for _, op := range operations {
@@ -140,7 +142,8 @@ func TestProof(t *testing.T) {
 				require.NoError(t, op.do(s, k), op.name)
 				p.cuts(s, k, op, limit, every, c)
 				switch {
-				case k.mounted && k.fill == nil && limit < 64: // the first of these kinds stands for all
+				case k.mounted && k.fill == nil && limit < 64:
+					// the first of these kinds stands for all
 				case !testing.Short() || op.name == "upgrade to 2" || op.name == "commit":
 					p.failures(before, k, op, every, c)
 				}
@@ -178,7 +181,8 @@ func (p *prover) cuts(s *system, k *diskKind, op operation, limit, every int, c 
 	for state := range faults.States() {
 		versions, err := p.boots(state.Disk)
 		if state.Kind == faultio.FaultLost {
-			// 512e: what a disk loses beside the sector that it rewrites cannot be ordered. It is counted.
+			// 512e: what a disk loses beside the sector that it rewrites cannot be ordered. It is
+			// counted.
 			c.lost++
 			if err != nil {
 				c.lostUnbootable++
@@ -220,7 +224,8 @@ func (p *prover) goesOn(left *system, k *diskKind, op operation, where string) {
 	require.Equal(p.t, op.after[len(op.after)-1], versions[0], where)
 }
 
-// failures has each operation of the medium fail, be done in part, or lie, behind a page cache, and cuts the power then.
+// failures has each operation of the medium fail, be done in part, or lie, behind a page cache, and
+// cuts the power then.
 func (p *prover) failures(before *system, k *diskKind, op operation, every int, c *count) {
 	p.t.Helper()
 	for _, f := range []faultio.Failure{

@@ -40,7 +40,8 @@ const maxFact = 16 << 20
 
 // ReadMachineOptions are the choices of [ReadMachine]. The zero value is usable.
 type ReadMachineOptions struct {
-	// Verity looks a dm-verity device up by its name: [dm.Active]. Nil: what is mounted is taken from the kernel's command line, which says what the initrd was told.
+	// Verity looks a dm-verity device up by its name: [dm.Active]. Nil: what is mounted is taken
+	// from the kernel's command line, which says what the initrd was told.
 	Verity func(name string) (*dm.Mapping, error)
 }
 
@@ -49,17 +50,24 @@ type RunningMachine struct {
 	Machine
 	Variables *bootloader.MachineVariables
 
-	// Unread is what could not be read or understood, or contradicts something else: the machine lacks what depends on it.
+	// Unread is what could not be read or understood, or contradicts something else: the machine
+	// lacks what depends on it.
 	Unread []error
 }
 
-// ReadMachine reads what a running Linux shows of its machine: firmware and loader variables, what was started and what is mounted, the logs of the boot, the banks of the TPM, the policy
-// of systemd-pcrlock, and SMBIOS. root is os.DirFS("/"), or a copy of the files that it looks at. It writes nothing.
+// ReadMachine reads what a running Linux shows of its machine: firmware and loader variables, what
+// was started and what is mounted, the logs of the boot, the banks of the TPM, the policy of
+// systemd-pcrlock, and SMBIOS. root is os.DirFS("/"), or a copy of the files that it looks at. It
+// writes nothing.
 //
-// It does not fill in PCRKeys and NothingSealed, FirmwareKind, Shim and NoShim, VerityKeyrings, AssumeLoader, Floor and Unlock.Phases: nothing on the machine vouches for them. Userspace is what systemd measured in
-// this boot, so that the next one of the same version is expected to measure the same; of another version it says nothing, and the unlocks verdict does not go by it. Secrets that are sealed in volumes [Inspect] finds on the disk, and [FindDisk] finds the disk.
+// It does not fill in PCRKeys and NothingSealed, FirmwareKind, Shim and NoShim, VerityKeyrings,
+// AssumeLoader, Floor and Unlock.Phases: nothing on the machine vouches for them. Userspace is what
+// systemd measured in this boot, so that the next one of the same version is expected to measure
+// the same; of another version it says nothing, and the unlocks verdict does not go by it. Secrets
+// that are sealed in volumes [Inspect] finds on the disk, and [FindDisk] finds the disk.
 //
-// A machine that was not started by EFI firmware is an [fs.ErrNotExist]. The error is [ErrRunningUnknown] if it cannot be told what was started or what is mounted.
+// A machine that was not started by EFI firmware is an [fs.ErrNotExist]. The error is
+// [ErrRunningUnknown] if it cannot be told what was started or what is mounted.
 func ReadMachine(root fs.FS, o ReadMachineOptions) (m *RunningMachine, err error) {
 	defer prefix.Add("upgrade", &err)
 	m = new(RunningMachine)
@@ -231,7 +239,8 @@ func (m *RunningMachine) readTPM(root fs.FS) {
 	}
 }
 
-// CloneError says that several disks have the partition that the machine was booted from. Which one that was, their content does not tell.
+// CloneError says that several disks have the partition that the machine was booted from. Which one
+// that was, their content does not tell.
 type CloneError struct {
 	Partition osmith.GUID
 	Disks     []string // sorted
@@ -244,8 +253,10 @@ func (e *CloneError) Error() string {
 // ErrNotBootDisk says that no disk has the partition that the machine was booted from.
 var ErrNotBootDisk = errors.New("no disk has the partition from which the machine was booted")
 
-// FindDisk finds the disk that a machine was booted from, among all that it has, by the partition that its UKI or loader was started from ([Running].ESP). Disks without a partition table are passed over. Where several have the
-// partition, the error is a [*CloneError]; a disk that cannot be read is an error, since it might have it as well. The error is [ErrNotBootDisk] if none has.
+// FindDisk finds the disk that a machine was booted from, among all that it has, by the partition
+// that its UKI or loader was started from ([Running].ESP). Disks without a partition table are
+// passed over. Where several have the partition, the error is a [*CloneError]; a disk that cannot
+// be read is an error, since it might have it as well. The error is [ErrNotBootDisk] if none has.
 func FindDisk(disks map[string]osmith.Source, bootedFrom osmith.GUID) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	if bootedFrom.IsZero() {

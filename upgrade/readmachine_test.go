@@ -26,7 +26,8 @@ import (
 // wide is a text in UTF-16LE with its NUL.
 func wide(s string) []byte { return append(efi.AppendUTF16(nil, s), 0, 0) }
 
-// running is the root of a system that runs version 1 of a disk, and the root hash of its file system.
+// running is the root of a system that runs version 1 of a disk, and the root hash of its file
+// system.
 func running(t *testing.T) (s *system, root fstest.MapFS, mounted []byte) {
 	t.Helper()
 	s = newSystem(t, "")

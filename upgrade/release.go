@@ -10,7 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// RootHashError says that a root hash has the wrong length, or that a part of the set has another root hash than the release.
+// RootHashError says that a root hash has the wrong length, or that a part of the set has another
+// root hash than the release.
 type RootHashError struct {
 	Where     string
 	Want, Got []byte
@@ -36,7 +37,8 @@ type identity struct {
 // label is the GPT name of the set's partitions and the stem of its entry.
 func (i identity) label() string { return i.ID + "_" + i.Version }
 
-// identify reads the UKI's own names. They decide about the label of the slot and the name of the entry.
+// identify reads the UKI's own names. They decide about the label of the slot and the name of the
+// entry.
 func identify(r *release.Release) (*identity, error) {
 	set := osset.Set{UKI: r.UKI, Root: r.Root, Tree: r.Tree, RootHash: r.RootHash, ID: r.ID, Version: r.Version, Variant: r.Variant, Architecture: r.Architecture}
 	for _, a := range r.Addons {
@@ -57,7 +59,8 @@ func rootHashError(err error) error {
 	return err
 }
 
-// dataSize is how much of the root file system's image the tree covers: an image that was cut out of a partition ends with what belongs to nothing.
+// dataSize is how much of the root file system's image the tree covers: an image that was cut out
+// of a partition ends with what belongs to nothing.
 func (p *Plan) dataSize() int64 {
 	sb, err := verity.ReadSuperblock(p.release.Tree, 0)
 	if err != nil || sb.DataSize() > p.release.Root.Size() {

@@ -9,7 +9,8 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// removed are the files that go when an entry is removed, itself first: what lies beside its UKI, and of a Type #1 entry what it names and nothing else needs.
+// removed are the files that go when an entry is removed, itself first: what lies beside its UKI,
+// and of a Type #1 entry what it names and nothing else needs.
 func (s *State) removed(e *Entry, going func(*Entry) bool) (files []espFile, err error) {
 	files = append(files, espFile{e.Path, e.size, StepRemoveEntry})
 	files = append(files, e.files...)
@@ -34,7 +35,8 @@ func (s *State) removed(e *Entry, going func(*Entry) bool) (files []espFile, err
 	return files, nil
 }
 
-// neededBy reports whether a file stays although entries go: another entry names it, a text that no entry was made of has its name, or firmware may start it.
+// neededBy reports whether a file stays although entries go: another entry names it, a text that no
+// entry was made of has its name, or firmware may start it.
 func (s *State) neededBy(name string, going func(*Entry) bool) (bool, error) {
 	names := func(other string) bool { return fat.SameName(other, name) }
 	if slices.ContainsFunc(s.loaders, func(l espLoader) bool { return names(l.path) }) {

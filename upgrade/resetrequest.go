@@ -15,13 +15,15 @@ import (
 	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
-// The variable of systemd 258 and later by which one boot asks the next one for a factory reset (systemd-factory-reset(8), "EFI variables"; https://systemd.io/FACTORY_RESET). What is in it, and
+// The variable of systemd 258 and later by which one boot asks the next one for a factory reset
+// (systemd-factory-reset(8), "EFI variables"; https://systemd.io/FACTORY_RESET). What is in it, and
 // what systemd makes of that, was observed of 262.
 const resetVariable = "FactoryResetRequest"
 
 var resetVendor = osmith.MustParseGUID("8cf2644b-4b0b-428f-9387-6d876050dc67")
 
-// ResetRequest is the request for a factory reset that systemd keeps in the EFI variable FactoryResetRequest. OS and Boot are in each.
+// ResetRequest is the request for a factory reset that systemd keeps in the EFI variable
+// FactoryResetRequest. OS and Boot are in each.
 type ResetRequest struct {
 	OS           string // os-release ID of the system that has asked
 	OSVersion    string // VERSION_ID
@@ -30,7 +32,8 @@ type ResetRequest struct {
 	Boot         osmith.GUID
 }
 
-// ResetMode is what a request means in a boot, with the words of systemd-factory-reset status. The zero value is unknown.
+// ResetMode is what a request means in a boot, with the words of systemd-factory-reset status. The
+// zero value is unknown.
 type ResetMode string
 
 // The modes of which a request may be the reason.
@@ -51,8 +54,9 @@ type resetJSON struct {
 // maxRequest bounds the text of a request, in bytes as the variable has them.
 const maxRequest = 64 << 10
 
-// ReadResetRequest reads the request for a factory reset from efivarfs (/sys/firmware/efi/efivars), a copy of it or a [bootloader.VariableStore]. Without one the error matches [fs.ErrNotExist]. What systemd would not take for a
-// request is an [*osmith.FormatError].
+// ReadResetRequest reads the request for a factory reset from efivarfs (/sys/firmware/efi/efivars),
+// a copy of it or a [bootloader.VariableStore]. Without one the error matches [fs.ErrNotExist].
+// What systemd would not take for a request is an [*osmith.FormatError].
 func ReadResetRequest(efivars fs.FS) (r *ResetRequest, err error) {
 	defer prefix.Add("upgrade", &err)
 	v, err := bootloader.ReadVariable(efivars, resetVariable, resetVendor)
@@ -62,7 +66,8 @@ func ReadResetRequest(efivars fs.FS) (r *ResetRequest, err error) {
 	return parseResetRequest(v.Data)
 }
 
-// parseResetRequest reads the content of the variable: JSON in UTF-16, with a NUL behind it or without.
+// parseResetRequest reads the content of the variable: JSON in UTF-16, with a NUL behind it or
+// without.
 func parseResetRequest(b []byte) (*ResetRequest, error) {
 	fail := func(field string, err error) (*ResetRequest, error) {
 		return nil, &osmith.FormatError{Field: resetVariable + field, Err: err}
@@ -95,8 +100,10 @@ func parseResetRequest(b []byte) (*ResetRequest, error) {
 	return r, nil
 }
 
-// Mode is what the request means in a boot of a system: osRelease is its /etc/os-release ([github.com/osmith-dev/osmith/uki.ParseOSRelease]), and boot the kernel's
-// /proc/sys/kernel/random/boot_id. As for systemd 262, ID and IMAGE_ID must be those of the system that has asked, and versions do not count. A kernel command line with systemd.factory_reset= has
+// Mode is what the request means in a boot of a system: osRelease is its /etc/os-release
+// ([github.com/osmith-dev/osmith/uki.ParseOSRelease]), and boot the kernel's
+// /proc/sys/kernel/random/boot_id. As for systemd 262, ID and IMAGE_ID must be those of the system
+// that has asked, and versions do not count. A kernel command line with systemd.factory_reset= has
 // the last word, and is not looked at.
 func (r *ResetRequest) Mode(osRelease map[string]string, boot osmith.GUID) ResetMode {
 	switch {
@@ -110,7 +117,8 @@ func (r *ResetRequest) Mode(osRelease map[string]string, boot osmith.GUID) Reset
 	return ResetOn
 }
 
-// Ask puts the request where the next boot finds it, as systemd-factory-reset request does. One that is there is replaced.
+// Ask puts the request where the next boot finds it, as systemd-factory-reset request does. One
+// that is there is replaced.
 func (r *ResetRequest) Ask(store bootloader.VariableStore) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if r.OS == "" || r.Boot.IsZero() {
@@ -128,7 +136,8 @@ func (r *ResetRequest) Ask(store bootloader.VariableStore) (err error) {
 	return store.Set(bootloader.EFIVariable{Name: resetVariable, Vendor: resetVendor, Attributes: bootloader.VariableKept, Data: efi.AppendUTF16(nil, string(text)+"\x00")})
 }
 
-// CompleteReset takes the request away once the reset is done, or to cancel it. It is no error if there is none.
+// CompleteReset takes the request away once the reset is done, or to cancel it. It is no error if
+// there is none.
 func CompleteReset(store bootloader.VariableStore) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := store.Delete(resetVariable, resetVendor); !errors.Is(err, fs.ErrNotExist) {

@@ -60,7 +60,8 @@ func TestFreshSlotIsNotRead(t *testing.T) {
 	require.True(t, order[0], "the first is a write")
 }
 
-// An upgrade that was interrupted goes on where it was: what of the root file system is in the slot is not written again, and what is damaged there is.
+// An upgrade that was interrupted goes on where it was: what of the root file system is in the slot
+// is not written again, and what is damaged there is.
 func TestResume(t *testing.T) {
 	s := newSystemOn(t, "", acmeos.DiskOptions{Slots: 2, RootSize: 8 << 20})
 	root := make([]byte, 3<<20)
@@ -108,7 +109,8 @@ func TestResume(t *testing.T) {
 	left.requireEntriesWhole()
 }
 
-// What is whole already is not written again: a slot that has its last types, and a UKI that only waits for its name. A UKI under that name which is not the release's is.
+// What is whole already is not written again: a slot that has its last types, and a UKI that only
+// waits for its name. A UKI under that name which is not the release's is.
 func TestResumeBeforeTheEntry(t *testing.T) {
 	for _, mounted := range []bool{false, true} {
 		s := newSystem(t, "")

@@ -17,7 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// followStarts follows the starts of the machine, by the rules of every loader that it may start, from the first of the new entry to a good set.
+// followStarts follows the starts of the machine, by the rules of every loader that it may start,
+// from the first of the new entry to a good set.
 func (p *Plan) followStarts() {
 	var said []string
 	differ := false
@@ -129,8 +130,8 @@ func (p *Plan) judgeUnlocksKept(j *Verdict, end *Entry) {
 	}
 }
 
-// judgeKeysKept asks whether the way back still unlocks. It does so by the policy in its own UKI, and what runs now may have been unlocked in another way, so that this
-// is a restriction.
+// judgeKeysKept asks whether the way back still unlocks. It does so by the policy in its own UKI,
+// and what runs now may have been unlocked in another way, so that this is a restriction.
 func (p *Plan) judgeKeysKept(j *Verdict, end *Entry, u *unified, err error) {
 	if err == nil {
 		err = u.measErr
@@ -148,14 +149,16 @@ func (p *Plan) judgeKeysKept(j *Verdict, end *Entry, u *unified, err error) {
 // pathOfUKI is what an entry starts, with the boot counter that the file has.
 func (s *State) pathOfUKI(e *Entry) string { return cmp.Or(s.byPath(e.Loader), e).Loader }
 
-// OpenUKI opens the UKI of one of Entries, such as Running, as it is on the disk: for [release.PullOptions].OldUKI, or to copy it. It can be read as long as the file is neither removed nor
-// written. The error for an entry whose file is not there is an [fs.ErrNotExist].
+// OpenUKI opens the UKI of one of Entries, such as Running, as it is on the disk: for
+// [release.PullOptions].OldUKI, or to copy it. It can be read as long as the file is neither
+// removed nor written. The error for an entry whose file is not there is an [fs.ErrNotExist].
 func (s *State) OpenUKI(e *Entry) (osmith.Source, error) {
 	src, err := openFile(s.esp, s.pathOfUKI(e))
 	return src, prefix.Error("upgrade", err)
 }
 
-// examineSet finds out about the UKI of a set, and what lies beside it, as it is done for that of a release.
+// examineSet finds out about the UKI of a set, and what lies beside it, as it is done for that of a
+// release.
 func (s *State) examineSet(e *Entry) (*unified, error) {
 	name := s.pathOfUKI(e)
 	src, err := openFile(s.esp, name)
@@ -232,7 +235,8 @@ func (p *Plan) after() overlay {
 	return o
 }
 
-// judgeCounting asks whether firmware can rename the new entry, which is how the loader counts its tries.
+// judgeCounting asks whether firmware can rename the new entry, which is how the loader counts its
+// tries.
 func (p *Plan) judgeCounting(j *Verdict) {
 	r := p.state.Running
 	switch kind := p.machine.FirmwareKind; {
@@ -247,7 +251,8 @@ func (p *Plan) judgeCounting(j *Verdict) {
 	}
 }
 
-// readOnly says that a file has the attribute of FAT with which edk2 does not open it for writing, and so neither renames it. Linux sets it for a mode without write permission.
+// readOnly says that a file has the attribute of FAT with which edk2 does not open it for writing,
+// and so neither renames it. Linux sets it for a mode without write permission.
 func (s *State) readOnly(name string) bool {
 	volume, rest, err := s.esp.volume(name)
 	if err != nil {
@@ -257,7 +262,8 @@ func (s *State) readOnly(name string) bool {
 	return err == nil && info.Mode()&0o222 == 0
 }
 
-// judgeTable notes whether a power cut while the partition table is written may leave a kernel without partitions.
+// judgeTable notes whether a power cut while the partition table is written may leave a kernel
+// without partitions.
 func (p *Plan) judgeTable(j *Verdict) {
 	for _, f := range p.state.table.Findings() {
 		j.warn("partition table: %s", f)

@@ -59,7 +59,8 @@ func (s *system) damage(set *acmeos.Set) {
 	require.NoError(s.t, err)
 }
 
-// What runs on its last try is no way back: with a bad new set the machine would never come up again.
+// What runs on its last try is no way back: with a bad new set the machine would never come up
+// again.
 func TestUncommittedIsNoWayBack(t *testing.T) {
 	for tries := 1; tries <= 3; tries++ {
 		t.Run(fmt.Sprint(tries), func(t *testing.T) {
@@ -304,7 +305,8 @@ func TestFirmwareThatDoesNotRename(t *testing.T) {
 	_, j := s.returns("3", upgrade.PlanOptions{})
 	require.Contains(t, texts(j), "EFI/Linux/acme_2+3.efi, which runs, has a boot counter, and LoaderBootCountPath is not set")
 
-	// What Linux makes of Mode=0444 in a definition of systemd-sysupdate: edk2 does not rename the file (https://github.com/systemd/systemd/issues/36170, and a machine of TestMkosiTakeover).
+	// What Linux makes of Mode=0444 in a definition of systemd-sysupdate: edk2 does not rename the
+	// file (https://github.com/systemd/systemd/issues/36170, and a machine of TestMkosiTakeover).
 	info, err := s.esp().Stat("EFI/Linux/acme_2+3.efi")
 	require.NoError(t, err)
 	alias, suffix, _ := strings.Cut(info.Sys().(fat.Attributes).ShortName, ".")
@@ -348,7 +350,8 @@ func sign(t *testing.T, b []byte, by secureboot.KeyPair) *strings.Reader {
 	return strings.NewReader(out.String())
 }
 
-// Since 262 a file that is marked read-only is started without being counted: its tries are never used up.
+// Since 262 a file that is marked read-only is started without being counted: its tries are never
+// used up.
 func TestReadOnlyEntry(t *testing.T) {
 	for release, want := range map[string]string{"262": "loader/entries/m+2.conf again and again", "257.13": ""} {
 		s := newSystem(t, release)
@@ -384,7 +387,8 @@ func (s *system) markReadOnly(name string) {
 	require.Equal(s.t, 1, found)
 }
 
-// A set on the way back that firmware refuses holds the machine up where the loader does not start it again.
+// A set on the way back that firmware refuses holds the machine up where the loader does not start
+// it again.
 func TestRefusedOnTheWay(t *testing.T) {
 	other, err := foreign()
 	require.NoError(t, err)

@@ -15,8 +15,9 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// NotStartedError says that firmware has not started a set that runs, or is not known to have: it came up by kexec or a soft reboot, or
-// the file on the ESP is another one. Whether it comes up when the machine is switched on is not known then.
+// NotStartedError says that firmware has not started a set that runs, or is not known to have: it
+// came up by kexec or a soft reboot, or the file on the ESP is another one. Whether it comes up
+// when the machine is switched on is not known then.
 type NotStartedError struct {
 	Entry  string // path on the ESP
 	Reason string
@@ -36,7 +37,8 @@ func (e *NotRunningError) Error() string {
 	return fmt.Sprintf("%s %s of Machine.Running is not on the disk: the machine may have booted from a different disk", e.What, e.Name)
 }
 
-// boots reports whether a root hash is of what the entry boots. Of several on its command line the slots tell which; without them, any may be it.
+// boots reports whether a root hash is of what the entry boots. Of several on its command line the
+// slots tell which; without them, any may be it.
 func (e *Entry) boots(rootHash []byte) bool {
 	return slices.Equal(e.RootHash, rootHash) ||
 		e.Slot == nil && slices.ContainsFunc(e.hashes, func(h []byte) bool { return slices.Equal(h, rootHash) })
@@ -86,7 +88,8 @@ func (s *State) findRunning() error {
 	return nil
 }
 
-// elsewhere reports whether an entry is on another file system than the one that firmware says it has started the UKI from.
+// elsewhere reports whether an entry is on another file system than the one that firmware says it
+// has started the UKI from.
 func (s *State) elsewhere(e *Entry) bool {
 	id := s.machine.Running.ESP
 	i := s.table.Find(id)
@@ -96,8 +99,9 @@ func (s *State) elsewhere(e *Entry) bool {
 	return e.XBOOTLDR != (s.table.Partitions[i].Type == partition.XBOOTLDR)
 }
 
-// named are the entries that a path or an id stands for, those with this very name first, and default profiles before others. The loader renames on boot, so
-// a counter does not tell entries apart.
+// named are the entries that a path or an id stands for, those with this very name first, and
+// default profiles before others. The loader renames on boot, so a counter does not tell entries
+// apart.
 func (s *State) named(name string) (list []*Entry) {
 	p := espPath(name)
 	isPath := strings.ContainsRune(p, '/')
@@ -118,7 +122,8 @@ func (s *State) named(name string) (list []*Entry) {
 		})
 		return list
 	}
-	// An id is the name of the file; of older loaders it has the counter, and of another profile a suffix.
+	// An id is the name of the file; of older loaders it has the counter, and of another profile a
+	// suffix.
 	id, _, _ := strings.Cut(p, "@")
 	match(func(e *Entry) bool { return fat.SameName(e.ID, p) })
 	match(func(e *Entry) bool { return fat.SameName(path.Base(e.Path), id) })
@@ -126,7 +131,8 @@ func (s *State) named(name string) (list []*Entry) {
 	return list
 }
 
-// onVolume reports whether a path on some file system is the one that firmware or a caller names, who may not say on which.
+// onVolume reports whether a path on some file system is the one that firmware or a caller names,
+// who may not say on which.
 func onVolume(name, named string) bool {
 	_, rest := splitVolume(name)
 	return fat.SameName(name, named) || fat.SameName(rest, named)
@@ -140,7 +146,8 @@ func (s *State) byPath(name string) *Entry {
 	return nil
 }
 
-// espPath is a path as firmware writes it, `\EFI\Linux\acme_1.efi`, or `/\EFI\...` as U-Boot does, in the form of this package.
+// espPath is a path as firmware writes it, `\EFI\Linux\acme_1.efi`, or `/\EFI\...` as U-Boot does,
+// in the form of this package.
 func espPath(name string) string {
 	return strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/")
 }

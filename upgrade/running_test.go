@@ -123,14 +123,16 @@ func TestTwinsOfRunning(t *testing.T) {
 	}
 }
 
-// kexec is what runs after kexec or a soft reboot from one set into another: firmware's word stays, the root is another.
+// kexec is what runs after kexec or a soft reboot from one set into another: firmware's word stays,
+// the root is another.
 func kexec(from, into *upgradetest.Boot) *upgrade.Running {
 	r := *from.Running
 	r.RootHash = into.RootHash
 	return &r
 }
 
-// A set that came up by kexec was never started by firmware. It is neither committed nor a way back.
+// A set that came up by kexec was never started by firmware. It is neither committed nor a way
+// back.
 func TestKexec(t *testing.T) {
 	s := newSystem(t, "")
 	one := s.bootAndRun()
@@ -155,7 +157,8 @@ func TestKexec(t *testing.T) {
 	_, err = upgrade.NewPlan(t.Context(), s.disk, s.build("3").Release(), s.machine, upgrade.PlanOptions{})
 	require.ErrorAs(t, err, new(*upgrade.NoTargetError))
 
-	// Somebody takes its counter off all the same: with a third slot, that is where the chain would end.
+	// Somebody takes its counter off all the same: with a third slot, that is where the chain would
+	// end.
 	s = newSystemOf(t, "", 3)
 	one = s.bootAndRun()
 	s.apply("2")
@@ -172,7 +175,8 @@ func TestKexec(t *testing.T) {
 	require.Equal(t, upgrade.OutcomePass, j.Outcome, texts(j))
 }
 
-// A program without a slot that brought up a set, such as a rescue system by kexec, keeps none from being written; the set itself stays, and is no way back.
+// A program without a slot that brought up a set, such as a rescue system by kexec, keeps none from
+// being written; the set itself stays, and is no way back.
 func TestStartedWithoutSlot(t *testing.T) {
 	s := newSystem(t, "")
 	file(s, s.esp(), "EFI/tools/rescue.efi", petest.Kernel("6.18.0"))
@@ -237,7 +241,8 @@ func TestHowItCameUp(t *testing.T) {
 		require.ErrorContains(t, err, c.want, name)
 	}
 
-	// Once it is committed, it is the way back only if firmware is not known to have started something else.
+	// Once it is committed, it is the way back only if firmware is not known to have started
+	// something else.
 	require.NoError(t, s.commit(two))
 	for name, want := range map[string]upgrade.Outcome{"": upgrade.OutcomePass, "log": upgrade.OutcomeFail, "count": upgrade.OutcomeFail} {
 		r := good

@@ -8,7 +8,8 @@ import (
 // ErrNoLoader is returned for a release whose boot loader is to be installed, and which has none.
 var ErrNoLoader = errors.New("the release has no boot loader, and none was given instead: pack the release with a boot loader")
 
-// planLoader plans the boot loader that comes with the set. What follows is planned on a copy of the disk on which that has been carried out, for the machine as it is then: with another shim.
+// planLoader plans the boot loader that comes with the set. What follows is planned on a copy of
+// the disk on which that has been carried out, for the machine as it is then: with another shim.
 func (p *Plan) planLoader(ctx context.Context, o PlanOptions) error {
 	in := *o.Loader
 	if in.Loader == nil {

@@ -25,7 +25,9 @@ func (s *system) planWith(version string, loader osmith.Source, o upgrade.PlanOp
 	return upgrade.NewPlan(s.t.Context(), s.disk, r, s.machine, o)
 }
 
-// The boot loader of a release is installed before its set, by one plan: its verdicts are about the disk behind both, PCR 4 is that of the new loader, and whatever a power cut leaves boots the old version or the new one.
+// The boot loader of a release is installed before its set, by one plan: its verdicts are about the
+// disk behind both, PCR 4 is that of the new loader, and whatever a power cut leaves boots the old
+// version or the new one.
 func TestLoaderWithSet(t *testing.T) {
 	for _, mounted := range []bool{false, true} {
 		s := newSystem(t, "257.13")
@@ -111,7 +113,8 @@ func TestLoaderWithSetBehindShim(t *testing.T) {
 	require.Error(t, p.Refused())
 }
 
-// What is wrong with the loader refuses the whole, and nothing of either is written; a set that fits only without it is refused, too.
+// What is wrong with the loader refuses the whole, and nothing of either is written; a set that
+// fits only without it is refused, too.
 func TestLoaderWithSetRefused(t *testing.T) {
 	s := newSystem(t, "257.13")
 	s.bootAndRun()

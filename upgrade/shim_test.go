@@ -19,7 +19,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// shimFor is a shim that firmware starts for the signature of by, and that trusts a certificate of its own.
+// shimFor is a shim that firmware starts for the signature of by, and that trusts a certificate of
+// its own.
 func shimFor(t *testing.T, by secureboot.KeyPair, trusts *x509.Certificate) osmith.Source {
 	t.Helper()
 	return shimOf(t, by, trusts, 4, "sbat,1,2024010900\n")
@@ -115,7 +116,8 @@ func TestShim(t *testing.T) {
 			require.NotNil(t, p.Predicted)
 			log, err := upgrade.PredictBoot(s.machine, nil, s.build("3").Release().UKI)
 			require.NoError(t, err)
-			// Shim's lists are measured into PCR 14, what MokListTrusted is was not said; and the level into PCR 7, with what lets shim start in front of it.
+			// Shim's lists are measured into PCR 14, what MokListTrusted is was not said; and the
+			// level into PCR 7, with what lets shim start in front of it.
 			var sevens []string
 			for _, e := range log.Events {
 				if e.PCR == 7 && e.Type == tpm.EventEFIVariableAuthority {

@@ -13,15 +13,21 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// KeyringName names a keyring by whose certificates Linux judges signatures of root hashes (drivers/md/dm-verity-verify-sig.c).
+// KeyringName names a keyring by whose certificates Linux judges signatures of root hashes
+// (drivers/md/dm-verity-verify-sig.c).
 type KeyringName string
 
 // The keyrings, in the order in which the kernel asks them.
 const (
-	KeyringBuiltin   KeyringName = "builtin"    // .builtin_trusted_keys: compiled in
-	KeyringSecondary KeyringName = "secondary"  // .secondary_trusted_keys, of a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_SECONDARY_KEYRING
-	KeyringPlatform  KeyringName = "platform"   // .platform: db and MOK, of a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING
-	KeyringVerity    KeyringName = ".dm-verity" // of Linux 7.0 and later, that userspace fills, if dm_verity.keyring_unsealed=1 is on the command line
+	KeyringBuiltin KeyringName = "builtin" // .builtin_trusted_keys: compiled in
+	// .secondary_trusted_keys, of a kernel with
+	// CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_SECONDARY_KEYRING
+	KeyringSecondary KeyringName = "secondary"
+	// .platform: db and MOK, of a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING
+	KeyringPlatform KeyringName = "platform"
+	// of Linux 7.0 and later, that userspace fills, if dm_verity.keyring_unsealed=1 is on the
+	// command line
+	KeyringVerity KeyringName = ".dm-verity"
 )
 
 // Keyring is what a keyring of the release's kernel holds when it mounts its file systems.
@@ -29,18 +35,21 @@ type Keyring struct {
 	Name         KeyringName
 	Certificates []*x509.Certificate
 
-	// Sealed says of [KeyringVerity] that userspace closes it to further keys (keyctl_restrict_keyring(3)) before it mounts its file systems. Until then the kernel does not ask it,
-	// whatever it holds.
+	// Sealed says of [KeyringVerity] that userspace closes it to further keys
+	// (keyctl_restrict_keyring(3)) before it mounts its file systems. Until then the kernel does
+	// not ask it, whatever it holds.
 	Sealed bool
 }
 
 // Parameters of the kernel.
 const (
-	unsealed          = "dm_verity.keyring_unsealed"   // without it nothing can be put into the keyring of dm-verity
+	// without it nothing can be put into the keyring of dm-verity
+	unsealed          = "dm_verity.keyring_unsealed"
 	requireSignatures = "dm_verity.require_signatures" // no device without a signature
 )
 
-// NoSignatureError is a reason of the boots verdict: the slot has a place for a signature of the root hash, and the release has none.
+// NoSignatureError is a reason of the boots verdict: the slot has a place for a signature of the
+// root hash, and the release has none.
 type NoSignatureError struct {
 	Slot string
 }
@@ -49,8 +58,9 @@ func (e *NoSignatureError) Error() string {
 	return fmt.Sprintf("slot %s has a partition for the signature of the root hash, and the release has no signature", e.Slot)
 }
 
-// UnsignedError is a reason of the boots verdict: the kernel will get no signature of the root hash, and a parameter on the command line makes it, or systemd, refuse the file system
-// without one.
+// UnsignedError is a reason of the boots verdict: the kernel will get no signature of the root
+// hash, and a parameter on the command line makes it, or systemd, refuse the file system without
+// one.
 type UnsignedError struct {
 	Parameter string
 	Missing   string // why it gets none
@@ -60,8 +70,10 @@ func (e *UnsignedError) Error() string {
 	return fmt.Sprintf("%s on the command line demands a signature of the root hash, and the kernel gets none: %s", e.Parameter, e.Missing)
 }
 
-// UntrustedSignatureError is a reason of the boots verdict: no keyring that the kernel asks has the certificate of the signature, and the command line asks for it. Whether the file
-// system is then set up without the signature depends on the systemd in the initrd (262 does so, 257 does not), unless dm_verity.require_signatures=1 forbids it.
+// UntrustedSignatureError is a reason of the boots verdict: no keyring that the kernel asks has the
+// certificate of the signature, and the command line asks for it. Whether the file system is then
+// set up without the signature depends on the systemd in the initrd (262 does so, 257 does not),
+// unless dm_verity.require_signatures=1 forbids it.
 type UntrustedSignatureError struct {
 	Signer string // subject of the certificate
 	Asked  []KeyringName
@@ -71,7 +83,8 @@ func (e *UntrustedSignatureError) Error() string {
 	return fmt.Sprintf("the kernel will not accept the signature of the root hash by %s: none of the keyrings %v has the certificate, and the command line asks for a signature", e.Signer, e.Asked)
 }
 
-// judgeSignature asks whether the kernel accepts the signature of the release's root hash, by the keyrings that it asks.
+// judgeSignature asks whether the kernel accepts the signature of the release's root hash, by the
+// keyrings that it asks.
 func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
 	if p.Target == nil {
 		return
@@ -101,7 +114,8 @@ func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
 	}
 }
 
-// judgeKeyrings asks which keyring has the certificate of the signature. A command line that does not ask for the signature needs none.
+// judgeKeyrings asks which keyring has the certificate of the signature. A command line that does
+// not ask for the signature needs none.
 func (p *Plan) judgeKeyrings(j *Verdict, cmdline string, asked bool) {
 	if !asked {
 		j.warn("nothing on the command line asks for the signature of the root hash, so that systemd passes it over: root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options does")
@@ -162,7 +176,8 @@ func (p *Plan) dbHas(s *verity.Signature) bool {
 	return err == nil
 }
 
-// signatureOption is root-hash-signature= of the volume with a root hash; "" if the command line does not say it.
+// signatureOption is root-hash-signature= of the volume with a root hash; "" if the command line
+// does not say it.
 func signatureOption(cmdline string, rootHash []byte) string {
 	c, err := dm.ParseCmdline(cmdline)
 	if err != nil {
@@ -176,8 +191,9 @@ func signatureOption(cmdline string, rootHash []byte) string {
 	return ""
 }
 
-// isSet reports whether a parameter that is yes or no is yes, by the kernel's rules: without a value it is, else the first letters tell, dashes in its name are underscores, and
-// the last one counts.
+// isSet reports whether a parameter that is yes or no is yes, by the kernel's rules: without a
+// value it is, else the first letters tell, dashes in its name are underscores, and the last one
+// counts.
 func isSet(cmdline, name string) (yes bool) {
 	for _, f := range strings.Fields(cmdline) {
 		parameter, value, has := strings.Cut(strings.Trim(f, `"`), "=")
@@ -189,8 +205,9 @@ func isSet(cmdline, name string) (yes bool) {
 	return yes
 }
 
-// signatureContent is what the slot's partition for the signature gets: the text, and zeros for what an earlier one may have left; zeros alone where an override lets a release
-// without a signature in.
+// signatureContent is what the slot's partition for the signature gets: the text, and zeros for
+// what an earlier one may have left; zeros alone where an override lets a release without a
+// signature in.
 func (p *Plan) signatureContent() ([]byte, error) {
 	_, size := p.state.table.Extent(p.Target.Signature)
 	size = min(size, verity.MaxSignaturePartition)
@@ -200,7 +217,8 @@ func (p *Plan) signatureContent() ([]byte, error) {
 	return p.signature.Partition(size)
 }
 
-// ownSignatureID gives the slot's partition for the signature another ID where a second one has the same: a fixed seed of systemd-repart does that.
+// ownSignatureID gives the slot's partition for the signature another ID where a second one has the
+// same: a fixed seed of systemd-repart does that.
 func (p *Plan) ownSignatureID() {
 	t := p.state.table
 	own := &t.Partitions[p.Target.Signature]

@@ -40,7 +40,8 @@ func verityKeyring(cert *x509.Certificate, sealed bool) []upgrade.Keyring {
 	return []upgrade.Keyring{{Name: upgrade.KeyringVerity, Certificates: []*x509.Certificate{cert}, Sealed: sealed}}
 }
 
-// Whether the kernel accepts a signature is told by its keyrings, and what is told is what the machine then does.
+// Whether the kernel accepts a signature is told by its keyrings, and what is told is what the
+// machine then does.
 func TestSignatureIsJudged(t *testing.T) {
 	other, err := foreign()
 	require.NoError(t, err)
@@ -98,7 +99,8 @@ func TestSignatureOfUnknownKeyring(t *testing.T) {
 		"db has its certificate, which a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING takes")
 }
 
-// The signature comes with the release, as a partition has it or as a signing service returns it, or it is not planned.
+// The signature comes with the release, as a partition has it or as a signing service returns it,
+// or it is not planned.
 func TestSignatureOfRelease(t *testing.T) {
 	base, k := signedDisk(t)
 	db := base.builder.Keys.SecureBoot.DB
@@ -166,7 +168,8 @@ func TestSignatureOfRelease(t *testing.T) {
 	require.Contains(t, texts(j), "slot B no partition for it: it is not installed")
 	require.Equal(t, upgrade.OutcomeWarn, j.Outcome)
 
-	// systemd-veritysetup fails if it is told to find a signature and there is none; the kernel if it requires one.
+	// systemd-veritysetup fails if it is told to find a signature and there is none; the kernel if
+	// it requires one.
 	for options, with := range map[string]osmith.Source{
 		"systemd.verity_root_options=root-hash-signature=auto":                                r.RootHashSignature,
 		"systemd.verity_root_options=root-hash-signature=auto dm_verity.require_signatures=0": nil,
@@ -180,7 +183,8 @@ func TestSignatureOfRelease(t *testing.T) {
 	}
 }
 
-// Two partitions for signatures with one ID, as a fixed seed of systemd-repart makes them, are named, and the new one gets its own.
+// Two partitions for signatures with one ID, as a fixed seed of systemd-repart makes them, are
+// named, and the new one gets its own.
 func TestSignaturePartitionsOfOneID(t *testing.T) {
 	s, k := signedDisk(t)
 	table, err := partition.Read(s.disk, partition.ReadOptions{})
@@ -227,7 +231,8 @@ func (s *system) patchID(from, to osmith.GUID) {
 	require.NoError(s.t, err)
 }
 
-// A signature that the medium does not keep is found out before its slot is used, also where its partition is too large to be read back with the other small writes.
+// A signature that the medium does not keep is found out before its slot is used, also where its
+// partition is too large to be read back with the other small writes.
 func TestSignatureIsReadBack(t *testing.T) {
 	k := &diskKind{esp: fat.BuildOptions{Kind: 32}, sign: true, usr: true, signSize: 128 << 10}
 	s := k.on(t)

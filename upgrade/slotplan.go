@@ -22,7 +22,9 @@ type SlotImage struct {
 	Name    string // of the partition among those of a slot, as in [SlotLayout]
 	Content osmith.Source
 
-	// Tree and RootHash are the dm-verity hash tree of Content: each block is held against it before it is written. Without them Content is read once for its SHA-256, when the plan is made, and must be the same when it is written.
+	// Tree and RootHash are the dm-verity hash tree of Content: each block is held against it
+	// before it is written. Without them Content is read once for its SHA-256, when the plan is
+	// made, and must be the same when it is written.
 	Tree     osmith.Source
 	RootHash []byte
 }
@@ -33,24 +35,29 @@ type SlotSet struct {
 	Images  []SlotImage // in the order in which they are written
 }
 
-// SlotLayout has the unique IDs of the partitions of each slot, by the slot's name in the store and by the names of images.
+// SlotLayout has the unique IDs of the partitions of each slot, by the slot's name in the store and
+// by the names of images.
 type SlotLayout map[string]map[string]osmith.GUID
 
 // SlotPlanOptions are the choices of [NewSlotPlan].
 type SlotPlanOptions struct {
-	// Running is the slot that runs, which the caller knows from the command line or what is mounted. It is what the machine returns to, and is never written.
+	// Running is the slot that runs, which the caller knows from the command line or what is
+	// mounted. It is what the machine returns to, and is never written.
 	Running string
 
-	// Target is the slot to write. Empty: the one of the layout that the store would start last, of those that do not run.
+	// Target is the slot to write. Empty: the one of the layout that the store would start last, of
+	// those that do not run.
 	Target string
 
-	// Tries are how often the new version may fail; 0: as many as [DefaultTries], or as the store can have.
+	// Tries are how often the new version may fail; 0: as many as [DefaultTries], or as the store
+	// can have.
 	Tries int
 
 	Override []Proof // as of [PlanOptions]
 }
 
-// SlotPlan is an upgrade of a system whose boot loader or firmware keeps the state of slots in a [SlotStore], worked out and judged, with nothing written yet.
+// SlotPlan is an upgrade of a system whose boot loader or firmware keeps the state of slots in a
+// [SlotStore], worked out and judged, with nothing written yet.
 type SlotPlan struct {
 	Version  string
 	Target   string
@@ -73,8 +80,11 @@ type slotTarget struct {
 	digest [sha256.Size]byte // of what has no tree
 }
 
-// NewSlotPlan works out the upgrade of the slot that does not run. fits: the images fit their partitions. returns: by the boot rule of the store, the machine starts the new version as often as it has tries, and then what runs
-// now. boots: what the boot loader of that machine accepts is not known here, and is a restriction. The disk has the partitions of the slots, and may have the store, too.
+// NewSlotPlan works out the upgrade of the slot that does not run. fits: the images fit their
+// partitions. returns: by the boot rule of the store, the machine starts the new version as often
+// as it has tries, and then what runs now. boots: what the boot loader of that machine accepts is
+// not known here, and is a restriction. The disk has the partitions of the slots, and may have the
+// store, too.
 func NewSlotPlan(ctx context.Context, disk osmith.Disk, store SlotStore, layout SlotLayout, set *SlotSet, o SlotPlanOptions) (plan *SlotPlan, err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := checkProofs(o.Override); err != nil {
@@ -247,7 +257,8 @@ func (p *SlotPlan) marks(now bootslots.Store) (bad, trying *bootslots.Change, er
 	return bad, trying, err
 }
 
-// Refused reports the verdicts that keep [SlotPlan.Apply] from writing, as a [*RefusedError]; nil means that it will write.
+// Refused reports the verdicts that keep [SlotPlan.Apply] from writing, as a [*RefusedError]; nil
+// means that it will write.
 func (p *SlotPlan) Refused() error { return refused(p.Verdicts) }
 
 // String is the plan for a person.
@@ -261,8 +272,11 @@ func (p *SlotPlan) String() string {
 	return b.String()
 }
 
-// Apply marks the slot as bad, writes the images, verifies them on the medium, and has the slot tried. Without the verdicts it is a [*RefusedError] and nothing is written. A power cut leaves what runs now, or the new version with its tries; an
-// interrupted upgrade is planned again. The disk must have a method Sync and is locked, as by [Plan.Apply]. Progress, if it is not nil, is told of bytes that are written and verified, with the number of the image.
+// Apply marks the slot as bad, writes the images, verifies them on the medium, and has the slot
+// tried. Without the verdicts it is a [*RefusedError] and nothing is written. A power cut leaves
+// what runs now, or the new version with its tries; an interrupted upgrade is planned again. The
+// disk must have a method Sync and is locked, as by [Plan.Apply]. Progress, if it is not nil, is
+// told of bytes that are written and verified, with the number of the image.
 func (p *SlotPlan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {
@@ -344,7 +358,8 @@ func markSlot(store SlotStore, m bootslots.Mark) error {
 	return store.Change(change)
 }
 
-// write fills the partition. Each block is held against the tree first, or each piece against what was read when the plan was made.
+// write fills the partition. Each block is held against the tree first, or each piece against what
+// was read when the plan was made.
 func (t *slotTarget) write(a *applier) error {
 	if t.Tree != nil {
 		return a.copyVerified(t.window, t.Content, t.image(), false)
@@ -375,7 +390,8 @@ func CommitSlot(store SlotStore, running string) (err error) {
 	return nil
 }
 
-// RollBackSlot marks a slot as bad: the machine starts another one, which has to be known to be good.
+// RollBackSlot marks a slot as bad: the machine starts another one, which has to be known to be
+// good.
 func RollBackSlot(store SlotStore, slot, fallback string) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := markSlot(store, bootslots.Mark{Slot: slot, As: bootslots.AsBad, Fallback: fallback}); err != nil {
@@ -384,7 +400,8 @@ func RollBackSlot(store SlotStore, slot, fallback string) (err error) {
 	return nil
 }
 
-// CancelSlot takes back what an upgrade has had tried and no boot has started yet. What the slot has stays whole, where the store can say so.
+// CancelSlot takes back what an upgrade has had tried and no boot has started yet. What the slot
+// has stays whole, where the store can say so.
 func CancelSlot(store SlotStore, slot, running string) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := markSlot(store, bootslots.Mark{Slot: slot, As: bootslots.AsCancelled, Fallback: running}); err != nil {

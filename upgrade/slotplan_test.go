@@ -32,7 +32,8 @@ type slotMachine struct {
 	layout upgrade.SlotLayout
 	store  func(disk *faultio.Disk) upgrade.SlotStore
 
-	// starts are the slots that are started one after the other if each fails, by the rule of that store, and by nothing of osmith.
+	// starts are the slots that are started one after the other if each fails, by the rule of that
+	// store, and by nothing of osmith.
 	starts func(t *testing.T, disk *faultio.Disk) []string
 }
 
@@ -178,7 +179,9 @@ func ubootMachine(t *testing.T) *slotMachine {
 	}
 }
 
-// A system whose slots are kept elsewhere than on an ESP is upgraded, committed and rolled back. Whatever a power cut leaves, a slot is started that holds a version whole, and before the commit what ran before returns by itself.
+// A system whose slots are kept elsewhere than on an ESP is upgraded, committed and rolled back.
+// Whatever a power cut leaves, a slot is started that holds a version whole, and before the commit
+// what ran before returns by itself.
 func TestSlotPlan(t *testing.T) {
 	for name, machine := range map[string]func(t *testing.T) *slotMachine{"gptprio": gptprioMachine, "U-Boot": ubootMachine} {
 		t.Run(name, func(t *testing.T) {
@@ -212,7 +215,8 @@ func TestSlotPlan(t *testing.T) {
 				}
 				return 0
 			}
-			// prove does something to the machine that runs a slot, and judges what cuts leave of it.
+			// prove does something to the machine that runs a slot, and judges what cuts leave of
+			// it.
 			prove := func(what, running string, returns bool, do func(disk *faultio.Disk) error) {
 				t.Helper()
 				m.disk.Record()
@@ -268,7 +272,8 @@ func TestSlotPlan(t *testing.T) {
 	}
 }
 
-// What does not fit, what would not return, what has changed since, and what the medium does not keep is not made bootable.
+// What does not fit, what would not return, what has changed since, and what the medium does not
+// keep is not made bootable.
 func TestSlotPlanRefuses(t *testing.T) {
 	fresh := func() *slotMachine {
 		m := gptprioMachine(t)
@@ -383,7 +388,8 @@ func TestSlotPlanRefuses(t *testing.T) {
 	require.Equal(t, []string{"1", "1"}, m.starts(t, m.disk)[:2])
 }
 
-// Boot options of firmware are slots, too; a cut between its variables leaves what runs, or a try of the other.
+// Boot options of firmware are slots, too; a cut between its variables leaves what runs, or a try
+// of the other.
 func TestVariableSlots(t *testing.T) {
 	variables := func() *bootloader.MemoryVariables {
 		m := new(bootloader.MemoryVariables)
@@ -458,7 +464,8 @@ func TestCopySlotsOfAFile(t *testing.T) {
 	}
 }
 
-// A board keeps its slots by boot options of firmware: the new version is tried once, and committed when it is good.
+// A board keeps its slots by boot options of firmware: the new version is tried once, and committed
+// when it is good.
 func ExampleNewSlotPlan() {
 	variables := new(bootloader.MemoryVariables) // bootloader.EFIVarFS of a machine that runs
 	for name, data := range map[string][]byte{"BootOrder": {1, 0}, "BootCurrent": {1, 0}, "Boot0001": option("A"), "Boot0002": option("B")} {

@@ -21,35 +21,44 @@ type State struct {
 	Slots   []*Slot
 	Entries []*Entry // in the order of the loader's menu
 
-	// Next is the entry that the loader starts when the machine is switched on, as far as its variables are known, and NextReason why; nil if none.
+	// Next is the entry that the loader starts when the machine is switched on, as far as its
+	// variables are known, and NextReason why; nil if none.
 	Next       *Entry
 	NextReason bootloader.Reason
-	// Running is the entry of the set whose file system is mounted, and Started the one that firmware has started; after kexec or a soft
-	// reboot they differ. Both are nil if the machine is off, or if it is not said what it runs.
+	// Running is the entry of the set whose file system is mounted, and Started the one that
+	// firmware has started; after kexec or a soft reboot they differ. Both are nil if the machine
+	// is off, or if it is not said what it runs.
 	Running, Started *Entry
 
-	// LastGood is the entry that comes first in the menu of those of which a boot was found good, as far as the ESP and the table tell: firmware and the content of its slot were not asked. Nil
-	// if there is none.
+	// LastGood is the entry that comes first in the menu of those of which a boot was found good,
+	// as far as the ESP and the table tell: firmware and the content of its slot were not asked.
+	// Nil if there is none.
 	LastGood *Entry
-	// FellBack is why what runs is older than what was installed last. Nil: it is not, or it is not known what runs.
+	// FellBack is why what runs is older than what was installed last. Nil: it is not, or it is not
+	// known what runs.
 	FellBack *FellBack
 
-	// Staged are the paths of what an upgrade has put on the ESP and no boot has tried yet: entries with all their tries that do not run, and what an interrupted
-	// one left. [Cancel] takes them away.
+	// Staged are the paths of what an upgrade has put on the ESP and no boot has tried yet: entries
+	// with all their tries that do not run, and what an interrupted one left. [Cancel] takes them
+	// away.
 	Staged []string
 
-	// Garbage are files that nothing starts any more ([Collect]); GarbageErr says why that is not known whole.
+	// Garbage are files that nothing starts any more ([Collect]); GarbageErr says why that is not
+	// known whole.
 	Garbage    []Garbage
 	GarbageErr error
 
-	// Failed are the releases of which the ESP remembers that they have used up their tries here; FailedErr says why that is not known.
+	// Failed are the releases of which the ESP remembers that they have used up their tries here;
+	// FailedErr says why that is not known.
 	Failed    []FailedRelease
 	FailedErr error
 
-	// Volumes are the encrypted volumes on the disk, in the order of the table. The unlocks verdict says of each whether a TPM opens it after an upgrade.
+	// Volumes are the encrypted volumes on the disk, in the order of the table. The unlocks verdict
+	// says of each whether a TPM opens it after an upgrade.
 	Volumes []*Volume
 
-	// Problems say why no upgrade can be planned on this disk; a disk without slots still takes a release that is a UKI alone. What else the state says holds.
+	// Problems say why no upgrade can be planned on this disk; a disk without slots still takes a
+	// release that is a UKI alone. What else the state says holds.
 	Problems []error
 
 	table  *partition.Table
@@ -69,14 +78,16 @@ type State struct {
 	xbootldr    error             // why an extended boot loader partition cannot be read
 	noSlots     error             // why there are no slots for an upgrade
 	unreadable  error             // of a file that may be an entry: the menu is not known whole
-	notStarted  error             // why firmware has not started Running, or is not known to have; nil if it has
+	// why firmware has not started Running, or is not known to have; nil if it has
+	notStarted error
 }
 
 // Entry is one entry of the loader's menu, and the set that it boots.
 type Entry struct {
 	*bootloader.Entry
-	RootHash []byte // that the kernel gets, of the UKI, add-ons and SMBIOS or of a Type #1 entry; nil: none
-	Slot     *Slot  // that holds that root hash; nil if none does
+	// that the kernel gets, of the UKI, add-ons and SMBIOS or of a Type #1 entry; nil: none
+	RootHash []byte
+	Slot     *Slot // that holds that root hash; nil if none does
 
 	size   int64
 	files  []espFile // beside its UKI: they go with it
@@ -84,8 +95,10 @@ type Entry struct {
 	needs  []*Slot   // every slot that it may boot from, whichever of its add-ons are started
 }
 
-// Inspect reads what a disk holds, from the medium where the disk can be told so. It writes nothing. It is an error if there is no partition table, no EFI system
-// partition or no FAT file system on that, or if Machine.Running is not on the disk; whatever else keeps an upgrade from being planned is in State.Problems.
+// Inspect reads what a disk holds, from the medium where the disk can be told so. It writes
+// nothing. It is an error if there is no partition table, no EFI system partition or no FAT file
+// system on that, or if Machine.Running is not on the disk; whatever else keeps an upgrade from
+// being planned is in State.Problems.
 func Inspect(disk osmith.Disk, m Machine) (s *State, err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := pastCache(disk); err != nil {
@@ -160,7 +173,8 @@ func inspect(disk osmith.Disk, m *Machine) (*State, error) {
 
 func (s *State) problem(err error) { s.Problems = append(s.Problems, err) }
 
-// unfit is why no upgrade can be planned; nil if one can. Whether there are slots matters only to a release that needs one.
+// unfit is why no upgrade can be planned; nil if one can. Whether there are slots matters only to a
+// release that needs one.
 func (s *State) unfit(needsSlots bool) error {
 	list := s.Problems
 	if !needsSlots {
@@ -169,7 +183,8 @@ func (s *State) unfit(needsSlots bool) error {
 	return errors.Join(list...)
 }
 
-// architecture is that of the machine: of its slots, or else of the boot loader where firmware looks for one without a variable.
+// architecture is that of the machine: of its slots, or else of the boot loader where firmware
+// looks for one without a variable.
 func (s *State) architecture() (*arch.Architecture, error) {
 	if len(s.Slots) > 0 {
 		dataType := s.Slots[0].DataType
@@ -189,7 +204,8 @@ func (s *State) architecture() (*arch.Architecture, error) {
 	return arch.X8664, nil
 }
 
-// bind reads what binds a menu entry to a slot: the root hash on the command line that its kernel gets. One without stays in the list, bound to nothing.
+// bind reads what binds a menu entry to a slot: the root hash on the command line that its kernel
+// gets. One without stays in the list, bound to nothing.
 func (s *State) bind(e *Entry) error {
 	b := e.Entry
 	info, err := fs.Stat(s.esp, b.Path)
@@ -197,7 +213,8 @@ func (s *State) bind(e *Entry) error {
 		return err
 	}
 	e.size = info.Size()
-	// Whether it boots verified is asked of a release, not here: an entry that switches verity off needs its slot as well.
+	// Whether it boots verified is asked of a release, not here: an entry that switches verity off
+	// needs its slot as well.
 	own := rootHashes(b.Options)
 	effective, perhaps := own, own
 	if b.Type == bootloader.EntryType2 || b.Type == bootloader.EntryType1UKI {
@@ -240,8 +257,9 @@ func (s *State) holding(hash []byte) *Slot {
 	return s.Slots[i]
 }
 
-// joined are the root hashes on the command line that the stub joins for an entry, if that is known, and those of every add-on by itself, also of one that firmware is known to
-// refuse. A file that is no UKI, or whose stub is not known, has none.
+// joined are the root hashes on the command line that the stub joins for an entry, if that is
+// known, and those of every add-on by itself, also of one that firmware is known to refuse. A file
+// that is no UKI, or whose stub is not known, has none.
 func (s *State) joined(b *bootloader.Entry) (joined [][]byte, known bool, all [][]byte, err error) {
 	src, err := openFile(s.esp, b.Loader)
 	if err != nil {
@@ -287,8 +305,8 @@ func uncounted(name string) string {
 	return name
 }
 
-// Slot is one place for a root file system and its hash tree: the n-th root partition of the table together with the
-// n-th root-verity partition of the same architecture ([partition.FindSlots]).
+// Slot is one place for a root file system and its hash tree: the n-th root partition of the table
+// together with the n-th root-verity partition of the same architecture ([partition.FindSlots]).
 type Slot struct {
 	*partition.Slot
 	RootHash []byte // of an installed slot: both partition IDs, one behind the other
@@ -296,7 +314,8 @@ type Slot struct {
 	rootSize, treeSize, signatureSize int64 // of the partitions; 0: there is none
 }
 
-// findSlots is the A/B view of a table. The error says why it is none that can be upgraded: that takes two slots or more, each with a hash tree.
+// findSlots is the A/B view of a table. The error says why it is none that can be upgraded: that
+// takes two slots or more, each with a hash tree.
 func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
 	found, err := partition.FindSlots(t, partition.SlotOptions{})
 	if err != nil {
@@ -328,7 +347,8 @@ func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
 	return found, slots, nil
 }
 
-// LayoutError names a layout of partitions whose versions are chosen by something else than the entries of systemd-boot.
+// LayoutError names a layout of partitions whose versions are chosen by something else than the
+// entries of systemd-boot.
 type LayoutError struct {
 	System string // "Flatcar"
 	Chosen string // how

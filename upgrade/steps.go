@@ -53,7 +53,8 @@ func (p *Plan) slotSteps() {
 	)
 }
 
-// sayCuts says for every step what a power cut within it leaves, and which steps take something away for good.
+// sayCuts says for every step what a power cut within it leaves, and which steps take something
+// away for good.
 func (p *Plan) sayCuts() {
 	old := p.from.Path
 	slot := "slot " + slotName(p.Target)

@@ -56,7 +56,8 @@ func allSteps(t *testing.T) map[string]func() (*system, *upgrade.Plan) {
 	}
 }
 
-// What a step says that a power cut within it leaves is what boots then. docs/upgrade.md has every kind.
+// What a step says that a power cut within it leaves is what boots then. docs/upgrade.md has every
+// kind.
 func TestCutsAreAsTheStepsSay(t *testing.T) {
 	seen := map[upgrade.StepKind]bool{}
 	for name, prepare := range allSteps(t) {

@@ -114,7 +114,8 @@ func random(seed byte, n int) []byte {
 	return b
 }
 
-// largeSystem runs version 1 of a system whose UKI and root file system have that many bytes, nearly. Version 2 has another half of the initrd, and 3 % of other blocks.
+// largeSystem runs version 1 of a system whose UKI and root file system have that many bytes,
+// nearly. Version 2 has another half of the initrd, and 3 % of other blocks.
 func largeSystem(t *testing.T, uki, root int) (s *system, set *acmeos.Set) {
 	t.Helper()
 	initrd, data := random(1, uki), random(2, root)
@@ -131,7 +132,8 @@ func largeSystem(t *testing.T, uki, root int) (s *system, set *acmeos.Set) {
 	return s, s.buildWith("2", other)
 }
 
-// Of a streamed release each byte is written once, to where it belongs: with what is fetched into a directory, and the tables of file systems and partitions, it is 1.05 times the release at most.
+// Of a streamed release each byte is written once, to where it belongs: with what is fetched into a
+// directory, and the tables of file systems and partitions, it is 1.05 times the release at most.
 func TestStreamWritesOnce(t *testing.T) {
 	smaller := 16 // than what the benchmark has
 	if testing.Short() {
@@ -183,7 +185,8 @@ func TestStreamWritesOnce(t *testing.T) {
 	}
 }
 
-// A plan of a release whose digests were taken when it was pulled or streamed reads headers and small sections of the UKI, and is the same plan.
+// A plan of a release whose digests were taken when it was pulled or streamed reads headers and
+// small sections of the UKI, and is the same plan.
 func TestPlanReusesDigests(t *testing.T) {
 	s, set := largeSystem(t, 5<<20, 8<<20)
 	server := serve(t, set.Release())
@@ -215,7 +218,8 @@ func TestPlanReusesDigests(t *testing.T) {
 		t.Logf("%s: %d of %d bytes of the UKI", name, n, r.UKI.Size())
 	}
 
-	// A digest that was not taken is no digest: the UKI is read for it, unless the machine has said that it would be needed.
+	// A digest that was not taken is no digest: the UKI is read for it, unless the machine has said
+	// that it would be needed.
 	banks, unknown := s.machine, s.machine
 	banks.Banks = []crypto.Hash{crypto.SHA256, crypto.SHA384}
 	unknown.Firmware = nil
@@ -236,7 +240,8 @@ func TestPlanReusesDigests(t *testing.T) {
 	}
 }
 
-// Digests decide about the bytes that they were taken of, and about no others: another UKI beside them is refused when it is read at the latest, and that is before it is used.
+// Digests decide about the bytes that they were taken of, and about no others: another UKI beside
+// them is refused when it is read at the latest, and that is before it is used.
 func TestDigestsOfAnotherUKI(t *testing.T) {
 	s, set := largeSystem(t, 5<<20, 8<<20)
 	own := contentOf(t, set.UKI)
@@ -267,8 +272,9 @@ func TestDigestsOfAnotherUKI(t *testing.T) {
 	}
 }
 
-// A server that changes its mind about the UKI between the reading by which it was judged and the copy is found out, and no byte that was not judged gets to the disk; then the upgrade goes on from what
-// there is.
+// A server that changes its mind about the UKI between the reading by which it was judged and the
+// copy is found out, and no byte that was not judged gets to the disk; then the upgrade goes on
+// from what there is.
 func TestStreamOfChangedUKI(t *testing.T) {
 	s, set := largeSystem(t, 5<<20, 8<<20)
 	server := serve(t, set.Release())
@@ -315,7 +321,8 @@ func TestStreamOfChangedUKI(t *testing.T) {
 		})
 	}
 
-	// A server that is too slow is left by the context, and what it has sent counts for the next plan.
+	// A server that is too slow is left by the context, and what it has sent counts for the next
+	// plan.
 	ctx, cancel := context.WithCancel(t.Context())
 	disk := s.disk.Clone()
 	r, err := release.Stream(ctx, server, server.artifact, t.TempDir(), release.PullOptions{})
@@ -339,7 +346,8 @@ func TestStreamOfChangedUKI(t *testing.T) {
 	require.Equal(t, "2", s.on(disk).boot().Version)
 }
 
-// A release is streamed into slot and ESP: what is fetched is what the running set lacks, and nothing of it takes room elsewhere. The second time, nothing is to be done.
+// A release is streamed into slot and ESP: what is fetched is what the running set lacks, and
+// nothing of it takes room elsewhere. The second time, nothing is to be done.
 func TestStream(t *testing.T) {
 	s, set := deltaSystem(t)
 	server, to := serve(t, set.Release()), t.TempDir()

@@ -20,7 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/sysupdate"
 )
 
-// export publishes a version as sysupdate.Export makes it, in the directory that machines update from.
+// export publishes a version as sysupdate.Export makes it, in the directory that machines update
+// from.
 func (u *sysupdateMachine) export(set *acmeos.Set, o sysupdate.ExportOptions) {
 	u.t.Helper()
 	u.exportRelease(set.Release(), o)
@@ -80,8 +81,9 @@ func (u *sysupdateMachine) bestBefore(date string) {
 	u.writeManifest(m)
 }
 
-// A release that was exported is installed by stock systemd-sysupdate from a directory and from a web server; package upgrade then finds the set whole, upgrades it, and leaves a
-// machine that systemd-sysupdate upgrades again.
+// A release that was exported is installed by stock systemd-sysupdate from a directory and from a
+// web server; package upgrade then finds the set whole, upgrades it, and leaves a machine that
+// systemd-sysupdate upgrades again.
 func TestSysupdateInstallsExport(t *testing.T) {
 	for _, kind := range []sysupdate.ResourceType{sysupdate.RegularFile, sysupdate.URLFile} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -203,8 +205,9 @@ func (u *sysupdateMachine) orphans() (names []string) {
 	return names
 }
 
-// "systemd-sysupdate cleanup" leaves what osmith has put on the ESP, as long as the definitions are there. Without them it removes every UKI whose name one of its records matches, also
-// the one that runs, and nothing else: that is said before.
+// "systemd-sysupdate cleanup" leaves what osmith has put on the ESP, as long as the definitions are
+// there. Without them it removes every UKI whose name one of its records matches, also the one that
+// runs, and nothing else: that is said before.
 func TestSysupdateCleanup(t *testing.T) {
 	s := newSystem(t, "262")
 	u := newSysupdate(s)

@@ -26,7 +26,8 @@ const (
 	halfInstalled half = "installed"
 )
 
-// leave makes of the second slot what an interrupted systemd-sysupdate leaves there of version 2, and of its UKI on the ESP.
+// leave makes of the second slot what an interrupted systemd-sysupdate leaves there of version 2,
+// and of its UKI on the ESP.
 func (s *system) leave(tree, root, uki half) {
 	s.t.Helper()
 	table, err := partition.Read(s.disk, partition.ReadOptions{})
@@ -52,8 +53,9 @@ func (s *system) leave(tree, root, uki half) {
 	}
 }
 
-// Whatever systemd-sysupdate has left in the second slot is no set that is installed: the slot is free for the next version, the running one is left alone, and the new version is then
-// whole for systemd-sysupdate as well.
+// Whatever systemd-sysupdate has left in the second slot is no set that is installed: the slot is
+// free for the next version, the running one is left alone, and the new version is then whole for
+// systemd-sysupdate as well.
 func TestHalvesOfSysupdate(t *testing.T) {
 	s := newSystem(t, "262")
 	running := s.bootAndRun()
@@ -105,7 +107,8 @@ func TestHalvesOfSysupdate(t *testing.T) {
 	require.Equal(t, "1", running.Version)
 }
 
-// The program agrees about a sample of them, and installs the next version into the slot that is free.
+// The program agrees about a sample of them, and installs the next version into the slot that is
+// free.
 func TestHalvesOfSysupdateByTheProgram(t *testing.T) {
 	r, long := testtools.Seed(t)
 	n := 4

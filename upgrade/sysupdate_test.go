@@ -21,8 +21,10 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// What the vendor of Acme OS would put into /usr/lib/sysupdate.d. The UKI is last: it is what boots the rest. ReadOnly=yes would say the same as
-// PartitionFlags=, but systemd 262 does nothing for it: when it sets the attributes, the partition has the type of a pending one, which it does not know.
+// What the vendor of Acme OS would put into /usr/lib/sysupdate.d. The UKI is last: it is what boots
+// the rest. ReadOnly=yes would say the same as PartitionFlags=, but systemd 262 does nothing for
+// it: when it sets the attributes, the partition has the type of a pending one, which it does not
+// know.
 var sysupdateDefinitions = map[string]string{
 	"10-tree.transfer": `[Transfer]
 ProtectVersion=%A
@@ -77,7 +79,8 @@ InstancesMax=2
 `,
 }
 
-// sysupdateMachine is systemd-sysupdate on the disk of a system. It wants files: of the disk, beside the files of the ESP, which a machine has mounted.
+// sysupdateMachine is systemd-sysupdate on the disk of a system. It wants files: of the disk,
+// beside the files of the ESP, which a machine has mounted.
 type sysupdateMachine struct {
 	*system
 	tree testtools.Root
@@ -128,7 +131,8 @@ func (u *sysupdateMachine) fail(running string, args ...string) string {
 	return err.Error()
 }
 
-// command has what env needs: the ESP is a directory here, and what is wrong belongs into the output.
+// command has what env needs: the ESP is a directory here, and what is wrong belongs into the
+// output.
 func (u *sysupdateMachine) command(args []string) []string {
 	return append([]string{"SYSTEMD_RELAX_ESP_CHECKS=1", "SYSTEMD_LOG_TARGET=console", "systemd-sysupdate", "--root=" + u.root}, args...)
 }
@@ -229,7 +233,8 @@ func (u *sysupdateMachine) versions(running string) []string {
 	return list.All
 }
 
-// requireInstalled says that osmith and sysupdate find these sets on the disk, newest first, and nothing else in the slots.
+// requireInstalled says that osmith and sysupdate find these sets on the disk, newest first, and
+// nothing else in the slots.
 func (u *sysupdateMachine) requireInstalled(running string, versions ...string) {
 	u.t.Helper()
 	require.Equal(u.t, versions, u.versions(running))
@@ -279,8 +284,9 @@ func (u *sysupdateMachine) requireReadOnly(set *acmeos.Set) {
 	}
 }
 
-// Who has installed a version does not matter to who installs the next one: osmith and systemd-sysupdate take turns on one disk, and after each
-// upgrade both find the two newest sets whole, in the same places.
+// Who has installed a version does not matter to who installs the next one: osmith and
+// systemd-sysupdate take turns on one disk, and after each upgrade both find the two newest sets
+// whole, in the same places.
 func TestSysupdateTakesTurns(t *testing.T) {
 	s := newSystem(t, "262")
 	u := newSysupdate(s)
@@ -308,8 +314,8 @@ func TestSysupdateTakesTurns(t *testing.T) {
 	}
 }
 
-// After a power cut in an upgrade by osmith, sysupdate sees how far it came: it installs the next version, and this one, too, once it is told to give up
-// the slot that is not whole.
+// After a power cut in an upgrade by osmith, sysupdate sees how far it came: it installs the next
+// version, and this one, too, once it is told to give up the slot that is not whole.
 func TestSysupdateAfterInterruptedOsmith(t *testing.T) {
 	s := newSystem(t, "262")
 	two, three := s.build("2"), s.build("3")
@@ -334,19 +340,22 @@ func TestSysupdateAfterInterruptedOsmith(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[found]bool{
-		{Installed: true, Newest: true, Partial: true}:    true,
-		{Installed: true, Newest: true, Incomplete: true}: true, // the slot is ready, the UKI is not there
+		{Installed: true, Newest: true, Partial: true}: true,
+		// the slot is ready, the UKI is not there
+		{Installed: true, Newest: true, Incomplete: true}: true,
 	}, seen, "%s", p)
 }
 
-// The other way round: osmith takes the slot that sysupdate has not finished, or has finished and not yet put to use.
+// The other way round: osmith takes the slot that sysupdate has not finished, or has finished and
+// not yet put to use.
 func TestOsmithAfterInterruptedSysupdate(t *testing.T) {
 	for state, begin := range map[partition.SlotState]func(u *sysupdateMachine, set *acmeos.Set){
 		partition.SlotPartial: func(u *sysupdateMachine, set *acmeos.Set) {
 			u.publish(set)
 			root, err := filepath.Glob(filepath.Join(u.root, "releases", "*.root.raw"))
 			require.NoError(u.t, err)
-			require.NoError(u.t, os.Truncate(root[0], 2<<20)) // more than fits: it finds out while it writes
+			// more than fits: it finds out while it writes
+			require.NoError(u.t, os.Truncate(root[0], 2<<20))
 			u.fail("1", "update")
 		},
 		partition.SlotPending: func(u *sysupdateMachine, set *acmeos.Set) {

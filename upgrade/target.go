@@ -75,7 +75,8 @@ func (p *Plan) choose(ctx context.Context) error {
 
 // clear removes what lies where the new entry comes, and what was staged.
 func (p *Plan) clear() error {
-	// Add-ons beside the new entry's name are of an earlier one. Credentials, and extensions that the release does not have, are the machine's, and may wait for it.
+	// Add-ons beside the new entry's name are of an earlier one. Credentials, and extensions that
+	// the release does not have, are the machine's, and may wait for it.
 	files, err := extraFiles(p.state.esp, p.Entry)
 	if err != nil {
 		return err
@@ -83,7 +84,8 @@ func (p *Plan) clear() error {
 	p.remove(slices.DeleteFunc(files, func(f espFile) bool { return !isAddon(f.path) && !isStagedName(f.path) && !p.isExtensionOf(f.path) }))
 	p.remove(slices.DeleteFunc(slices.Clone(p.state.staged), p.keepsStaged))
 	p.collectGarbage()
-	// Staged files have names that a removal on a mounted volume uses. What entries need goes when none needs it any more.
+	// Staged files have names that a removal on a mounted volume uses. What entries need goes when
+	// none needs it any more.
 	slices.SortStableFunc(p.obsolete, func(a, b espFile) int {
 		last := func(f espFile) int {
 			switch {
@@ -104,7 +106,8 @@ func (p *Plan) staged() string {
 	return path.Join(path.Dir(p.Entry), p.identity.label()+stagedSuffix)
 }
 
-// findStaged looks whether the UKI is there already under its staged name, whole: then it is not written again.
+// findStaged looks whether the UKI is there already under its staged name, whole: then it is not
+// written again.
 func (p *Plan) findStaged() (err error) {
 	if p.leftover.err != nil || p.leftover.discards() {
 		return nil
@@ -142,7 +145,8 @@ func (p *Plan) remove(files []espFile) {
 	}
 }
 
-// keptEntries are those that have to stay: of what runs and what firmware has started, or, of a machine that is off, of every set that the loader may start by itself.
+// keptEntries are those that have to stay: of what runs and what firmware has started, or, of a
+// machine that is off, of every set that the loader may start by itself.
 func (s *State) keptEntries() (list []*Entry, err error) {
 	if s.Running == nil {
 		list, err = s.mayStart()
@@ -186,7 +190,8 @@ func (e *NoTargetError) Error() string {
 	return s
 }
 
-// SameRootError says that a slot which has to stay holds the very root file system of the release: its partitions would have the IDs of the new ones.
+// SameRootError says that a slot which has to stay holds the very root file system of the release:
+// its partitions would have the IDs of the new ones.
 type SameRootError struct {
 	Slot     string
 	RootHash []byte
@@ -196,9 +201,10 @@ func (e *SameRootError) Error() string {
 	return fmt.Sprintf("slot %s, which must be kept, already has the root file system of the release, with the root hash %s: use a different verity salt for each release", e.Slot, hash(e.RootHash))
 }
 
-// target chooses the slot to write: a free one, then one of a set that has failed, then of one that was never found good, then the one whose entry the
-// loader likes least. When the release fits none
-// of them, the smallest that may be written is the target, and the fits verdict says what is missing.
+// target chooses the slot to write: a free one, then one of a set that has failed, then of one that
+// was never found good, then the one whose entry the loader likes least. When the release fits none
+// of them, the smallest that may be written is the target, and the fits verdict says what is
+// missing.
 func (p *Plan) target(kept []*Slot) (*Slot, error) {
 	rank := func(s *partition.Slot) int {
 		slot := p.state.Slots[s.Index]
@@ -228,7 +234,8 @@ func (p *Plan) target(kept []*Slot) (*Slot, error) {
 		Compare: func(a, b *partition.Slot) int { return cmp.Compare(rank(a), rank(b)) },
 	}
 	may := func(s *partition.Slot) bool { return !slices.Contains(kept, p.state.Slots[s.Index]) }
-	// The IDs of the release's partitions may be on the disk only once. What an interrupted upgrade has written is written again.
+	// The IDs of the release's partitions may be on the disk only once. What an interrupted upgrade
+	// has written is written again.
 	if slot := p.state.holding(p.release.RootHash); slot != nil {
 		if !may(slot.Slot) {
 			return nil, &SameRootError{Slot: slot.Name(), RootHash: p.release.RootHash}
@@ -254,8 +261,9 @@ func (p *Plan) target(kept []*Slot) (*Slot, error) {
 	return p.state.Slots[target.Slot.Index], nil
 }
 
-// isInstalled reports whether an entry and its slot hold the release whole, and it runs or is what the loader starts next, so that there is nothing to write. A slot that
-// was damaged since is written anew, unless it is the running one.
+// isInstalled reports whether an entry and its slot hold the release whole, and it runs or is what
+// the loader starts next, so that there is nothing to write. A slot that was damaged since is
+// written anew, unless it is the running one.
 func (p *Plan) isInstalled(ctx context.Context, e *Entry) (bool, error) {
 	if e != p.state.Running && (e.Bad() || e != p.state.Next) {
 		return false, nil

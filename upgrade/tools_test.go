@@ -16,14 +16,17 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// The tools of others take a disk after an upgrade, a commit and a rollback for what we do: its table, its ESP, its menu and its file systems.
+// The tools of others take a disk after an upgrade, a commit and a rollback for what we do: its
+// table, its ESP, its menu and its file systems.
 func TestToolsOfOthers(t *testing.T) {
 	for _, tool := range []string{"sfdisk", "fsck.fat", "mcopy", "veritysetup"} {
 		testtools.Require(t, tool)
 	}
 	forky := testtools.Forky(t)
 	for _, k := range diskKinds() {
-		if k.esp.SectorSize > 512 || k.apart { // sfdisk takes an image for one of 512 bytes, and bootctl wants a partition for the second file system
+		if k.esp.SectorSize > 512 || k.apart {
+			// sfdisk takes an image for one of 512 bytes, and bootctl wants a partition for the
+			// second file system
 			continue
 		}
 		t.Run(k.name, func(t *testing.T) {

@@ -20,7 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// withUKI is a release whose UKI was changed before it was signed. sign says for which profiles it gets a policy.
+// withUKI is a release whose UKI was changed before it was signed. sign says for which profiles it
+// gets a policy.
 func (s *system) withUKI(set *acmeos.Set, change func(im *uki.Image), sign ...int) *release.Release {
 	s.t.Helper()
 	key, err := s.builder.Keys.PCRPublicKey()
@@ -72,7 +73,8 @@ func profiles(im *uki.Image) {
 	im.Profiles = []uki.Profile{{Profile: []byte("ID=reset\nTITLE=Reset\n"), Cmdline: im.Cmdline + " reset"}}
 }
 
-// A policy unlocks only if all of it is right: its digest, its bank, the key, and the signature over it.
+// A policy unlocks only if all of it is right: its digest, its bank, the key, and the signature
+// over it.
 func TestWrongPolicies(t *testing.T) {
 	other, err := foreign()
 	require.NoError(t, err)
@@ -133,7 +135,8 @@ func TestProfilesUnlock(t *testing.T) {
 	}
 }
 
-// A release must boot verified, by its root hash alone and from the partitions that the root hash names.
+// A release must boot verified, by its root hash alone and from the partitions that the root hash
+// names.
 func TestVerifiedBoot(t *testing.T) {
 	s := newSystem(t, "")
 	set := s.build("2")
@@ -168,7 +171,8 @@ func TestVerifiedBoot(t *testing.T) {
 	}
 }
 
-// A UKI for several boards unlocks on each only if each has its policy, and PCR 11 is known when the board is.
+// A UKI for several boards unlocks on each only if each has its policy, and PCR 11 is known when
+// the board is.
 func TestVariantsUnlock(t *testing.T) {
 	s := newSystem(t, "")
 	set := s.build("2")
@@ -195,7 +199,8 @@ func TestVariantsUnlock(t *testing.T) {
 	require.Len(t, values, 3)
 }
 
-// flattenedTree is a device tree blob with nothing but the root's compatible (Devicetree Specification 0.4, chapter 5).
+// flattenedTree is a device tree blob with nothing but the root's compatible (Devicetree
+// Specification 0.4, chapter 5).
 func flattenedTree(compatible string) []byte {
 	u32 := func(b []byte, v ...uint32) []byte {
 		for _, x := range v {

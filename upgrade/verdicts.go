@@ -25,11 +25,15 @@ type Proof string
 
 // The proofs, in the order in which a plan lists its verdicts on them.
 const (
-	ProofFits    Proof = "fits"    // slot and ESP hold the set at the worst moment
-	ProofBoots   Proof = "boots"   // firmware, loader and kernel will accept it
-	ProofUnlocks Proof = "unlocks" // the TPM will release what is sealed to the signed PCR policy, and open the volumes of the disk
+	ProofFits  Proof = "fits"  // slot and ESP hold the set at the worst moment
+	ProofBoots Proof = "boots" // firmware, loader and kernel will accept it
+	// the TPM will release what is sealed to the signed PCR policy, and open the volumes of the
+	// disk
+	ProofUnlocks Proof = "unlocks"
 	ProofReturns Proof = "returns" // the old set boots again if the new one fails
-	ProofFollows Proof = "follows" // it may take the place of what runs: the same product, not older, and has not failed here before
+	// it may take the place of what runs: the same product, not older, and has not failed here
+	// before
+	ProofFollows Proof = "follows"
 )
 
 // Proofs lists all of them.
@@ -45,7 +49,8 @@ func ParseProof(s string) (Proof, error) {
 	return "", prefix.Error("upgrade", fmt.Errorf("verdict %q: want fits, boots, unlocks, returns or follows", s))
 }
 
-// Outcome is how a verdict came out. Higher is worse. The zero value is no outcome: nothing was looked at, and nothing is proven.
+// Outcome is how a verdict came out. Higher is worse. The zero value is no outcome: nothing was
+// looked at, and nothing is proven.
 type Outcome int
 
 // The outcomes of a verdict.
@@ -68,7 +73,8 @@ func (o Outcome) String() string {
 // MarshalText implements [encoding.TextMarshaler].
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
-// Verdict is the answer to one proof with its reasons: what was proven, what was not, and what to do about it.
+// Verdict is the answer to one proof with its reasons: what was proven, what was not, and what to
+// do about it.
 type Verdict struct {
 	Proof      Proof    `json:"verdict"`
 	Outcome    Outcome  `json:"outcome"` // the worst of the reasons'
@@ -76,7 +82,8 @@ type Verdict struct {
 	Overridden bool     `json:"overridden,omitempty"`
 }
 
-// passes reports whether the verdict lets the plan be applied. A verdict without an outcome does not.
+// passes reports whether the verdict lets the plan be applied. A verdict without an outcome does
+// not.
 func (v *Verdict) passes() bool { return v.Outcome == OutcomePass || v.Outcome == OutcomeWarn }
 
 // Reason is one finding behind a verdict.
@@ -102,7 +109,8 @@ func (v *Verdict) warn(format string, args ...any) {
 // fail records err as a reason against the set.
 func (v *Verdict) fail(err error) { v.add(OutcomeFail, err.Error(), err) }
 
-// RefusedError is returned by [Plan.Apply] for a plan with failed verdicts that the options do not override.
+// RefusedError is returned by [Plan.Apply] for a plan with failed verdicts that the options do not
+// override.
 type RefusedError struct {
 	Verdicts []Verdict // the failed ones
 }
@@ -144,7 +152,8 @@ func (e *SlotSpaceError) Error() string {
 		e.Part, e.Need, e.Slot, e.Have, e.Need-e.Have)
 }
 
-// ESPSpaceError says that the UKI does not fit the ESP at the worst moment, when the old and the new one are there; on an ESP that is mounted, when a commit copies the new one.
+// ESPSpaceError says that the UKI does not fit the ESP at the worst moment, when the old and the
+// new one are there; on an ESP that is mounted, when a commit copies the new one.
 type ESPSpaceError struct {
 	Need, Have int64 // bytes, in whole clusters
 }
@@ -153,8 +162,8 @@ func (e *ESPSpaceError) Error() string {
 	return fmt.Sprintf("the UKI needs %d bytes on the ESP, %d will be free: %d bytes are missing", e.Need, e.Have, e.Need-e.Have)
 }
 
-// judgeFits compares the set with the target slot and with what the ESP has free once the entry of the slot's old version
-// is gone.
+// judgeFits compares the set with the target slot and with what the ESP has free once the entry of
+// the slot's old version is gone.
 func (p *Plan) judgeFits() Verdict {
 	j := Verdict{Proof: ProofFits}
 	if p.Target != nil {
@@ -171,7 +180,8 @@ func (p *Plan) judgeFits() Verdict {
 	return j
 }
 
-// judgeESP reckons with the worst moment: the new UKI, and beside it everything that is not gone by then.
+// judgeESP reckons with the worst moment: the new UKI, and beside it everything that is not gone by
+// then.
 func (p *Plan) judgeESP(j *Verdict) {
 	cluster := p.state.esp.of(p.Entry).ClusterSize()
 	clusters := func(n int64) int64 { return (n + cluster - 1) / cluster * cluster }
@@ -190,7 +200,8 @@ func (p *Plan) judgeESP(j *Verdict) {
 	volume, _ := splitVolume(p.Entry)
 	onESP := p.leftover.free[""]
 	have := p.leftover.free[volume]
-	// What is remembered of a failed set is written before that makes room, with its directory; small files are there twice while they are replaced.
+	// What is remembered of a failed set is written before that makes room, with its directory;
+	// small files are there twice while they are replaced.
 	early, espCluster := int64(0), p.state.esp.esp.ClusterSize()
 	for _, small := range [][]byte{p.failed, p.config} {
 		early += (int64(len(small)) + espCluster - 1) / espCluster * espCluster
@@ -255,7 +266,8 @@ func (p *Plan) judgeSlot(j *Verdict) {
 	}
 }
 
-// judgeBoots asks whether loader and firmware accept the UKI, and whether the kernel will find and accept its root.
+// judgeBoots asks whether loader and firmware accept the UKI, and whether the kernel will find and
+// accept its root.
 func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 	j := Verdict{Proof: ProofBoots}
 	if err := p.unified.stubErr; err != nil {
@@ -285,8 +297,9 @@ func (p *Plan) judgeBoots(ctx context.Context) Verdict {
 	return j
 }
 
-// checkSet proves that UKI, add-ons and hash tree belong together, and that the root file system is as large as the tree says. It reads nothing of the root file system: each of its
-// blocks is checked before it is written.
+// checkSet proves that UKI, add-ons and hash tree belong together, and that the root file system is
+// as large as the tree says. It reads nothing of the root file system: each of its blocks is
+// checked before it is written.
 func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	e := p.unified.effective
 	own, ok := p.identity.file.Cmdline()
@@ -329,15 +342,16 @@ func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	return nil
 }
 
-// ImageError is a reason of the boots verdict: what stub, loader or firmware refuse of the UKI, or may refuse.
+// ImageError is a reason of the boots verdict: what stub, loader or firmware refuse of the UKI, or
+// may refuse.
 type ImageError struct {
 	Finding uki.Finding
 }
 
 func (e *ImageError) Error() string { return "the UKI: " + e.Finding.String() }
 
-// judgeImage asks what stub and firmware would dislike about the UKI. In the default profile it fails the verdict, and so does what is not
-// known; in another one it is a restriction.
+// judgeImage asks what stub and firmware would dislike about the UKI. In the default profile it
+// fails the verdict, and so does what is not known; in another one it is a restriction.
 func judgeImage(j *Verdict, f *uki.File) {
 	failed := false
 	for _, found := range f.Check() {
@@ -370,7 +384,8 @@ func checkArchitecture(f *uki.File, loader osmith.Source) error {
 // maxPolicy bounds what is read of a UKI's .pcrsig and .pcrpkey.
 const maxPolicy = 1 << 20
 
-// ErrNoPolicy is the reason of an unlocks verdict for a UKI without signed PCR policies on a machine that needs them.
+// ErrNoPolicy is the reason of an unlocks verdict for a UKI without signed PCR policies on a
+// machine that needs them.
 var ErrNoPolicy = errors.New("the UKI carries no signed PCR policies (.pcrsig and .pcrpkey)")
 
 // PolicyError says that a UKI's signed policies do not cover what the machine will measure.
@@ -400,7 +415,8 @@ func variantName(v uki.Variant) string {
 	return strings.Join(parts, ", ")
 }
 
-// judgeUnlocks asks whether the TPM gives out what it has sealed: by the policies of the UKI, and for each volume of the disk.
+// judgeUnlocks asks whether the TPM gives out what it has sealed: by the policies of the UKI, and
+// for each volume of the disk.
 func (p *Plan) judgeUnlocks() Verdict {
 	j := Verdict{Proof: ProofUnlocks}
 	p.machine.judgePolicies(&j, p.unified)
@@ -408,9 +424,10 @@ func (p *Plan) judgeUnlocks() Verdict {
 	return j
 }
 
-// judgePolicies compares the policies that the UKI carries with the PCR 11 values that its own sections will give, and
-// their key with the machine's. What boots by default must unlock; that another profile does not is a restriction, as rescue and
-// reset profiles may well be meant to be without secrets.
+// judgePolicies compares the policies that the UKI carries with the PCR 11 values that its own
+// sections will give, and their key with the machine's. What boots by default must unlock; that
+// another profile does not is a restriction, as rescue and reset profiles may well be meant to be
+// without secrets.
 func (m *Machine) judgePolicies(j *Verdict, u *unified) {
 	if u.measErr != nil {
 		j.fail(u.measErr)
@@ -481,8 +498,8 @@ func (m *Machine) profileUnlocks(u *unified, profile int) (ok string, why error)
 // errKeysUnknown is why a good policy proves nothing.
 var errKeysUnknown = errors.New("the keys to which this machine's secrets are sealed are unknown: set Machine.PCRKeys or NothingSealed")
 
-// coversPhases checks that for the SHA-256 bank, which systemd prefers to unlock with, every default phase of PCR 11 has a
-// valid signature.
+// coversPhases checks that for the SHA-256 bank, which systemd prefers to unlock with, every
+// default phase of PCR 11 has a valid signature.
 func coversPhases(v uki.VariantMeasurements, key *rsa.PublicKey, print [32]byte, signatures []policy.Signature) error {
 	const bank = crypto.SHA256
 	for _, phases := range tpm.DefaultPhasePaths() {
@@ -519,8 +536,10 @@ func text(f *uki.File, profile int, name string) ([]byte, bool, error) {
 	return []byte(strings.TrimRight(string(b), "\x00")), true, nil
 }
 
-// ErrPinned is a reason of the boots or returns verdict: a default that names an entry keeps the loader from choosing.
+// ErrPinned is a reason of the boots or returns verdict: a default that names an entry keeps the
+// loader from choosing.
 var ErrPinned = errors.New("the loader's default is pinned")
 
-// ErrNothingToReturnTo is a reason of the returns verdict for a disk on which no other entry would boot.
+// ErrNothingToReturnTo is a reason of the returns verdict for a disk on which no other entry would
+// boot.
 var ErrNothingToReturnTo = errors.New("no other entry to fall back to")

@@ -20,30 +20,36 @@ import (
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
-// Unlock is what decides, beside PCRs and signatures, about the tokens by which a TPM opens the volumes of the disk.
+// Unlock is what decides, beside PCRs and signatures, about the tokens by which a TPM opens the
+// volumes of the disk.
 type Unlock struct {
-	// Phases are the words that systemd has measured into PCR 11 when it asks for the secret: "enter-initrd" for a volume that the initrd opens, with "leave-initrd" behind it for one that
+	// Phases are the words that systemd has measured into PCR 11 when it asks for the secret:
+	// "enter-initrd" for a volume that the initrd opens, with "leave-initrd" behind it for one that
 	// the system does. Nil: not known, and a token has to open at both moments.
 	Phases []string
 
-	// Banks are those that the TPM has allocated; they decide about tokens that name none, as those of systemd-repart. Nil: not known.
+	// Banks are those that the TPM has allocated; they decide about tokens that name none, as those
+	// of systemd-repart. Nil: not known.
 	Banks []crypto.Hash
 
-	// PCRLock is what pcrlock.json says that the NV index of systemd-pcrlock will hold at the next boot. Nil: not known.
+	// PCRLock is what pcrlock.json says that the NV index of systemd-pcrlock will hold at the next
+	// boot. Nil: not known.
 	PCRLock *policy.PCRLock
 
 	// Counters are values of NV counters of the TPM. One that is not there is not known.
 	Counters map[uint32]uint64
 }
 
-// A Volume is an encrypted volume in a partition of the disk that is in no slot: a state partition, mostly.
+// A Volume is an encrypted volume in a partition of the disk that is in no slot: a state partition,
+// mostly.
 type Volume struct {
 	Partition int    // number in the table, from 1
 	Name      string // label of the partition
 	UUID      string // of the volume
 	Tokens    []luks.Token
 
-	// Err is why it is not known what opens the volume: its header is damaged, or has what only newer software knows.
+	// Err is why it is not known what opens the volume: its header is damaged, or has what only
+	// newer software knows.
 	Err error
 
 	slots  []luks.Slot
@@ -55,7 +61,8 @@ func (v *Volume) String() string {
 	return fmt.Sprintf("volume %q in partition %d", v.Name, v.Partition)
 }
 
-// findVolumes reads the headers of the encrypted volumes. Slots are left out: their content has a hash.
+// findVolumes reads the headers of the encrypted volumes. Slots are left out: their content has a
+// hash.
 func findVolumes(disk io.ReaderAt, t *partition.Table) (list []*Volume) {
 	_, slots, _ := findSlots(t) // those that there are
 	for i := range t.Partitions {
@@ -91,8 +98,9 @@ func readVolume(src osmith.Source) *Volume {
 	return &Volume{UUID: h.UUID, Tokens: h.Tokens, slots: h.Slots, Err: h.Unsupported}
 }
 
-// hasMagic reports whether either copy of a LUKS2 header may be there, whole or not (LUKS2 On-Disk Format Specification 1.1.4, 2.1): the second one is behind a first one of each size. The error
-// is that of a place that cannot be read, which may have one.
+// hasMagic reports whether either copy of a LUKS2 header may be there, whole or not (LUKS2 On-Disk
+// Format Specification 1.1.4, 2.1): the second one is behind a first one of each size. The error is
+// that of a place that cannot be read, which may have one.
 func hasMagic(src osmith.Source) (there bool, unread error) {
 	at := func(off int64, want string) bool {
 		if off+int64(len(want)) > src.Size() {
@@ -133,7 +141,8 @@ func (v *Volume) digest() (sum [sha256.Size]byte) {
 	return sum
 }
 
-// VolumeError says that no token of a volume will open it any more: what is left is what a person enters.
+// VolumeError says that no token of a volume will open it any more: what is left is what a person
+// enters.
 type VolumeError struct {
 	Volume string   // `volume "state" in partition 6`
 	After  string   // "after the upgrade"
@@ -161,7 +170,8 @@ var persons = map[string]string{
 	"systemd-pkcs11":   "the PKCS #11 key",
 }
 
-// judge asks whether the TPM opens the volume, in all of the states that the boot may be in when it is asked.
+// judge asks whether the TPM opens the volume, in all of the states that the boot may be in when it
+// is asked.
 func (v *Volume) judge(j *Verdict, after string, states []sealing.State) {
 	if v.Err != nil {
 		j.warn("whether %s opens %s is unknown: %v", v, after, v.Err)
@@ -291,8 +301,10 @@ func (m *Machine) unlockPhases() [][]string {
 	return [][]string{{"enter-initrd"}, {"enter-initrd", "leave-initrd"}}
 }
 
-// unlockStates are the states in which the machine may be when the TPM is asked, of a boot of that UKI in its default profile: one for each moment, and where it is not known which
-// variant is booted, for each of them. runs says that this very set runs: another one need not measure again what Userspace.Earlier has of this boot.
+// unlockStates are the states in which the machine may be when the TPM is asked, of a boot of that
+// UKI in its default profile: one for each moment, and where it is not known which variant is
+// booted, for each of them. runs says that this very set runs: another one need not measure again
+// what Userspace.Earlier has of this boot.
 func (m *Machine) unlockStates(loader osmith.Source, u *unified, runs bool) (states []sealing.State, err error) {
 	signatures := policy.Signatures{}
 	switch text, there, err := text(u.file, 0, ".pcrsig"); {
@@ -342,8 +354,9 @@ func (m *Machine) unlockStates(loader osmith.Source, u *unified, runs bool) (sta
 	return states, nil
 }
 
-// forgetEarlier takes the values out of a state that hold if userspace does again what it did, or did not do, in an earlier boot: all but that of PCR 11, whose phases are given. The systemd
-// of another version may measure something else.
+// forgetEarlier takes the values out of a state that hold if userspace does again what it did, or
+// did not do, in an earlier boot: all but that of PCR 11, whose phases are given. The systemd of
+// another version may measure something else.
 func forgetEarlier(s *sealing.State) {
 	for n := range tpm.PCRCount {
 		if n == tpm.PCRKernel {
@@ -392,7 +405,8 @@ func (p *Plan) judgeNewVolumes(j *Verdict) {
 	}
 }
 
-// judgeVolumes says of each volume whether a set that is installed opens it, when it is started by the loader of the state. err is why nothing is known of its UKI.
+// judgeVolumes says of each volume whether a set that is installed opens it, when it is started by
+// the loader of the state. err is why nothing is known of its UKI.
 func (s *State) judgeVolumes(j *Verdict, e *Entry, when string, volumes []*Volume, u *unified, err error) {
 	var states []sealing.State
 	if err == nil {
@@ -410,7 +424,8 @@ func (s *State) judgeVolumes(j *Verdict, e *Entry, when string, volumes []*Volum
 	}
 }
 
-// startsPlainly is an error for an entry that does not start its UKI as it is predicted: in the default profile, without options.
+// startsPlainly is an error for an entry that does not start its UKI as it is predicted: in the
+// default profile, without options.
 func startsPlainly(e *Entry) error {
 	if e.Profile != 0 || e.Options != "" && e.Type == bootloader.EntryType1UKI {
 		return fmt.Errorf("%s starts another profile than the default one, or passes options", e.Path)

@@ -260,7 +260,8 @@ func putState(t *testing.T, disk *faultio.Disk, state *faultio.Disk) {
 	require.NoError(t, disk.Sync())
 }
 
-// The old policy must not go before the way back is closed: the set to return to has to open the volumes as well.
+// The old policy must not go before the way back is closed: the set to return to has to open the
+// volumes as well.
 func TestVolumesOpenAfterTheReturn(t *testing.T) {
 	phases := []string{"enter-initrd"}
 	for name, tt := range map[string]struct {
@@ -438,7 +439,8 @@ func TestStateHasVolumes(t *testing.T) {
 	require.Equal(t, 9, st.Volumes[0].Partition)
 }
 
-// rewriteHeader changes the JSON of both copies of a header of 32 KiB, and their checksums (LUKS2 On-Disk Format Specification 1.1.4, 2.1).
+// rewriteHeader changes the JSON of both copies of a header of 32 KiB, and their checksums (LUKS2
+// On-Disk Format Specification 1.1.4, 2.1).
 func rewriteHeader(t *testing.T, disk *faultio.Disk, from, to string) {
 	t.Helper()
 	const size = 32 << 10
@@ -515,7 +517,8 @@ func TestVolumeThatCannotBeRead(t *testing.T) {
 		require.ErrorIs(t, st.Volumes[0].Err, io.ErrUnexpectedEOF)
 		require.Contains(t, st.String(), "volume  state in partition 6  whether there is a LUKS2 header is unknown: ")
 	}
-	// A sector that is bad for good is a restriction, and one that has become bad since the plan is an error.
+	// A sector that is bad for good is a restriction, and one that has become bad since the plan is
+	// an error.
 	bad := &badSectors{s.disk, off, off + 512}
 	p, err := upgrade.NewPlan(t.Context(), bad, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
 	require.NoError(t, err)

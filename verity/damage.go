@@ -17,14 +17,16 @@ const (
 	spare                 // its digest is the expected one, but what must be zero is not
 )
 
-// A path is the way from the root hash to one hash block of level 1. A damaged block on it does not end the way: the blocks below are
-// judged by what its content must have been, if the blocks under it tell, or else by what it is.
+// A path is the way from the root hash to one hash block of level 1. A damaged block on it does not
+// end the way: the blocks below are judged by what its content must have been, if the blocks under
+// it tell, or else by what it is.
 type path struct {
 	*verifier
 	walker hashtree.Walker
 	hash   *hashtree.Hasher
 	last   []damagedBlock // the last damaged block of each level
-	under  []byte         // slots of the data blocks under the block of level 1 at hand, if they are known
+	// slots of the data blocks under the block of level 1 at hand, if they are known
+	under []byte
 }
 
 type damagedBlock struct {
@@ -60,7 +62,8 @@ func (p *path) state(level int, number int64) state {
 	return intact
 }
 
-// infer puts the digests of the blocks below in place of a damaged hash block if they are what it must have been.
+// infer puts the digests of the blocks below in place of a damaged hash block if they are what it
+// must have been.
 func (p *path) infer(ctx context.Context, h *hashtree.Held, want []byte) error {
 	p.last[h.Level] = damagedBlock{number: h.Number, state: doubtful}
 	slots := p.under
@@ -106,7 +109,8 @@ func (p *path) below(ctx context.Context, level int, number int64) ([]byte, erro
 	return slots, nil
 }
 
-// report adds the hash blocks of the path that are not as they must be and whose first data block this is.
+// report adds the hash blocks of the path that are not as they must be and whose first data block
+// this is.
 func (p *path) report(first int64, to *findings) {
 	for level := 1; level <= p.Top(); level++ {
 		if first%p.PerBlock != 0 {

@@ -45,10 +45,10 @@
 //
 // # Limits
 //
-// Hashes other than SHA-1, SHA-256, SHA-384 and SHA-512 are read from superblocks but
-// not computed: ErrNotSupported. Block sizes are 512 bytes to 512 KiB, as in
-// veritysetup; a kernel maps data blocks up to its page size. Salts are 0 to 256 bytes
-// long. Data must be a whole number of blocks. The bytes between the superblock and the
-// tree mean nothing: Format makes them zero, and nothing looks at them. All other bytes that hold no digest must be zero, as
-// they must be for veritysetup; a kernel, which compares the digests of whole hash blocks, does not look at them.
+// Hashes other than SHA-1, SHA-256, SHA-384 and SHA-512 are read from superblocks but not computed:
+// ErrNotSupported. Block sizes are 512 bytes to 512 KiB, as in veritysetup; a kernel maps data
+// blocks up to its page size. Salts are 0 to 256 bytes long. Data must be a whole number of blocks.
+// The bytes between the superblock and the tree mean nothing: Format makes them zero, and nothing
+// looks at them. All other bytes that hold no digest must be zero, as they must be for veritysetup;
+// a kernel, which compares the digests of whole hash blocks, does not look at them.
 package verity

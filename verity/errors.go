@@ -84,10 +84,10 @@ func (e *BlockError) Is(target error) bool {
 	return false
 }
 
-// A SpareError says that a hash block has the right digest and is wrong nevertheless: a byte that pads a digest, or lies
-// behind the last digest, is not zero. That is the tree of more data than the superblock or Params say, so that the end of
-// the image would be cut off, or a tree that no tool makes. veritysetup refuses it as "Spare area is not zeroed"; the
-// kernel does not look.
+// A SpareError says that a hash block has the right digest and is wrong nevertheless: a byte that
+// pads a digest, or lies behind the last digest, is not zero. That is the tree of more data than
+// the superblock or Params say, so that the end of the image would be cut off, or a tree that no
+// tool makes. veritysetup refuses it as "Spare area is not zeroed"; the kernel does not look.
 type SpareError struct {
 	Level  int   // of the hash block, as in Range
 	Block  int64 // number of the hash block, counted from the start of its level

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nothingTree is the hash device of data that is one hole. Its hash blocks of a level are all the same but for the last one, which
-// has the digests of fewer blocks.
+// nothingTree is the hash device of data that is one hole. Its hash blocks of a level are all the
+// same but for the last one, which has the digests of fewer blocks.
 type nothingTree struct {
 	*layout
 	superblock []byte
@@ -63,7 +63,8 @@ func (n *nothingTree) ReadAt(b []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// All that Verify allocates, for as long as it takes, stays within a budget that an image 64 times as large does not exceed.
+// All that Verify allocates, for as long as it takes, stays within a budget that an image 64 times
+// as large does not exceed.
 func TestVerifyMemoryIsConstant(t *testing.T) {
 	const budget = 32 << 20
 	for _, size := range []int64{1 << 30, 64 << 30} {

@@ -41,10 +41,9 @@ type readWorker struct {
 
 var _ osmith.Source = (*Reader)(nil)
 
-// NewReader returns a reader of the image. It reads the superblock, if there is to be
-// one, and the top block of the tree; one that does not have the root hash is a
-// *BlockError, and one with bytes that must be zero and are not a *SpareError. The errors are otherwise those of
-// Image.Verify.
+// NewReader returns a reader of the image. It reads the superblock, if there is to be one, and the
+// top block of the tree; one that does not have the root hash is a *BlockError, and one with bytes
+// that must be zero and are not a *SpareError. The errors are otherwise those of Image.Verify.
 func NewReader(im Image, o ReaderOptions) (r *Reader, err error) {
 	defer prefix.Add("verity", &err)
 	l, err := im.layout()
@@ -95,8 +94,8 @@ func (l *layout) spareError(level int, block int64, at int) *SpareError {
 // Size returns the number of bytes that the tree covers.
 func (r *Reader) Size() int64 { return r.layout.dataSize() }
 
-// ReadAt implements io.ReaderAt. At the first block that does not match it returns
-// what lies before it, and a *BlockError, or a *SpareError if a hash block above it is wrong in this way.
+// ReadAt implements io.ReaderAt. At the first block that does not match it returns what lies before
+// it, and a *BlockError, or a *SpareError if a hash block above it is wrong in this way.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("verity: data: read at %d: %w", off, errNegative)

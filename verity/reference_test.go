@@ -21,7 +21,8 @@ func reference(data []byte, p Params) (levels [][]byte, root []byte) {
 	return referenceWith(data, p, func(int, int64, []byte) {})
 }
 
-// referenceWith is reference for trees that are not as they should be: change is called with each hash block before it is hashed.
+// referenceWith is reference for trees that are not as they should be: change is called with each
+// hash block before it is hashed.
 func referenceWith(data []byte, p Params, change func(level int, number int64, block []byte)) (levels [][]byte, root []byte) {
 	h := map[string]func() hash.Hash{"sha1": sha1.New, "sha256": sha256.New, "sha384": sha512.New384, "sha512": sha512.New}[p.Hash]()
 	slot := 1
@@ -265,7 +266,8 @@ func damage(t testing.TB, r *rand.Rand, c randomCase, im Image, data, device mem
 	require.NoError(t, im.Verify(ctx), c)
 }
 
-// sample is how many of n random cases are tried: a quarter under -short, which also runs where hashing is slow.
+// sample is how many of n random cases are tried: a quarter under -short, which also runs where
+// hashing is slow.
 func sample(n int) int {
 	if testing.Short() {
 		return n / 4

@@ -21,7 +21,8 @@ var (
 	// ErrSignature says that a signature is not one over this root hash.
 	ErrSignature = errors.New("the signature is not over this root hash")
 
-	// ErrUntrusted says that a signature is right, but its signer is none of the given certificates, nor issued by one.
+	// ErrUntrusted says that a signature is right, but its signer is none of the given
+	// certificates, nor issued by one.
 	ErrUntrusted = errors.New("the signer is not trusted")
 )
 
@@ -38,8 +39,8 @@ type Signature struct {
 	PKCS7 []byte
 }
 
-// A SignatureRequest is what the key of a certificate has to sign. It depends on the root hash and the certificate alone, so the key
-// can be elsewhere and Join can follow days later.
+// A SignatureRequest is what the key of a certificate has to sign. It depends on the root hash and
+// the certificate alone, so the key can be elsewhere and Join can follow days later.
 type SignatureRequest struct {
 	Hash   crypto.Hash // SHA-256: how Digest was made
 	Digest []byte      // input of the signature: RSA PKCS #1 v1.5 or ECDSA in ASN.1
@@ -48,9 +49,10 @@ type SignatureRequest struct {
 	template cms.Template
 }
 
-// PrepareSignature returns what is to be signed so that the kernel and systemd accept a root hash: its lower-case hexadecimal
-// text, as detached PKCS #7 without signed attributes. The signature will carry the certificate, which must have an RSA or ECDSA
-// key, and the further certificates of chain.
+// PrepareSignature returns what is to be signed so that the kernel and systemd accept a root hash:
+// its lower-case hexadecimal text, as detached PKCS #7 without signed attributes. The signature
+// will carry the certificate, which must have an RSA or ECDSA key, and the further certificates of
+// chain.
 func PrepareSignature(root []byte, cert *x509.Certificate, chain ...*x509.Certificate) (r *SignatureRequest, err error) {
 	defer prefix.Add("verity", &err)
 	if err := checkRootHash(root); err != nil {
@@ -69,7 +71,8 @@ func PrepareSignature(root []byte, cert *x509.Certificate, chain ...*x509.Certif
 	return r, nil
 }
 
-// Join completes a request with the signature over its Digest. A signature that the certificate does not confirm is an error.
+// Join completes a request with the signature over its Digest. A signature that the certificate
+// does not confirm is an error.
 func (r *SignatureRequest) Join(signature []byte) (s *Signature, err error) {
 	defer prefix.Add("verity", &err)
 	der, err := r.template.Join(signature)
@@ -83,7 +86,8 @@ func (r *SignatureRequest) Join(signature []byte) (s *Signature, err error) {
 	}, nil
 }
 
-// SignRootHash signs a root hash: PrepareSignature, key.Sign and Join. RSA and *ecdsa.PrivateKey give the same bytes every time.
+// SignRootHash signs a root hash: PrepareSignature, key.Sign and Join. RSA and *ecdsa.PrivateKey
+// give the same bytes every time.
 func SignRootHash(root []byte, key crypto.Signer, cert *x509.Certificate, chain ...*x509.Certificate) (s *Signature, err error) {
 	defer prefix.Add("verity", &err)
 	r, err := PrepareSignature(root, cert, chain...)
@@ -97,8 +101,9 @@ func SignRootHash(root []byte, key crypto.Signer, cert *x509.Certificate, chain 
 	return r.Join(signature)
 }
 
-// Verify checks the signature against the root hash beside it, and that it was made by one of the trusted certificates or by one
-// that they issued; see VerifySignature. The fingerprint must be that of the signer.
+// Verify checks the signature against the root hash beside it, and that it was made by one of the
+// trusted certificates or by one that they issued; see VerifySignature. The fingerprint must be
+// that of the signer.
 func (s *Signature) Verify(trusted []*x509.Certificate) (signer *x509.Certificate, err error) {
 	defer prefix.Add("verity", &err)
 	signer, err = VerifySignature(s.PKCS7, s.RootHash, trusted)
@@ -112,10 +117,11 @@ func (s *Signature) Verify(trusted []*x509.Certificate) (signer *x509.Certificat
 	return signer, nil
 }
 
-// VerifySignature checks a signature in PKCS #7 over a root hash and returns the certificate of the signer. Like the kernel, it
-// takes a signer who is trusted or has a chain of certificates to one who is, and looks at no dates. It wants one signer, and takes
-// signed attributes, which openssl smime writes unless told -noattr. systemd's own check in user space (verity.d) is
-// narrower: there the signer's certificate itself must be trusted.
+// VerifySignature checks a signature in PKCS #7 over a root hash and returns the certificate of the
+// signer. Like the kernel, it takes a signer who is trusted or has a chain of certificates to one
+// who is, and looks at no dates. It wants one signer, and takes signed attributes, which openssl
+// smime writes unless told -noattr. systemd's own check in user space (verity.d) is narrower: there
+// the signer's certificate itself must be trusted.
 func VerifySignature(pkcs7, root []byte, trusted []*x509.Certificate) (signer *x509.Certificate, err error) {
 	defer prefix.Add("verity", &err)
 	if err := checkRootHash(root); err != nil {
@@ -154,7 +160,8 @@ func VerifySignature(pkcs7, root []byte, trusted []*x509.Certificate) (signer *x
 	return signer, nil
 }
 
-// signedText is what is signed instead of the root hash: its text, as it stands in the table of the device.
+// signedText is what is signed instead of the root hash: its text, as it stands in the table of the
+// device.
 func signedText(root []byte) []byte { return hex.AppendEncode(nil, root) }
 
 // maxDigestSize is that of SHA-512, the largest hash in use with verity.
@@ -167,14 +174,15 @@ func checkRootHash(root []byte) error {
 	return nil
 }
 
-// MaxSignaturePartition is the largest verity-sig partition that is read, in bytes; systemd has the same limit.
+// MaxSignaturePartition is the largest verity-sig partition that is read, in bytes; systemd has the
+// same limit.
 const MaxSignaturePartition = 4 << 20
 
 // signatureUnit is what the content of a verity-sig partition is padded to, in bytes.
 const signatureUnit = 4096
 
-// Partition returns the content of a verity-sig partition as systemd-repart writes it: a JSON text and NULs up to size
-// bytes. 0 stands for the next multiple of 4096.
+// Partition returns the content of a verity-sig partition as systemd-repart writes it: a JSON text
+// and NULs up to size bytes. 0 stands for the next multiple of 4096.
 func (s *Signature) Partition(size int64) (content []byte, err error) {
 	defer prefix.Add("verity", &err)
 	if err := checkRootHash(s.RootHash); err != nil {
@@ -198,8 +206,8 @@ func (s *Signature) Partition(size int64) (content []byte, err error) {
 	return append(text, make([]byte, size-int64(len(text)))...), nil
 }
 
-// ReadSignature reads the content of a verity-sig partition: one JSON object with the three fields and nothing else, then
-// NULs or nothing. The signature is not checked: see Verify.
+// ReadSignature reads the content of a verity-sig partition: one JSON object with the three fields
+// and nothing else, then NULs or nothing. The signature is not checked: see Verify.
 func ReadSignature(src osmith.Source) (s *Signature, err error) {
 	defer prefix.Add("verity", &err)
 	if src == nil {

@@ -15,7 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// keyPair reads the key and the certificate of testdata, with which the vectors of the signature were made.
+// keyPair reads the key and the certificate of testdata, with which the vectors of the signature
+// were made.
 func keyPair(t testing.TB) (crypto.Signer, *x509.Certificate) {
 	t.Helper()
 	return readKey(t, "testdata/signature/key.pem"), readCertificate(t, "testdata/signature/cert.pem")
@@ -44,8 +45,8 @@ func readPEM(t testing.TB, name string) []byte {
 	return block.Bytes
 }
 
-// TestSignatureRepart has systemd-repart make a signed image and compares the content of its signature partition with what this
-// package writes for the same root hash, key and certificate.
+// TestSignatureRepart has systemd-repart make a signed image and compares the content of its
+// signature partition with what this package writes for the same root hash, key and certificate.
 func TestSignatureRepart(t *testing.T) {
 	for name, debian := range map[string]func(testing.TB) testtools.Root{"trixie": testtools.Trixie, "forky": testtools.Forky} {
 		t.Run(name, func(t *testing.T) {

@@ -116,7 +116,8 @@ func TestSignatureRefused(t *testing.T) {
 	}
 }
 
-// TestSignatureOpenSSL has openssl smime verify ours, and verifies what it signs, with and without certificate and attributes.
+// TestSignatureOpenSSL has openssl smime verify ours, and verifies what it signs, with and without
+// certificate and attributes.
 func TestSignatureOpenSSL(t *testing.T) {
 	testtools.Require(t, "openssl")
 	key, cert := keyPair(t)

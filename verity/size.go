@@ -8,11 +8,13 @@ import (
 	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
-// A layout is the tree over some data by parameters that are valid, and where it is on the hash device.
+// A layout is the tree over some data by parameters that are valid, and where it is on the hash
+// device.
 type layout struct {
 	Params // with every choice made
 	*hashtree.Layout
-	tree int64 // byte offset of the tree in the hash device: the first whole hash block behind the superblock
+	// byte offset of the tree in the hash device: the first whole hash block behind the superblock
+	tree int64
 }
 
 // newLayout checks the parameters and lays a tree over so many bytes of data out.

@@ -24,7 +24,8 @@ type spareCase struct {
 	want         *SpareError // nil: all is as it should be
 }
 
-// eachSpareCase makes trees of all hashes and formats with such a byte in all kinds of places, and those without.
+// eachSpareCase makes trees of all hashes and formats with such a byte in all kinds of places, and
+// those without.
 func eachSpareCase(t *testing.T, f func(c spareCase)) {
 	for _, name := range []string{"sha1", "sha256", "sha384", "sha512"} {
 		for _, format0 := range []bool{false, true} {
@@ -76,14 +77,16 @@ func sparePlaces(l *layout, level int) map[string]sparePlace {
 		places["padding of the first digest"] = sparePlace{0, l.Slot - 1}
 		places["padding of the last digest"] = sparePlace{last, behind - l.Slot + l.DigestSize}
 	}
-	if full := int(l.PerBlock) * l.Slot; last > 0 && full < l.HashBlockSize { // format 0, where digests are no power of two
+	if full := int(l.PerBlock) * l.Slot; last > 0 && full < l.HashBlockSize {
+		// format 0, where digests are no power of two
 		places["behind a full block's digests"] = sparePlace{0, full}
 		places["at the end of a full block"] = sparePlace{0, l.HashBlockSize - 1}
 	}
 	return places
 }
 
-// What holds no digest must be zero for whoever verifies, as for veritysetup: every byte of it, on every level.
+// What holds no digest must be zero for whoever verifies, as for veritysetup: every byte of it, on
+// every level.
 func TestSpare(t *testing.T) {
 	ctx := context.Background()
 	eachSpareCase(t, func(c spareCase) {
@@ -122,8 +125,8 @@ func TestSpare(t *testing.T) {
 	})
 }
 
-// A superblock is not protected by the root hash. One that says fewer blocks than there are would cut off the end of the image,
-// if the digests of the others did not show.
+// A superblock is not protected by the root hash. One that says fewer blocks than there are would
+// cut off the end of the image, if the digests of the others did not show.
 func TestSuperblockOfFewerBlocks(t *testing.T) {
 	data, tree, root := numberedMemory(t, 200)
 	for blocks := int64(1); blocks < 200; blocks++ {

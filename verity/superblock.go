@@ -187,7 +187,8 @@ func (sb *Superblock) check() (int, error) {
 	return 0, nil
 }
 
-// AppendBinary appends the 512 bytes of the superblock. A value that no superblock can hold is an *osmith.FormatError.
+// AppendBinary appends the 512 bytes of the superblock. A value that no superblock can hold is an
+// *osmith.FormatError.
 func (sb *Superblock) AppendBinary(b []byte) ([]byte, error) {
 	if at, err := sb.check(); err != nil {
 		return nil, prefix.Error("verity", superblockError(0, at, err))

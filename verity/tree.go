@@ -140,7 +140,8 @@ func saltText(salt []byte) string {
 	return fmt.Sprintf("%x", salt)
 }
 
-// walker returns what reads the digests of the data blocks of a tree in order, and checks every hash block on the way from the root hash.
+// walker returns what reads the digests of the data blocks of a tree in order, and checks every
+// hash block on the way from the root hash.
 func (t *openTree) walker() *hashtree.Walker {
 	return &hashtree.Walker{
 		Layout: t.Layout, Hasher: t.NewHasher(), Root: t.root, Read: t.readBlock,

@@ -96,11 +96,11 @@ func (im Image) readLayout() (*layout, error) {
 // against the root hash. It returns nil only if all of them are what the root hash
 // stands for.
 //
-// A *MismatchError tells what is wrong and where. A *SpareError says that nothing is damaged, but that the tree has digests
-// of more data than the superblock says, or bytes that no tool puts there. A device that is too small is a
-// *ShortError; a superblock that is none, or is of another UUID than expected, a
-// *osmith.FormatError. The superblock is not protected by the root hash; only its block
-// count, sizes and salt, which determine it, are.
+// A *MismatchError tells what is wrong and where. A *SpareError says that nothing is damaged, but
+// that the tree has digests of more data than the superblock says, or bytes that no tool puts
+// there. A device that is too small is a *ShortError; a superblock that is none, or is of another
+// UUID than expected, a *osmith.FormatError. The superblock is not protected by the root hash; only
+// its block count, sizes and salt, which determine it, are.
 func (im Image) Verify(ctx context.Context) (err error) {
 	defer prefix.Add("verity", &err)
 	l, err := im.layout()

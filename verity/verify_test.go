@@ -176,7 +176,8 @@ func TestVerifyErrors(t *testing.T) {
 	assert.ErrorIs(t, Verify(ctx, data, memory(other), root), ErrNotSupported)
 
 	hostile := bytes.Clone(tree)
-	copy(hostile[sbDataBlocks:], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x07, 0}) // 2^51 - 1 blocks
+	// 2^51 - 1 blocks
+	copy(hostile[sbDataBlocks:], []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x07, 0})
 	err = Verify(ctx, data, memory(hostile), root)
 	require.ErrorAs(t, err, &short)
 	assert.Equal(t, "data", short.Device)

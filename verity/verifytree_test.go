@@ -14,7 +14,8 @@ type panicking int64
 func (p panicking) Size() int64                       { return int64(p) }
 func (p panicking) ReadAt([]byte, int64) (int, error) { panic("data was read") }
 
-// A tree is checked without the data: every byte of it that is changed is found, on every level, but for the superblock's UUID.
+// A tree is checked without the data: every byte of it that is changed is found, on every level,
+// but for the superblock's UUID.
 func TestVerifyTree(t *testing.T) {
 	for _, size := range []int64{4096, 2 * 4096, 128 * 4096, 129 * 4096, (128*128 + 1) * 4096} {
 		data := bytes.Repeat([]byte("data"), int(size/4))

@@ -35,7 +35,8 @@ func (d disk) open(name string) (osmith.Source, error) {
 	return bytes.NewReader([]byte(text)), nil
 }
 
-// logEvents are the events of PCRs 8 and 9 of type EV_IPL in a crypto-agile log with one bank of SHA-256, read without package tpm.
+// logEvents are the events of PCRs 8 and 9 of type EV_IPL in a crypto-agile log with one bank of
+// SHA-256, read without package tpm.
 func logEvents(t *testing.T, name string) (out []osmith.GRUBEvent) {
 	t.Helper()
 	b, err := os.ReadFile(name)
@@ -55,7 +56,8 @@ func logEvents(t *testing.T, name string) (out []osmith.GRUBEvent) {
 	return out
 }
 
-// The two boots of Debian's GRUB that were recorded: their events follow from the configuration, but for the contents of kernel and initrd, which are not kept.
+// The two boots of Debian's GRUB that were recorded: their events follow from the configuration,
+// but for the contents of kernel and initrd, which are not kept.
 func TestRecordedBoots(t *testing.T) {
 	yes := true
 	for name, files := range map[string][]string{"s3-shim-grub": {"EFI/debian/grub.cfg"}, "s3-grub-debian": {"EFI/debian/grub.cfg", "boot/grub/grub.cfg", "boot/grub/custom.cfg"}} {
@@ -315,7 +317,8 @@ func FuzzRun(f *testing.F) {
 
 func ExampleVersion() {
 	const lines = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\ngrub,7,Free Software Foundation,grub,2.12,https://www.gnu.org/software/grub/\n"
-	file := petest.Image{SizeOfHeaders: 512, Sections: []petest.Section{{Name: ".sbat", Content: []byte(lines)}}}.Bytes() // of grubx64.efi
+	// of grubx64.efi
+	file := petest.Image{SizeOfHeaders: 512, Sections: []petest.Section{{Name: ".sbat", Content: []byte(lines)}}}.Bytes()
 	version, err := grub.Version(bytes.NewReader(file))
 	if err != nil {
 		panic(err)

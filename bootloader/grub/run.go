@@ -21,37 +21,47 @@ import (
 type Environment struct {
 	Version string // of GRUB, one of [Versions]; [Version] reads it
 
-	// Config is the configuration beside its prefix, as GRUB calls it: "(hd0,gpt1)/EFI/debian/grub.cfg".
+	// Config is the configuration beside its prefix, as GRUB calls it:
+	// "(hd0,gpt1)/EFI/debian/grub.cfg".
 	Config string
 
-	// Open opens a file by its whole name, "(hd0,gpt1)/vmlinuz". One that does not exist is an [fs.ErrNotExist].
+	// Open opens a file by its whole name, "(hd0,gpt1)/vmlinuz". One that does not exist is an
+	// [fs.ErrNotExist].
 	Open func(name string) (osmith.Source, error)
 
-	// Devices are the devices of file systems by their UUIDs, as GRUB writes those: "B007-1AB0" is "hd0,gpt1". One that is not there is not found.
+	// Devices are the devices of file systems by their UUIDs, as GRUB writes those: "B007-1AB0" is
+	// "hd0,gpt1". One that is not there is not found.
 	Devices map[string]string
 
-	// Variables are those that the machine or its build of GRUB sets beside the usual ones: "lockdown", "cmdpath". A usual one is overridden. What reads a variable that GRUB is
-	// known to set and that is not here is not followed.
+	// Variables are those that the machine or its build of GRUB sets beside the usual ones:
+	// "lockdown", "cmdpath". A usual one is overridden. What reads a variable that GRUB is known to
+	// set and that is not here is not followed.
 	Variables map[string]string
 
-	// FirmwareSetup says whether firmware can be asked to start its setup menu at the next boot: `fwsetup --is-supported`. Nil: not known.
+	// FirmwareSetup says whether firmware can be asked to start its setup menu at the next boot:
+	// `fwsetup --is-supported`. Nil: not known.
 	FirmwareSetup *bool
 
-	// Entry is the menu entry that is booted, by its number, title or id. "": that of the variable default.
+	// Entry is the menu entry that is booted, by its number, title or id. "": that of the variable
+	// default.
 	Entry string
 }
 
 // A Boot is what GRUB does up to the start of a kernel or another program.
 type Boot struct {
-	Before []osmith.GRUBEvent // up to where the kernel or program is loaded, which shim or firmware measures into PCR 4
+	// up to where the kernel or program is loaded, which shim or firmware measures into PCR 4
+	Before []osmith.GRUBEvent
 	After  []osmith.GRUBEvent // from there on
 
 	Kernel    string // file that linux loaded, as GRUB was given its name; "" if none
 	Chainload string // file that chainloader loaded; "" if none
 
-	LoadOptions []byte                 // what the kernel gets, and measures: UTF-16LE; of GRUB 2.14 with a NUL
-	Initrds     []string               // in their order
-	Initrd      map[crypto.Hash][]byte // of all initrds, each but the last padded to four bytes, as the kernel gets them; nil without one
+	// what the kernel gets, and measures: UTF-16LE; of GRUB 2.14 with a NUL
+	LoadOptions []byte
+	Initrds     []string // in their order
+	// of all initrds, each but the last padded to four bytes, as the kernel gets them; nil without
+	// one
+	Initrd map[crypto.Hash][]byte
 }
 
 // Bounds of what is run: no configuration of a real system comes near.
@@ -61,7 +71,8 @@ const (
 	maxCalls  = 32
 )
 
-// usual are variables that GRUB sets on UEFI (grub_platform), and features that its scripts ask for.
+// usual are variables that GRUB sets on UEFI (grub_platform), and features that its scripts ask
+// for.
 var usual = map[string]string{
 	"grub_platform": "efi", "feature_menuentry_id": "y", "feature_all_video_module": "y", "feature_timeout_style": "y",
 	"feature_default_font_path": "y", "feature_platform_search_hint": "y", "feature_ntldr": "y", "feature_chainloader_bpb": "y", "feature_nativedisk_cmd": "y", "feature_200_final": "y",
@@ -70,7 +81,8 @@ var usual = map[string]string{
 // dependent are variables that GRUB sets to what is not known here.
 var dependent = []string{"grub_cpu", "lockdown", "shim_lock", "check_signatures", "cmdpath", "package_version", "locale_dir", "pager", "debug", "gfxmode", "random", "superusers", "chosen"}
 
-// Run follows a configuration. hashes are the banks that digests are for. An error that is not about a file is an [*UnsupportedError].
+// Run follows a configuration. hashes are the banks that digests are for. An error that is not
+// about a file is an [*UnsupportedError].
 func Run(env Environment, hashes ...crypto.Hash) (*Boot, error) {
 	device, dir, ok := splitName(path.Dir(env.Config))
 	if !ok {
@@ -173,7 +185,8 @@ func (r *runner) open(name string) (src osmith.Source, ok bool, err error) {
 	return src, true, nil
 }
 
-// needed is open for a file that has to exist: without it the boot stops, or goes on in a way that depends on a person.
+// needed is open for a file that has to exist: without it the boot stops, or goes on in a way that
+// depends on a person.
 func (r *runner) needed(name string) (osmith.Source, error) {
 	src, ok, err := r.open(name)
 	if err == nil && !ok {

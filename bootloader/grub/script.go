@@ -93,7 +93,8 @@ func (p *parser) fail(format string, args ...any) {
 	panic(&UnsupportedError{File: p.file, Line: p.line, What: fmt.Sprintf(format, args...)})
 }
 
-// blank skips blanks, comments and escaped line ends, and if ends is set line ends and semicolons, too.
+// blank skips blanks, comments and escaped line ends, and if ends is set line ends and semicolons,
+// too.
 func (p *parser) blank(ends bool) {
 	for p.at < len(p.text) {
 		switch c := p.text[p.at]; {

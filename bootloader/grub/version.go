@@ -17,7 +17,9 @@ import (
 type release struct {
 	version string
 	nul     bool // the load options of the kernel end in a NUL
-	whole   bool // initrds were seen whose last one is a multiple of four bytes alone: whether it is padded is not known
+	// initrds were seen whose last one is a multiple of four bytes alone: whether it is padded is
+	// not known
+	whole bool
 }
 
 // releases are those that were booted, as Debian builds them.
@@ -39,8 +41,9 @@ func findRelease(version string) (release, error) {
 	return releases[i], nil
 }
 
-// Version reads the release of a GRUB from its section .sbat: "2.12" of "grub,7,Free Software Foundation,grub,2.12,https://...". The error is an [*osmith.FormatError] for a file that is no
-// PE image.
+// Version reads the release of a GRUB from its section .sbat: "2.12" of "grub,7,Free Software
+// Foundation,grub,2.12,https://...". The error is an [*osmith.FormatError] for a file that is no PE
+// image.
 func Version(file osmith.Source) (_ string, err error) {
 	defer prefix.Add("grub", &err)
 	f, err := pe.Parse(file, file.Size())

@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Where Android keeps the state of slots: 32 bytes at 2048 of the partition misc (AOSP, bootloader_message.h, struct
-// bootloader_message_ab and struct bootloader_control).
+// Where Android keeps the state of slots: 32 bytes at 2048 of the partition misc (AOSP,
+// bootloader_message.h, struct bootloader_message_ab and struct bootloader_control).
 const (
 	androidOffset = 2048
 	androidSize   = 32
@@ -25,8 +25,10 @@ type AndroidForm uint8
 
 // The forms.
 const (
-	AndroidControl AndroidForm = iota + 1 // struct bootloader_control of AOSP: magic BCAB, four slots, a little-endian CRC
-	AndroidLibAVB                         // AvbABData of libavb_ab: magic \0AB0, two slots, a big-endian CRC
+	// struct bootloader_control of AOSP: magic BCAB, four slots, a little-endian CRC
+	AndroidControl AndroidForm = iota + 1
+	// AvbABData of libavb_ab: magic \0AB0, two slots, a big-endian CRC
+	AndroidLibAVB
 )
 
 // String is "bootloader_control" or "libavb_ab".
@@ -42,20 +44,22 @@ type AndroidSlot struct {
 	VerityCorrupted bool // of AndroidControl only
 }
 
-// AndroidMisc is the state of slots in Android's partition misc. It can only be read: no tool of a distribution writes it, and loaders of
-// vendors follow rules of their own.
+// AndroidMisc is the state of slots in Android's partition misc. It can only be read: no tool of a
+// distribution writes it, and loaders of vendors follow rules of their own.
 type AndroidMisc struct {
-	Form          AndroidForm
-	Version       int
-	Suffix        string // "_a": slot_suffix, which some loaders write for the slot that runs, and others once; "" for AndroidLibAVB
-	RecoveryTries int    // starts of the recovery system that are left
+	Form    AndroidForm
+	Version int
+	// "_a": slot_suffix, which some loaders write for the slot that runs, and others once; "" for
+	// AndroidLibAVB
+	Suffix        string
+	RecoveryTries int // starts of the recovery system that are left
 	Android       []AndroidSlot
 
 	raw []byte
 }
 
-// ParseAndroidMisc reads the partition, or the first 2080 bytes of it at least. A wrong checksum is [ErrChecksum]: loaders begin with
-// slots of seven tries each then.
+// ParseAndroidMisc reads the partition, or the first 2080 bytes of it at least. A wrong checksum is
+// [ErrChecksum]: loaders begin with slots of seven tries each then.
 func ParseAndroidMisc(misc []byte) (a *AndroidMisc, err error) {
 	defer prefix.Add("slots", &err)
 	bad := func(at int, field string, err error) (*AndroidMisc, error) {
@@ -128,9 +132,10 @@ func (a *AndroidMisc) Slots() (all []Slot) {
 	return all
 }
 
-// Boot is documented with [Reader]. The rule is that of libavb_ab and of AOSP's boot control: the highest priority, of equal ones the first,
-// and a slot that is not successful loses a try. A loader of a vendor may have another one, so what follows is not known where the
-// rule leaves two slots of one priority.
+// Boot is documented with [Reader]. The rule is that of libavb_ab and of AOSP's boot control: the
+// highest priority, of equal ones the first, and a slot that is not successful loses a try. A
+// loader of a vendor may have another one, so what follows is not known where the rule leaves two
+// slots of one priority.
 func (a *AndroidMisc) Boot() (Start, Reader) {
 	best := -1
 	for i, s := range a.Android {

@@ -12,13 +12,15 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// maxAutoboot is how much of autoboot.txt the firmware reads ("autoboot.txt ... is limited to 512 bytes").
+// maxAutoboot is how much of autoboot.txt the firmware reads ("autoboot.txt ... is limited to 512
+// bytes").
 const maxAutoboot = 512
 
-// Autoboot is autoboot.txt of a Raspberry Pi (https://www.raspberrypi.com/documentation/computers/config_txt.html#autoboot-txt): under
-// [all] the partition that is started, under [tryboot] the one that a restart with the flag tryboot starts, once. The flag is in a
-// register: `reboot "0 tryboot"` sets it, a start takes it back, and a power cut does. It can only be read: no tool of a distribution
-// writes it.
+// Autoboot is autoboot.txt of a Raspberry Pi
+// (https://www.raspberrypi.com/documentation/computers/config_txt.html#autoboot-txt): under [all]
+// the partition that is started, under [tryboot] the one that a restart with the flag tryboot
+// starts, once. The flag is in a register: `reboot "0 tryboot"` sets it, a start takes it back, and
+// a power cut does. It can only be read: no tool of a distribution writes it.
 type Autoboot struct {
 	raw     []byte
 	tryboot Answer
@@ -30,8 +32,8 @@ type autobootItem struct {
 	Variable
 }
 
-// ParseAutoboot reads the file. tryboot says whether the flag is set for the next start, which the file does not. An error is a
-// [*osmith.FormatError].
+// ParseAutoboot reads the file. tryboot says whether the flag is set for the next start, which the
+// file does not. An error is a [*osmith.FormatError].
 func ParseAutoboot(text []byte, tryboot Answer) (a *Autoboot, err error) {
 	defer prefix.Add("slots", &err)
 	bad := func(at int, err error) (*Autoboot, error) {
@@ -64,7 +66,8 @@ func ParseAutoboot(text []byte, tryboot Answer) (a *Autoboot, err error) {
 // MarshalBinary is the file as it was read.
 func (a *Autoboot) MarshalBinary() ([]byte, error) { return bytes.Clone(a.raw), nil }
 
-// partition is the one that a section has, "" for none. Of two settings the last one holds. Not ok: it is no number of a partition.
+// partition is the one that a section has, "" for none. Of two settings the last one holds. Not ok:
+// it is no number of a partition.
 func (a *Autoboot) partition(section string) (text string, ok bool) {
 	for _, i := range slices.Backward(a.items) {
 		if i.section == section && i.Name == "boot_partition" {

@@ -11,24 +11,28 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// BootVariables are the variables of firmware that choose a boot option, as firmware has them, without attributes: numbers of two bytes,
-// little-endian (UEFI Specification 2.10, section 3.3). Nil: there is no such variable.
+// BootVariables are the variables of firmware that choose a boot option, as firmware has them,
+// without attributes: numbers of two bytes, little-endian (UEFI Specification 2.10, section 3.3).
+// Nil: there is no such variable.
 type BootVariables struct {
 	BootOrder   []byte
 	BootNext    []byte
 	BootCurrent []byte
 
-	// Active says of a boot option whether there is such a variable, and it is switched on. What is not in it is not known.
+	// Active says of a boot option whether there is such a variable, and it is switched on. What is
+	// not in it is not known.
 	Active map[uint16]bool
 }
 
-// BootOrder keeps the state of slots in UEFI's BootNext and BootOrder, as Azure Linux's Trident does: each slot has a boot option, a try
-// is BootNext, which firmware deletes before it starts the option, and good is the option that is the first in BootOrder. A slot is named
-// by its option: "Boot0001".
+// BootOrder keeps the state of slots in UEFI's BootNext and BootOrder, as Azure Linux's Trident
+// does: each slot has a boot option, a try is BootNext, which firmware deletes before it starts the
+// option, and good is the option that is the first in BootOrder. A slot is named by its option:
+// "Boot0001".
 //
-// The [Write]s of a change are of whole variables, with the attributes non-volatile, boot service and runtime, of which firmware has the
-// old or the new content. Firmware that loses BootOrder, or writes it anew, starts whatever it likes: what an EFI/BOOT/BOOTX64.EFI starts
-// has to be the slot to return to until the other one is good.
+// The [Write]s of a change are of whole variables, with the attributes non-volatile, boot service
+// and runtime, of which firmware has the old or the new content. Firmware that loses BootOrder, or
+// writes it anew, starts whatever it likes: what an EFI/BOOT/BOOTX64.EFI starts has to be the slot
+// to return to until the other one is good.
 type BootOrder struct {
 	v     BootVariables
 	slots []uint16
@@ -125,8 +129,9 @@ func (b *BootOrder) bootable(n uint16) Answer {
 	return answer(active)
 }
 
-// Boot is documented with [Reader]. An option of BootOrder that is missing or switched off is passed over. A system that was started
-// and fails does not make firmware go on in BootOrder: the same option is started again.
+// Boot is documented with [Reader]. An option of BootOrder that is missing or switched off is
+// passed over. A system that was started and fails does not make firmware go on in BootOrder: the
+// same option is started again.
 func (b *BootOrder) Boot() (Start, Reader) {
 	after := b
 	try := b.order()
@@ -178,7 +183,8 @@ func (c *bootChange) set(variable string, before, after []byte) {
 	c.writes = append(c.writes, Write{Object: variable, Before: before, After: after})
 }
 
-// move gives an option its place in BootOrder by what it is marked as. All others stay in their order.
+// move gives an option its place in BootOrder by what it is marked as. All others stay in their
+// order.
 func (c *bootChange) move(n uint16, as As) error {
 	was := c.b.order()
 	order := slices.DeleteFunc(slices.Clone(was), func(o uint16) bool { return o == n })
@@ -201,8 +207,10 @@ func (c *bootChange) move(n uint16, as As) error {
 
 // Mark is documented with [Store].
 //
-// A slot that is tried is moved to the end of BootOrder before BootNext is written, so that what comes after the try is the slot to
-// return to. One that is bad is taken out of BootOrder, and a cancelled one is the last in it. A BootNext that names no slot was asked for by a person or by firmware's updater: that is an error, and it stays.
+// A slot that is tried is moved to the end of BootOrder before BootNext is written, so that what
+// comes after the try is the slot to return to. One that is bad is taken out of BootOrder, and a
+// cancelled one is the last in it. A BootNext that names no slot was asked for by a person or by
+// firmware's updater: that is an error, and it stays.
 func (b *BootOrder) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(b); err != nil {
@@ -226,7 +234,8 @@ func (b *BootOrder) Mark(m Mark) (change *Change, err error) {
 		c.set("BootNext", b.v.BootNext, binary.LittleEndian.AppendUint16(nil, slot))
 		return m.done(&Change{Writes: c.writes, After: c.b})
 	}
-	// BootNext goes first: if power fails between the two, a slot that is not wanted any more is not started once more.
+	// BootNext goes first: if power fails between the two, a slot that is not wanted any more is
+	// not started once more.
 	c.set("BootNext", b.v.BootNext, nil)
 	if err := c.move(slot, m.As); err != nil {
 		return nil, err

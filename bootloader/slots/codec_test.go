@@ -36,7 +36,8 @@ func TestGRUBEnvironmentRefuses(t *testing.T) {
 	_, err = slots.ParseGRUBEnvironment(append(block[:1024-30:1024-30], append([]byte("\n"), end...)...)[:1024])
 	refused(t, err, "not terminated: GRUB does not read it")
 
-	// What GRUB passes over is kept: blank lines, lines without =, and a line that a backslash has made part of a comment.
+	// What GRUB passes over is kept: blank lines, lines without =, and a line that a backslash has
+	// made part of a comment.
 	block = grubBlock(0, "", "words", "=x", "a=1", `#c=3\`, "b=2")
 	env, err := slots.ParseGRUBEnvironment(block)
 	require.NoError(t, err)
@@ -140,7 +141,8 @@ func misc(form slots.AndroidForm, head func([]byte)) []byte {
 
 func TestAndroidMisc(t *testing.T) {
 	control := misc(slots.AndroidControl, func(b []byte) {
-		b[12], b[14] = 0x80|14, 2<<4|15 // _a is successful with priority 14, _b has two tries with priority 15
+		// _a is successful with priority 14, _b has two tries with priority 15
+		b[12], b[14] = 0x80|14, 2<<4|15
 	})
 	a, err := slots.ParseAndroidMisc(control)
 	require.NoError(t, err)

@@ -39,7 +39,8 @@ func (m medium) with(w slots.Write, content []byte) medium {
 	return c
 }
 
-// cuts are the states that a power cut may leave of a change, by what it needs of the medium. done are those in which everything is written.
+// cuts are the states that a power cut may leave of a change, by what it needs of the medium. done
+// are those in which everything is written.
 func cuts(t *testing.T, m medium, c *slots.Change) (all []medium, done medium) {
 	t.Helper()
 	all = append(all, m)
@@ -55,9 +56,12 @@ func cuts(t *testing.T, m medium, c *slots.Change) (all []medium, done medium) {
 				step = 9
 			}
 			for n := 1; n < len(w.After); n += step {
-				all = append(all, m.with(w, append(bytes.Clone(w.After[:n]), w.Before[n:]...)), // cut off in the middle, also of a sector
-					m.with(w, append(bytes.Clone(w.Before[:n]), w.After[n:]...)),                               // written from the end
-					m.with(w, append(bytes.Clone(w.After[:n]), bytes.Repeat([]byte{0xff}, len(w.After)-n)...))) // flash that was erased
+				// cut off in the middle, also of a sector
+				all = append(all, m.with(w, append(bytes.Clone(w.After[:n]), w.Before[n:]...)),
+					// written from the end
+					m.with(w, append(bytes.Clone(w.Before[:n]), w.After[n:]...)),
+					// flash that was erased
+					m.with(w, append(bytes.Clone(w.After[:n]), bytes.Repeat([]byte{0xff}, len(w.After)-n)...)))
 			}
 			sectors := (len(w.After) + 511) / 512
 			for some := range 1 << min(sectors, 10) {
@@ -85,7 +89,8 @@ type kind struct {
 	name    string
 	machine func(t *testing.T, m medium) machine
 	again   func(m medium) (slots.Store, error) // parses what is on the medium
-	on      func(s slots.Reader) medium         // what is on the medium, of a store that was started
+	// what is on the medium, of a store that was started
+	on      func(s slots.Reader) medium
 	tries   int
 	names   [2]string
 	forever bool // a good slot is started for ever, without a system that says so at each start
@@ -138,7 +143,8 @@ func prove(t *testing.T, k kind, m medium, s slots.Store, mark slots.Mark) (medi
 			require.NotContains(t, chainOf(done), mark.Slot)
 		}
 	}
-	// What is on the medium now is the store that the change has promised, and its model starts what the judge starts.
+	// What is on the medium now is the store that the change has promised, and its model starts
+	// what the judge starts.
 	read, err := k.again(done)
 	require.NoError(t, err)
 	require.Equal(t, c.After, read)
@@ -164,7 +170,8 @@ func sameStarts(t *testing.T, r slots.Reader, m machine) {
 	}
 }
 
-// upgrades runs upgrades of one slot after the other over a store: prepared, staged, started some times, then committed, cancelled or given up.
+// upgrades runs upgrades of one slot after the other over a store: prepared, staged, started some
+// times, then committed, cancelled or given up.
 func upgrades(t *testing.T, k kind, m medium, rounds int, r *rand.Rand) {
 	t.Helper()
 	s, err := k.again(m)
@@ -296,7 +303,8 @@ func TestCutsOfGPTPrio(t *testing.T) {
 	for profile, grub := range types {
 		k := gptKind(profile, grub)
 		upgrades(t, k, gptMedium(0x01_15_0000_0000_0003, 0), n, r)
-		// Every priority of both slots; the other one as tries and success of earlier upgrades may have left it.
+		// Every priority of both slots; the other one as tries and success of earlier upgrades may
+		// have left it.
 		for a := range uint64(16) {
 			for b := range uint64(16) {
 				for i, bits := range []uint64{0, 1 << 56, 3 << 52, 1<<56 | 15<<52} {

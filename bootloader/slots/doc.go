@@ -1,6 +1,7 @@
-// Package slots reads and writes where systems with several slots keep what starts next, and which slot is good, other than in the file
-// names that systemd-boot counts in (package bootloader): bits of GPT entries, variables of firmware, environments of boot loaders, small
-// files. It takes bytes and gives bytes: nothing is opened, mounted or started.
+// Package slots reads and writes where systems with several slots keep what starts next, and which
+// slot is good, other than in the file names that systemd-boot counts in (package bootloader): bits
+// of GPT entries, variables of firmware, environments of boot loaders, small files. It takes bytes
+// and gives bytes: nothing is opened, mounted or started.
 //
 //	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, copy1, copy2)
 //	store, err := slots.NewRAUCUBoot(env, []string{"A", "B"}, slots.RAUCOptions{Script: slots.AnswerYes})
@@ -12,15 +13,18 @@
 //		fmt.Println(w.Object, w.Offset, len(w.After)) // write it, and flush
 //	}
 //
-// A [Reader] says which slots there are, what is started next and, with [Predict], what is if each start fails. A [Store] also works out the
-// writes of a [Mark]. The four marks are the operations of an upgrade: a slot is marked [AsBad] before it is written to, [AsTrying] when it
-// is staged, [AsGood] when the system that it started commits, and [AsCancelled] or AsBad, again, on the way back. The slot to return to is
-// named by the caller, who knows what runs; a mark after which the machine would not return to it is an error.
+// A [Reader] says which slots there are, what is started next and, with [Predict], what is if each
+// start fails. A [Store] also works out the writes of a [Mark]. The four marks are the operations
+// of an upgrade: a slot is marked [AsBad] before it is written to, [AsTrying] when it is staged,
+// [AsGood] when the system that it started commits, and [AsCancelled] or AsBad, again, on the way
+// back. The slot to return to is named by the caller, who knows what runs; a mark after which the
+// machine would not return to it is an error.
 //
 // # The stores
 //
-// What a store cannot say is a value, too ([Properties]): tries are counted by whom, whether it falls back by itself, whether good can be told
-// from being tried, what a write that is cut off leaves. "Depends" is [AnswerUnknown] there.
+// What a store cannot say is a value, too ([Properties]): tries are counted by whom, whether it
+// falls back by itself, whether good can be told from being tried, what a write that is cut off
+// leaves. "Depends" is [AnswerUnknown] there.
 //
 //	store                       type         tries  counted by       good told   a torn write leaves            evidence  who uses it
 //	gptprio                     GPTPrio      1-15   firmware, GRUB   yes         old or new, if the table does  tool      ChromeOS, Flatcar, Bottlerocket
@@ -34,25 +38,29 @@
 //	FWU metadata                FWU          -      depends          yes         the other copy                 source    firmware of Arm machines
 //	autoboot.txt                Autoboot     -      firmware         no          depends                        source    Raspberry Pi
 //
-// A store with a dash for its tries is read only: it is no [Store]. What reads and writes it are programs of vendors that no distribution has,
-// so that no judge but the published documents says whether its bytes are right ([EvidenceSource]). With [EvidenceTool] cgpt, efibootmgr,
-// grub-editenv, fw_setenv, mkenvimage or rauc has read what is written here, and is read (but for copies of the scheme [UBootActive], which
-// fw_printenv reads and none was seen to write). Boot rules are those of published documents and
-// sources for all stores; those of the two with GRUB were also run by GRUB itself (grub-emu 2.06).
+// A store with a dash for its tries is read only: it is no [Store]. What reads and writes it are
+// programs of vendors that no distribution has, so that no judge but the published documents says
+// whether its bytes are right ([EvidenceSource]). With [EvidenceTool] cgpt, efibootmgr,
+// grub-editenv, fw_setenv, mkenvimage or rauc has read what is written here, and is read (but for
+// copies of the scheme [UBootActive], which fw_printenv reads and none was seen to write). Boot
+// rules are those of published documents and sources for all stores; those of the two with GRUB
+// were also run by GRUB itself (grub-emu 2.06).
 //
 // [RAUCStatus] is RAUC's own record of what was installed. It has no part in what starts.
 //
 // # Power cuts
 //
-// The writes of a change are in an order in which the machine starts a right slot after any number of them: one that is good, or the one
-// that is tried and then the one to return to. [Change].Needs says what has to hold of a single write for that: nothing at all where there
-// are two copies with checksums (the older one is written), that a sector is not torn where all that changes is in one, and that the object
-// changes as a whole otherwise. An object that is a file gets that by being written beside and renamed; variables of firmware and partition
-// tables by whoever writes them.
+// The writes of a change are in an order in which the machine starts a right slot after any number
+// of them: one that is good, or the one that is tried and then the one to return to. [Change].Needs
+// says what has to hold of a single write for that: nothing at all where there are two copies with
+// checksums (the older one is written), that a sector is not torn where all that changes is in one,
+// and that the object changes as a whole otherwise. An object that is a file gets that by being
+// written beside and renamed; variables of firmware and partition tables by whoever writes them.
 //
 // # What is kept
 //
-// What is read is written back as it was, byte by byte, where it was not changed: variables, bits, comments and padding of others, and keys
-// that are not known here. A name that an environment has twice is not written. Boot options, GRUB's other variables and partitions of other
-// types are not touched.
+// What is read is written back as it was, byte by byte, where it was not changed: variables, bits,
+// comments and padding of others, and keys that are not known here. A name that an environment has
+// twice is not written. Boot options, GRUB's other variables and partitions of other types are not
+// touched.
 package slots

@@ -227,7 +227,8 @@ func ExampleParseAndroidMisc() {
 	misc := make([]byte, 4096) // the partition
 	control := misc[2048:][:32]
 	copy(control, "_a\x00\x00BCAB\x01\x02")
-	control[12], control[14] = 0x80|14, 1<<4|15 // _a successful, _b with one try and a higher priority
+	// _a successful, _b with one try and a higher priority
+	control[12], control[14] = 0x80|14, 1<<4|15
 	sum := crc32.ChecksumIEEE(control[:28])
 	copy(control[28:], []byte{byte(sum), byte(sum >> 8), byte(sum >> 16), byte(sum >> 24)})
 	store, err := slots.ParseAndroidMisc(misc)

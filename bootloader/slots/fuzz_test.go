@@ -93,7 +93,8 @@ func FuzzGRUBEnvironment(f *testing.F) {
 	})
 }
 
-// variablesOf are those of an environment block, by the package: the judge of a block, which reads lines, does not know backslashes.
+// variablesOf are those of an environment block, by the package: the judge of a block, which reads
+// lines, does not know backslashes.
 func variablesOf(s slots.Store) map[string]string {
 	env := s.(interface {
 		Environment() *slots.GRUBEnvironment

@@ -16,8 +16,9 @@ type FWUOptions struct {
 	Banks, Images int // of version 1: how many there are, from 1 to 4 and from 1 to 255
 }
 
-// Sizes of the structures, all little-endian (Arm DEN0118, "Platform Security Firmware Update for the A-profile Arm Architecture", 1.0 for
-// version 2, beta for version 1; struct fwu_metadata of TF-A).
+// Sizes of the structures, all little-endian (Arm DEN0118, "Platform Security Firmware Update for
+// the A-profile Arm Architecture", 1.0 for version 2, beta for version 1; struct fwu_metadata of
+// TF-A).
 const (
 	fwuHeader1    = 16 // crc_32, version, active_index, previous_active_index
 	fwuHeader2    = 32 // and metadata_size, descriptor_offset, reserved, bank_state[4], reserved
@@ -45,8 +46,9 @@ type FWUImage struct {
 	Accepted []bool // by bank
 }
 
-// FWU is metadata of Arm's firmware update (PSA FWU), of which a machine has two copies. It can only be read: what starts is decided by
-// secure firmware, whose number of tries the metadata does not have.
+// FWU is metadata of Arm's firmware update (PSA FWU), of which a machine has two copies. It can
+// only be read: what starts is decided by secure firmware, whose number of tries the metadata does
+// not have.
 type FWU struct {
 	Version  int // 1 or 2
 	Active   int // bank that is started
@@ -59,8 +61,9 @@ type FWU struct {
 	damaged []int
 }
 
-// ParseFWU reads one copy of the metadata or two. The first one that is right holds, as in TF-A; which are not is [FWU.Damaged]. If
-// none is, that is the error of the first one. Two that are right and differ are an error: which of them firmware reads is not known.
+// ParseFWU reads one copy of the metadata or two. The first one that is right holds, as in TF-A;
+// which are not is [FWU.Damaged]. If none is, that is the error of the first one. Two that are
+// right and differ are an error: which of them firmware reads is not known.
 func ParseFWU(o FWUOptions, copies ...[]byte) (f *FWU, err error) {
 	defer prefix.Add("slots", &err)
 	if len(copies) < 1 || len(copies) > 2 {
@@ -229,8 +232,9 @@ func (f *FWU) Slots() (all []Slot) {
 	return all
 }
 
-// Boot is documented with [Reader]. An active bank that was not accepted is in trial: firmware starts it as often as the platform says, so
-// only the first start is known, and after a failure it goes back to [FWU].Previous.
+// Boot is documented with [Reader]. An active bank that was not accepted is in trial: firmware
+// starts it as often as the platform says, so only the first start is known, and after a failure it
+// goes back to [FWU].Previous.
 func (f *FWU) Boot() (Start, Reader) {
 	if f.States != nil && f.States[f.Active] != FWUBankAccepted && f.States[f.Active] != FWUBankValid {
 		return Start{Reason: bankName(f.Active) + " is active but not valid: firmware chooses a different slot"}, nil

@@ -13,8 +13,9 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// From a mark to the sectors of the disk: whatever a power cut leaves of the partition table that has new attributes, each reader of tables
-// finds attributes by which a right slot is started. All writes of a change go into one update of the table, or each into one of its own.
+// From a mark to the sectors of the disk: whatever a power cut leaves of the partition table that
+// has new attributes, each reader of tables finds attributes by which a right slot is started. All
+// writes of a change go into one update of the table, or each into one of its own.
 func TestCutsOfGPTOnDisk(t *testing.T) {
 	states := 0
 	for _, profile := range []slots.GPTProfile{slots.GPTFlatcar, slots.GPTChromeOS} {

@@ -10,17 +10,21 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// GPTAttributes are the attributes of a GPT entry (UEFI Specification 2.10, table 5.6), whose bits 48 to 56 ChromeOS gave a meaning
-// (https://chromium.org/chromium-os/developer-library/reference/device/disk-format): 48 to 51 are the priority, 52 to 55 the tries that
-// are left, 56 says that the system has declared itself successful.
+// GPTAttributes are the attributes of a GPT entry (UEFI Specification 2.10, table 5.6), whose bits
+// 48 to 56 ChromeOS gave a meaning
+// (https://chromium.org/chromium-os/developer-library/reference/device/disk-format): 48 to 51 are
+// the priority, 52 to 55 the tries that are left, 56 says that the system has declared itself
+// successful.
 type GPTAttributes uint64
 
 // Where the bits are, by the source of vboot (firmware/lib/cgptlib/include/cgptlib_internal.h).
 const (
-	priorityShift  = 48
-	triesShift     = 52
-	successfulBit  = 1 << 56
-	hasBootedBit   = 1 << 57 // Bottlerocket, on its private partition: a system has declared itself good once (signpost, gptprio.rs)
+	priorityShift = 48
+	triesShift    = 52
+	successfulBit = 1 << 56
+	// Bottlerocket, on its private partition: a system has declared itself good once (signpost,
+	// gptprio.rs)
+	hasBootedBit   = 1 << 57
 	maxPriority    = 15
 	maxGPTTries    = 15
 	gptprioAllBits = maxPriority<<priorityShift | maxGPTTries<<triesShift | successfulBit
@@ -35,7 +39,8 @@ func (a GPTAttributes) Tries() int { return int(a >> triesShift & maxGPTTries) }
 // Successful says that the slot was declared good.
 func (a GPTAttributes) Successful() bool { return a&successfulBit != 0 }
 
-// HasBooted is bit 57, which Bottlerocket sets on its private partition when a system of either slot declares itself good.
+// HasBooted is bit 57, which Bottlerocket sets on its private partition when a system of either
+// slot declares itself good.
 func (a GPTAttributes) HasBooted() bool { return a&hasBootedBit != 0 }
 
 // with keeps all bits that are not gptprio's.
@@ -53,14 +58,19 @@ func (a GPTAttributes) eligible() bool {
 	return a.Priority() > 0 && (a.Tries() > 0 || a.Successful())
 }
 
-// GPTProfile is whose use of the bits it is. The bits do not say: Qualcomm's Android loaders have other meanings for bits 50, 54 and 55.
+// GPTProfile is whose use of the bits it is. The bits do not say: Qualcomm's Android loaders have
+// other meanings for bits 50, 54 and 55.
 type GPTProfile uint8
 
 // The profiles. There is none that is meant by default.
 const (
-	GPTChromeOS     GPTProfile = iota + 1 // firmware of ChromeOS, vboot: tries of a successful slot are left alone
-	GPTFlatcar                            // GRUB of Flatcar and CoreOS, by the USR partitions: a slot with tries loses one, successful or not
-	GPTBottlerocket                       // GRUB of Bottlerocket, by the BOOT partitions, as Flatcar's; bit 57
+	// firmware of ChromeOS, vboot: tries of a successful slot are left alone
+	GPTChromeOS GPTProfile = iota + 1
+	// GRUB of Flatcar and CoreOS, by the USR partitions: a slot with tries loses one, successful or
+	// not
+	GPTFlatcar
+	// GRUB of Bottlerocket, by the BOOT partitions, as Flatcar's; bit 57
+	GPTBottlerocket
 )
 
 // String is "ChromeOS", "Flatcar" or "Bottlerocket".
@@ -90,17 +100,20 @@ type GPTPartition struct {
 // maxGPTPartitions bounds a table: four times what one has as a rule.
 const maxGPTPartitions = 512
 
-// GPTPrio keeps the state of slots in the attributes of GPT entries. A slot is named by the number of its partition: "3".
+// GPTPrio keeps the state of slots in the attributes of GPT entries. A slot is named by the number
+// of its partition: "3".
 //
-// The [Write]s of a change are of eight bytes, the attributes as they are in an entry of the table (little-endian, at byte 48). They go
-// into one update of the table or into one each: the machine starts a right slot in between. That the table itself survives a power cut is
-// for whoever writes it, as package partition does.
+// The [Write]s of a change are of eight bytes, the attributes as they are in an entry of the table
+// (little-endian, at byte 48). They go into one update of the table or into one each: the machine
+// starts a right slot in between. That the table itself survives a power cut is for whoever writes
+// it, as package partition does.
 type GPTPrio struct {
 	profile    GPTProfile
 	partitions []GPTPartition
 }
 
-// NewGPTPrio takes all partitions of a table, in the order of their numbers. Those of the profile's type are the slots.
+// NewGPTPrio takes all partitions of a table, in the order of their numbers. Those of the profile's
+// type are the slots.
 func NewGPTPrio(profile GPTProfile, partitions []GPTPartition) (g *GPTPrio, err error) {
 	defer prefix.Add("slots", &err)
 	if profile.SlotType().IsZero() {
@@ -157,7 +170,8 @@ func (g *GPTPrio) Slots() (all []Slot) {
 	return all
 }
 
-// chosen is the index of the partition that is started: the highest priority, and of equal ones the first.
+// chosen is the index of the partition that is started: the highest priority, and of equal ones the
+// first.
 func (g *GPTPrio) chosen() (int, bool) {
 	best, found := 0, false
 	for _, i := range g.slots() {
@@ -208,8 +222,8 @@ func (c *gptChange) set(i int, a GPTAttributes) {
 		Before: binary.LittleEndian.AppendUint64(nil, uint64(p.Attributes)), After: binary.LittleEndian.AppendUint64(nil, uint64(a))})
 }
 
-// above makes room over all slots but one, and returns the priority that is there. Priorities are lowered from the lowest up, so that
-// their order is the same after each write.
+// above makes room over all slots but one, and returns the priority that is there. Priorities are
+// lowered from the lowest up, so that their order is the same after each write.
 func (c *gptChange) above(slot int) (int, error) {
 	var used []int
 	for _, i := range c.g.slots() {
@@ -239,8 +253,9 @@ func (c *gptChange) above(slot int) (int, error) {
 
 // Mark is documented with [Store].
 //
-// A slot that is tried gets no priority, tries or success first, so that what it was before does not make it start while the others are
-// rearranged. Bottlerocket's cancelled slots keep their tries, by which signpost takes them for valid, and lose their priority.
+// A slot that is tried gets no priority, tries or success first, so that what it was before does
+// not make it start while the others are rearranged. Bottlerocket's cancelled slots keep their
+// tries, by which signpost takes them for valid, and lose their priority.
 func (g *GPTPrio) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(g); err != nil {

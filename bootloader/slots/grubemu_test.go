@@ -39,7 +39,8 @@ exit
 `
 )
 
-// GRUB itself runs the rules over blocks that are marked here, and chooses and saves what is predicted here.
+// GRUB itself runs the rules over blocks that are marked here, and chooses and saves what is
+// predicted here.
 func TestGRUBStarts(t *testing.T) {
 	n, r := states(t, 12)
 	for _, tool := range []string{"grub-emu", "script", "mkfs.vfat", "mcopy"} {

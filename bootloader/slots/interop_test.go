@@ -93,7 +93,8 @@ func TestCgpt(t *testing.T) {
 	for range n {
 		for i := 2; i <= 6; i += 2 {
 			priority, tries, successful := r.IntN(16), r.IntN(16), r.IntN(2)
-			cgpt("add", "-i", strconv.Itoa(i), "-A", strconv.Itoa(r.IntN(1<<7)<<9)) // bits 57 to 63, bit 57 of Bottlerocket among them
+			// bits 57 to 63, bit 57 of Bottlerocket among them
+			cgpt("add", "-i", strconv.Itoa(i), "-A", strconv.Itoa(r.IntN(1<<7)<<9))
 			cgpt("add", "-i", strconv.Itoa(i), "-P", strconv.Itoa(priority), "-T", strconv.Itoa(tries), "-S", strconv.Itoa(successful))
 			g := diskSlots(t, disk, slots.GPTChromeOS)
 			require.Len(t, g.Slots(), 3)
@@ -127,7 +128,8 @@ func TestCgpt(t *testing.T) {
 	require.NotContains(t, cgpt("show", "-v"), "INVALID")
 }
 
-// grub-editenv reads the blocks that are written here, and what it writes is read here and written again byte by byte.
+// grub-editenv reads the blocks that are written here, and what it writes is read here and written
+// again byte by byte.
 func TestGRUBEditenv(t *testing.T) {
 	n, r := states(t, 60)
 	block := filepath.Join(t.TempDir(), "grubenv")
@@ -170,7 +172,8 @@ func TestGRUBEditenv(t *testing.T) {
 	}
 }
 
-// fw_setenv and fw_printenv of libubootenv read the copies that are written here, and write copies that are read here.
+// fw_setenv and fw_printenv of libubootenv read the copies that are written here, and write copies
+// that are read here.
 func TestFwSetenv(t *testing.T) {
 	n, r := states(t, 60)
 	for _, copies := range []int{1, 2} {
@@ -224,7 +227,8 @@ func TestFwSetenv(t *testing.T) {
 	}
 }
 
-// fw_printenv takes the copy that is marked as active. That it writes so itself needs NOR flash, and was not seen.
+// fw_printenv takes the copy that is marked as active. That it writes so itself needs NOR flash,
+// and was not seen.
 func TestFwPrintenvOfActiveCopies(t *testing.T) {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "fw_env.config")
@@ -263,7 +267,8 @@ func TestFwPrintenvChooses(t *testing.T) {
 	}
 }
 
-// mkenvimage of U-Boot makes images, of both orders of bytes, which are read here and encoded to the same bytes.
+// mkenvimage of U-Boot makes images, of both orders of bytes, which are read here and encoded to
+// the same bytes.
 func TestMkenvimage(t *testing.T) {
 	dir := t.TempDir()
 	text, image := filepath.Join(dir, "text"), filepath.Join(dir, "image")
@@ -279,7 +284,8 @@ func TestMkenvimage(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, copies, env.Copies())
 		require.Equal(t, []slots.Variable{{Name: "BOOT_ORDER", Value: "A B"}, {Name: "BOOT_A_LEFT", Value: "3"}, {Name: "BOOT_B_LEFT", Value: "0"}}, env.Variables())
-		// What is set here is what mkenvimage makes of the same text, but for the byte that says which copy is newer.
+		// What is set here is what mkenvimage makes of the same text, but for the byte that says
+		// which copy is newer.
 		save(t, text, []byte("BOOT_ORDER=B\nBOOT_A_LEFT=3\nBOOT_B_LEFT=0\n"))
 		testtools.Run(t, "mkenvimage", append(flags, "-s", "0x800", "-o", image, text)...)
 		_, writes, _, err := env.Set(slots.Variable{Name: "BOOT_ORDER", Value: "B"})
@@ -293,7 +299,8 @@ func TestMkenvimage(t *testing.T) {
 	}
 }
 
-// efibootmgr reads the variables that are written here, and writes BootOrder and BootNext that are read here.
+// efibootmgr reads the variables that are written here, and writes BootOrder and BootNext that are
+// read here.
 func TestEfibootmgr(t *testing.T) {
 	n, r := states(t, 30)
 	root, dir := testtools.Forky(t), t.TempDir()
@@ -358,8 +365,8 @@ func TestEfibootmgr(t *testing.T) {
 	}
 }
 
-// raucSession runs the service of RAUC on a bus of its own. $1 is the directory, $2 the number of states in it. Each is judged as it is, and
-// then after a mark of RAUC's.
+// raucSession runs the service of RAUC on a bus of its own. $1 is the directory, $2 the number of
+// states in it. Each is judged as it is, and then after a mark of RAUC's.
 const raucSession = `set -e
 cd "$1"
 export DBUS_STARTER_BUS_TYPE=session PATH="$1/bin:$PATH"
@@ -419,7 +426,9 @@ func TestRauc(t *testing.T) {
 				start := slots.Predict(s.store).Starts[0]
 				want := start.Slot
 				if !slices.ContainsFunc(s.store.Slots(), func(s slots.Slot) bool { return s.Bootable == slots.AnswerYes }) {
-					want = "" // rauc names no slot; that the script gives each three starts then is not in its state
+					// rauc names no slot; that the script gives each three starts then is not in
+					// its state
+					want = ""
 				}
 				require.Equal(t, map[string]string{"rootfs.0": "A", "rootfs.1": "B"}[status.Primary], want, "state %d: %v", i, start)
 				for _, slot := range status.Slots {
@@ -532,8 +541,8 @@ func raucRead(t *testing.T, dir, loader string) slots.Store {
 	return s
 }
 
-// raucVariables are the variables of a state, whatever their order. In ORDER of GRUB, what comes behind the first slot is left out: rauc
-// leaves a bad slot where it is.
+// raucVariables are the variables of a state, whatever their order. In ORDER of GRUB, what comes
+// behind the first slot is left out: rauc leaves a bad slot where it is.
 func raucVariables(s slots.Store) map[string]string {
 	m := map[string]string{}
 	var all []slots.Variable

@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// The judges read the bytes of a store as firmware, GRUB or U-Boot does, and say what is started. They share no code with the package: this
-// file imports nothing of it (TestJudgesShareNothing).
+// The judges read the bytes of a store as firmware, GRUB or U-Boot does, and say what is started.
+// They share no code with the package: this file imports nothing of it (TestJudgesShareNothing).
 
-// A machine is a store under a judge. start is what the next start chooses, "" for nothing or what cannot be told, and the machine
-// after it, in which that system has failed.
+// A machine is a store under a judge. start is what the next start chooses, "" for nothing or what
+// cannot be told, and the machine after it, in which that system has failed.
 type machine interface {
 	start() (string, machine)
 }
@@ -27,8 +27,8 @@ func starts(m machine, n int) (all []string) {
 	return all
 }
 
-// gptMachine has the attributes of the slots in the order of the table. grub: tries count also for a successful slot, as in the gptprio module
-// of Flatcar's GRUB; without, the firmware of ChromeOS.
+// gptMachine has the attributes of the slots in the order of the table. grub: tries count also for
+// a successful slot, as in the gptprio module of Flatcar's GRUB; without, the firmware of ChromeOS.
 type gptMachine struct {
 	names []string
 	bits  []uint64
@@ -53,8 +53,8 @@ func (m gptMachine) start() (string, machine) {
 	return "", m
 }
 
-// efiMachine has variables of firmware. UEFI 2.10, section 3.1.2: BootNext is deleted before it is started; BootOrder is gone through until an
-// option can be loaded.
+// efiMachine has variables of firmware. UEFI 2.10, section 3.1.2: BootNext is deleted before it is
+// started; BootOrder is gone through until an option can be loaded.
 type efiMachine struct {
 	variables map[string][]byte
 	active    map[string]bool
@@ -150,7 +150,8 @@ func grubVariables(block []byte) map[string]string {
 	return m
 }
 
-// raucGRUBMachine is the script of RAUC's documentation, with a default entry that belongs to no slot.
+// raucGRUBMachine is the script of RAUC's documentation, with a default entry that belongs to no
+// slot.
 type raucGRUBMachine struct{ variables map[string]string }
 
 func (m raucGRUBMachine) start() (string, machine) {

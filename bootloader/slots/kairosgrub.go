@@ -12,7 +12,8 @@ const (
 	KairosPassive = "passive"
 )
 
-// Variables of Kairos's boot assessment, by its cloud config 08_grub.yaml (kairos-init, Apache-2.0).
+// Variables of Kairos's boot assessment, by its cloud config 08_grub.yaml (kairos-init,
+// Apache-2.0).
 const (
 	kairosEnabled   = "enable_boot_assessment"
 	kairosAlways    = "enable_boot_assessment_always"
@@ -20,13 +21,15 @@ const (
 	kairosSelected  = "selected_entry"
 )
 
-// KairosGRUB is the boot assessment of Kairos with GRUB: the environment block /boot_assessment of its state partition. An upgrade writes the
-// image of the slot active, having kept the one of before as passive, and enables the assessment. GRUB then starts active once, with
-// boot_assessment_tentative set to yes, and passive from the next start on, until a system that was started from active takes both
-// variables back.
+// KairosGRUB is the boot assessment of Kairos with GRUB: the environment block /boot_assessment of
+// its state partition. An upgrade writes the image of the slot active, having kept the one of
+// before as passive, and enables the assessment. GRUB then starts active once, with
+// boot_assessment_tentative set to yes, and passive from the next start on, until a system that was
+// started from active takes both variables back.
 //
-// The slot that is started without assessment is active, always: the one mark that this store has is for that slot, and passive cannot
-// be marked. That a person has selected an entry in GRUB's menu, or by next_entry and saved_entry in another block, is not seen here.
+// The slot that is started without assessment is active, always: the one mark that this store has
+// is for that slot, and passive cannot be marked. That a person has selected an entry in GRUB's
+// menu, or by next_entry and saved_entry in another block, is not seen here.
 type KairosGRUB struct{ env *GRUBEnvironment }
 
 // NewKairosGRUB takes the block /boot_assessment.
@@ -81,7 +84,8 @@ func (k *KairosGRUB) Boot() (Start, Reader) {
 	return start, &KairosGRUB{env}
 }
 
-// Mark is documented with [Store]. AsBad and AsCancelled make passive the slot that is started, as a failed assessment does.
+// Mark is documented with [Store]. AsBad and AsCancelled make passive the slot that is started, as
+// a failed assessment does.
 func (k *KairosGRUB) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(k); err != nil {

@@ -50,12 +50,14 @@ func TestMarkRefuses(t *testing.T) {
 	for _, as := range []slots.As{slots.AsTrying, slots.AsCancelled, slots.AsBad} {
 		refuses(t, s, slots.Mark{Slot: "4", As: as, Tries: 1}, slots.ErrSlot, `slot ""`)
 		refuses(t, s, slots.Mark{Slot: "4", As: as, Tries: 1, Fallback: "4"}, slots.ErrNoFallback, "a slot cannot return to itself")
-		// 4 was never declared good: who names it as the slot to return to is wrong, or has to mark it.
+		// 4 was never declared good: who names it as the slot to return to is wrong, or has to mark
+		// it.
 		refuses(t, s, slots.Mark{Slot: "2", As: as, Tries: 1, Fallback: "4"}, slots.ErrNoFallback, "the store does not record it as good; mark it good if it is running")
 	}
 }
 
-// A third slot that would come between the slot that is tried and the one to return to, or before both, is found.
+// A third slot that would come between the slot that is tried and the one to return to, or before
+// both, is found.
 func TestMarkIsJudged(t *testing.T) {
 	three := gpt(t, slots.GPTChromeOS, good3, 0, 5<<48|1<<52)
 	refuses(t, three, slots.Mark{Slot: "4", As: slots.AsTrying, Tries: 1, Fallback: "2"}, slots.ErrNoFallback, `but slot "6" (priority 5, 1 tries left)`)
@@ -83,7 +85,8 @@ func TestMarkIsJudged(t *testing.T) {
 	refuses(t, g, slots.Mark{Slot: "B", As: slots.AsTrying, Tries: 2, Fallback: "A"}, slots.ErrMark, "2 tries, want 1 to 1")
 }
 
-// Priorities are lowered where there is no room above them, and never so that a slot that is to be tried, or another one, gets ahead.
+// Priorities are lowered where there is no room above them, and never so that a slot that is to be
+// tried, or another one, gets ahead.
 func TestGPTPriorities(t *testing.T) {
 	s := gpt(t, slots.GPTChromeOS, 1<<56|15<<48, 1<<56|14<<48, 1<<56|7<<48)
 	c, err := s.Mark(slots.Mark{Slot: "6", As: slots.AsTrying, Tries: 2, Fallback: "2"})
@@ -109,8 +112,8 @@ func TestGPTPriorities(t *testing.T) {
 	refuses(t, full, slots.Mark{Slot: "32", As: slots.AsGood}, slots.ErrNoSpace, "all 15 priorities")
 }
 
-// Bottlerocket's signpost takes a slot with tries for valid: cancelling leaves them, and takes the priority. A system that declares itself good
-// leaves its mark on the private partition.
+// Bottlerocket's signpost takes a slot with tries for valid: cancelling leaves them, and takes the
+// priority. A system that declares itself good leaves its mark on the private partition.
 func TestBottlerocket(t *testing.T) {
 	private := slots.GPTPartition{Number: 9, Type: [16]byte{0x44, 0x04, 0x08, 0xbb, 0xeb, 0x0b, 0x43, 0x28, 0xa6, 0xe5, 0xa2, 0x90, 0x38, 0xfa, 0xd7, 0x06}, Attributes: 5}
 	boot := slots.GPTBottlerocket.SlotType()

@@ -8,20 +8,24 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// RAUCGRUB keeps the state of slots in GRUB's environment block as RAUC does with bootloader=grub (RAUC's documentation, "Integration",
-// section GRUB): ORDER are the names of the slots, separated by spaces, A_OK is 1 if slot A may be started, A_TRY is 1 if it was and has
-// not been marked good since. The script in grub.cfg sets TRY of each slot that it comes to, and starts the first one of ORDER that is OK
-// and was not being tried. A good slot has one try too: the system that it starts has to be marked good at each boot.
+// RAUCGRUB keeps the state of slots in GRUB's environment block as RAUC does with bootloader=grub
+// (RAUC's documentation, "Integration", section GRUB): ORDER are the names of the slots, separated
+// by spaces, A_OK is 1 if slot A may be started, A_TRY is 1 if it was and has not been marked good
+// since. The script in grub.cfg sets TRY of each slot that it comes to, and starts the first one of
+// ORDER that is OK and was not being tried. A good slot has one try too: the system that it starts
+// has to be marked good at each boot.
 //
-// If none is left, the script starts the entry that grub.cfg has as its default, which is not known here. A grub.cfg in which that entry
-// has the number of a slot takes TRY of this slot back at each start, and never falls back from it: RAUCOptions.Script is no for that.
+// If none is left, the script starts the entry that grub.cfg has as its default, which is not known
+// here. A grub.cfg in which that entry has the number of a slot takes TRY of this slot back at each
+// start, and never falls back from it: RAUCOptions.Script is no for that.
 type RAUCGRUB struct {
 	env   *GRUBEnvironment
 	slots []string
 	o     RAUCOptions
 }
 
-// NewRAUCGRUB takes an environment block and the boot names of the slots ("A" and "B"; bootname= in RAUC's system.conf).
+// NewRAUCGRUB takes an environment block and the boot names of the slots ("A" and "B"; bootname= in
+// RAUC's system.conf).
 func NewRAUCGRUB(env *GRUBEnvironment, slots []string, o RAUCOptions) (r *RAUCGRUB, err error) {
 	defer prefix.Add("slots", &err)
 	if err := checkBootNames(slots); err != nil {
@@ -41,7 +45,8 @@ func (r *RAUCGRUB) Properties() Properties {
 	}
 }
 
-// flag is 1 or 0; unknown for what is neither. A variable that is not there is 0, which is what RAUC's script sets first.
+// flag is 1 or 0; unknown for what is neither. A variable that is not there is 0, which is what
+// RAUC's script sets first.
 func (r *RAUCGRUB) flag(name string) Answer {
 	switch text, ok := r.env.Get(name); {
 	case !ok || text == "0":
@@ -100,7 +105,9 @@ func (r *RAUCGRUB) Boot() (Start, Reader) {
 			env, _, _, err := r.env.Set(tried...)
 			start := Start{Outcome: OutcomeSlot, Slot: name, Reason: name + "_OK is 1 and " + name + "_TRY is 0"}
 			if err != nil {
-				return start, nil // no room for a variable that is missing: save_env fails, and so what it saves is not known
+				// no room for a variable that is missing: save_env fails, and so what it saves is
+				// not known
+				return start, nil
 			}
 			return start, &RAUCGRUB{env, r.slots, r.o}
 		}

@@ -14,9 +14,10 @@ import (
 // maxStatusFile bounds RAUC's status file, which has some hundred bytes for a slot.
 const maxStatusFile = 1 << 20
 
-// RAUCStatus is the status file of RAUC (statusfile= in system.conf, or slot.raucs of a slot; RAUC's documentation, "Reference", section
-// "Slot Status"): what was installed into each slot, and when. It says nothing about what starts: that is in [RAUCUBoot] and [RAUCGRUB].
-// It can only be read.
+// RAUCStatus is the status file of RAUC (statusfile= in system.conf, or slot.raucs of a slot;
+// RAUC's documentation, "Reference", section "Slot Status"): what was installed into each slot, and
+// when. It says nothing about what starts: that is in [RAUCUBoot] and [RAUCGRUB]. It can only be
+// read.
 type RAUCStatus struct {
 	raw    []byte
 	groups []statusGroup

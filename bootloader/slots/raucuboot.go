@@ -9,30 +9,37 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// RAUCOptions say what the boot script of a system does, which is the system's own and which no store shows.
+// RAUCOptions say what the boot script of a system does, which is the system's own and which no
+// store shows.
 type RAUCOptions struct {
-	// Script says whether the script follows the rule of RAUC's documentation: it counts a slot before it starts it, and goes on to the
-	// next one by itself. Without an answer [Properties] have none either, and the starts are those of a script that does.
+	// Script says whether the script follows the rule of RAUC's documentation: it counts a slot
+	// before it starts it, and goes on to the next one by itself. Without an answer [Properties]
+	// have none either, and the starts are those of a script that does.
 	Script Answer
 
-	// Attempts is how many starts a good slot has left; 0: 3, which is RAUC's own default (boot-attempts). Of U-Boot only.
+	// Attempts is how many starts a good slot has left; 0: 3, which is RAUC's own default
+	// (boot-attempts). Of U-Boot only.
 	Attempts int
 }
 
-// RAUCUBoot keeps the state of slots in U-Boot's environment as RAUC does with bootloader=uboot (RAUC's documentation, "Integration",
-// section U-Boot): BOOT_ORDER are the names of the slots, separated by spaces, BOOT_A_LEFT the starts that slot A has left. The boot
-// script takes one off before it starts the first slot of BOOT_ORDER that has some. A good slot is counted too: the system that it starts
-// has to be marked good at each boot. If no slot has any left, the script gives each three and starts anew.
+// RAUCUBoot keeps the state of slots in U-Boot's environment as RAUC does with bootloader=uboot
+// (RAUC's documentation, "Integration", section U-Boot): BOOT_ORDER are the names of the slots,
+// separated by spaces, BOOT_A_LEFT the starts that slot A has left. The boot script takes one off
+// before it starts the first slot of BOOT_ORDER that has some. A good slot is counted too: the
+// system that it starts has to be marked good at each boot. If no slot has any left, the script
+// gives each three and starts anew.
 type RAUCUBoot struct {
 	env   *UBootEnvironment
 	slots []string
 	o     RAUCOptions
 }
 
-// maxLeft is the largest number that U-Boot's test, which reads decimals, and setexpr, which reads hexadecimals, agree on.
+// maxLeft is the largest number that U-Boot's test, which reads decimals, and setexpr, which reads
+// hexadecimals, agree on.
 const maxLeft = 9
 
-// NewRAUCUBoot takes an environment and the boot names of the slots ("A" and "B"; bootname= in RAUC's system.conf).
+// NewRAUCUBoot takes an environment and the boot names of the slots ("A" and "B"; bootname= in
+// RAUC's system.conf).
 func NewRAUCUBoot(env *UBootEnvironment, slots []string, o RAUCOptions) (r *RAUCUBoot, err error) {
 	defer prefix.Add("slots", &err)
 	if err := checkBootNames(slots); err != nil {
@@ -175,8 +182,8 @@ func (r *RAUCUBoot) with(variables ...Variable) (*RAUCUBoot, error) {
 
 // Mark is documented with [Store]. All variables of a mark are in one write of the environment.
 //
-// AsGood is `rauc status mark-good` and mark-active in one, AsBad is mark-bad: no starts left, and the slot is taken out of BOOT_ORDER,
-// so that the script does not give it new ones.
+// AsGood is `rauc status mark-good` and mark-active in one, AsBad is mark-bad: no starts left, and
+// the slot is taken out of BOOT_ORDER, so that the script does not give it new ones.
 func (r *RAUCUBoot) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(r); err != nil {

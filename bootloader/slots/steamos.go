@@ -13,8 +13,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// SteamOSConfig is a bootconf file of SteamOS, SteamOS/conf/A.conf on its first ESP: lines "key: value", read by the loader steamcl and
-// written by steamos-bootconf, as https://github.com/randombk/steamos-teardown describes them (docs/boot.md).
+// SteamOSConfig is a bootconf file of SteamOS, SteamOS/conf/A.conf on its first ESP: lines "key:
+// value", read by the loader steamcl and written by steamos-bootconf, as
+// https://github.com/randombk/steamos-teardown describes them (docs/boot.md).
 type SteamOSConfig struct {
 	Image string // "A"; the name of the file without .conf
 
@@ -63,7 +64,8 @@ func (c *SteamOSConfig) Get(key string) (string, bool) {
 	return c.items[i].Value, true
 }
 
-// number is the value of a key that is one; a key that is not there is 0. Not ok: it is there twice, or no number.
+// number is the value of a key that is one; a key that is not there is 0. Not ok: it is there
+// twice, or no number.
 func (c *SteamOSConfig) number(key string) (n uint64, ok bool) {
 	found := 0
 	ok = true
@@ -78,9 +80,11 @@ func (c *SteamOSConfig) number(key string) (n uint64, ok bool) {
 	return n, ok && found < 2
 }
 
-// SteamOS is the state of slots in the bootconf files of SteamOS: the image whose boot-requested-at is the newest is started, one with
-// image-invalid after all others, and boot-other hands over to the next one. boot-attempts counts the starts that no system has
-// taken for good, and what the loader makes of a large number is not followed here. It can only be read: no tool of a distribution writes it.
+// SteamOS is the state of slots in the bootconf files of SteamOS: the image whose boot-requested-at
+// is the newest is started, one with image-invalid after all others, and boot-other hands over to
+// the next one. boot-attempts counts the starts that no system has taken for good, and what the
+// loader makes of a large number is not followed here. It can only be read: no tool of a
+// distribution writes it.
 type SteamOS struct{ configs []*SteamOSConfig }
 
 // NewSteamOS takes the files of all images.

@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// A Reader says what a store of slot state makes the machine start. All stores of this package are Readers; those that can be changed
-// are [Store]s. A Reader is a value: none of its methods changes it.
+// A Reader says what a store of slot state makes the machine start. All stores of this package are
+// Readers; those that can be changed are [Store]s. A Reader is a value: none of its methods changes
+// it.
 type Reader interface {
 	// Properties say what this store can do, and how that is known.
 	Properties() Properties
@@ -14,8 +15,9 @@ type Reader interface {
 	// Slots are the slots of the store, in its own order.
 	Slots() []Slot
 
-	// Boot is one start of the machine: what firmware or the boot loader chooses, and the store as it is while that runs, with one try
-	// less where tries are counted. After is nil if it is not known, or if nothing was started. [Predict] goes on from there.
+	// Boot is one start of the machine: what firmware or the boot loader chooses, and the store as
+	// it is while that runs, with one try less where tries are counted. After is nil if it is not
+	// known, or if nothing was started. [Predict] goes on from there.
 	Boot() (start Start, after Reader)
 }
 
@@ -23,8 +25,9 @@ type Reader interface {
 type Store interface {
 	Reader
 
-	// Mark works out the writes that mark a slot. Nothing is written. The result was judged by the boot rule of the store: what does not
-	// start what it has to start afterwards is an error ([ErrNoFallback], [ErrNotChosen]), and so is a mark that the store cannot express
+	// Mark works out the writes that mark a slot. Nothing is written. The result was judged by the
+	// boot rule of the store: what does not start what it has to start afterwards is an error
+	// ([ErrNoFallback], [ErrNotChosen]), and so is a mark that the store cannot express
 	// ([ErrMark]).
 	Mark(m Mark) (*Change, error)
 }
@@ -54,15 +57,20 @@ type Evidence uint8
 
 // The kinds of evidence, the weakest first.
 const (
-	EvidenceNone   Evidence = iota
-	EvidenceSource          // format and boot rule are those of published documents and sources; no tool has judged them here
-	EvidenceTool            // the usual tool of the store reads what is written here, and is read; the boot rule is that of published documents and sources
+	EvidenceNone Evidence = iota
+	// format and boot rule are those of published documents and sources; no tool has judged them
+	// here
+	EvidenceSource
+	// the usual tool of the store reads what is written here, and is read; the boot rule is that of
+	// published documents and sources
+	EvidenceTool
 )
 
 // String is "none", "source" or "tool".
 func (e Evidence) String() string { return name("Evidence", int(e), 0, "none", "source", "tool") }
 
-// Properties are what a store can do. What depends on something that the store does not show is [AnswerUnknown].
+// Properties are what a store can do. What depends on something that the store does not show is
+// [AnswerUnknown].
 type Properties struct {
 	Name     string // "gptprio of Flatcar"
 	Evidence Evidence
@@ -70,23 +78,27 @@ type Properties struct {
 	// MaxTries is the largest number of tries that a slot can have; 0: slots cannot be marked.
 	MaxTries int
 
-	// Counts: whatever starts a slot takes one of its tries first, without the system that is started.
+	// Counts: whatever starts a slot takes one of its tries first, without the system that is
+	// started.
 	Counts Answer
 
-	// FallsBack: when a slot has used its tries up, another one is started without code of either system.
+	// FallsBack: when a slot has used its tries up, another one is started without code of either
+	// system.
 	FallsBack Answer
 
 	// TellsGood: a slot that was declared good can be told from one that is being tried.
 	TellsGood Answer
 
-	// TellsRunning: the store says which slot runs. Where it does not, the kernel command line of the system has to.
+	// TellsRunning: the store says which slot runs. Where it does not, the kernel command line of
+	// the system has to.
 	TellsRunning Answer
 
 	// KeepsValid: a slot whose upgrade was cancelled can be told from an empty one.
 	KeepsValid Answer
 
-	// Torn: a write that was cut off leaves the old or the new state, also if the medium has torn a sector. Where the answer is no,
-	// [Change].Needs says what the medium, or whoever writes, has to see to.
+	// Torn: a write that was cut off leaves the old or the new state, also if the medium has torn a
+	// sector. Where the answer is no, [Change].Needs says what the medium, or whoever writes, has
+	// to see to.
 	Torn Answer
 }
 
@@ -128,18 +140,19 @@ type As uint8
 
 // The marks, in the order of an upgrade. There is no mark that is meant by default.
 const (
-	// AsTrying is what staging does: the slot is started first, Tries times, and after that Fallback is, unless it was marked good.
+	// AsTrying is what staging does: the slot is started first, Tries times, and after that
+	// Fallback is, unless it was marked good.
 	AsTrying As = iota + 1
 
 	// AsGood is what a commit does: the slot is started first from now on.
 	AsGood
 
-	// AsCancelled takes AsTrying back: Fallback is started first, and the slot is not started before it. Where a store can say that the
-	// content of the slot is whole, it goes on saying so.
+	// AsCancelled takes AsTrying back: Fallback is started first, and the slot is not started
+	// before it. Where a store can say that the content of the slot is whole, it goes on saying so.
 	AsCancelled
 
-	// AsBad is AsCancelled for a slot whose content is not to be started again. It is also what a slot is marked as before it is
-	// written to.
+	// AsBad is AsCancelled for a slot whose content is not to be started again. It is also what a
+	// slot is marked as before it is written to.
 	AsBad
 )
 
@@ -151,14 +164,17 @@ type Mark struct {
 	Slot string
 	As   As
 
-	Tries    int    // of AsTrying: from 1 to [Properties].MaxTries
-	Fallback string // the slot to return to, which the caller knows to be good, since it runs; needed for all marks but AsGood
+	Tries int // of AsTrying: from 1 to [Properties].MaxTries
+	// the slot to return to, which the caller knows to be good, since it runs; needed for all marks
+	// but AsGood
+	Fallback string
 }
 
 // Change is what a mark asks to be written.
 type Change struct {
-	// Writes are to be made in their order, each with a flush behind it. None: the store has all that already. After any number of them
-	// the machine starts the slot that is marked or the one to return to.
+	// Writes are to be made in their order, each with a flush behind it. None: the store has all
+	// that already. After any number of them the machine starts the slot that is marked or the one
+	// to return to.
 	Writes []Write
 
 	// Needs is what has to hold of every single write.
@@ -168,23 +184,29 @@ type Change struct {
 	After Store
 }
 
-// Write is one write of a change. Before and After are of the same length, unless the object is a variable.
+// Write is one write of a change. Before and After are of the same length, unless the object is a
+// variable.
 type Write struct {
-	Object string // what is written to: "copy 2", "BootOrder", "attributes of partition 4", "environment block"
-	Number int    // of the object among those of its kind, from 1: the copy, the partition; 0 if there is one of it
-	Offset int64  // in bytes from the start of the object
+	// what is written to: "copy 2", "BootOrder", "attributes of partition 4", "environment block"
+	Object string
+	// of the object among those of its kind, from 1: the copy, the partition; 0 if there is one of
+	// it
+	Number int
+	Offset int64 // in bytes from the start of the object
 
 	Before []byte // what has to be there; nil: there is no such variable
 	After  []byte // nil: the variable is to be deleted
 }
 
-// Needs is what a write asks of the medium or of whoever makes it, so that a power cut leaves the old or the new state.
+// Needs is what a write asks of the medium or of whoever makes it, so that a power cut leaves the
+// old or the new state.
 type Needs uint8
 
 // The needs, the strongest first, so that a zero value asks for the most.
 const (
-	// NeedsWhole: the object changes as a whole or not at all. A file that is written beside and renamed on a journaling file system
-	// does, a variable of firmware does, and so does a table that package partition has written.
+	// NeedsWhole: the object changes as a whole or not at all. A file that is written beside and
+	// renamed on a journaling file system does, a variable of firmware does, and so does a table
+	// that package partition has written.
 	NeedsWhole Needs = iota
 
 	// NeedsSector: a sector of 512 bytes is written as a whole or not at all.

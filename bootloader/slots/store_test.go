@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// scripted is a store that starts the slots of a text, one after the other, and nothing behind them.
+// scripted is a store that starts the slots of a text, one after the other, and nothing behind
+// them.
 type scripted string
 
 func (s scripted) Properties() Properties { return Properties{Name: "scripted", MaxTries: 3} }
@@ -30,7 +31,8 @@ func (s scripted) Boot() (Start, Reader) {
 
 func (s scripted) Mark(Mark) (*Change, error) { return nil, nil }
 
-// A change that does not lead to what the mark is for is refused, whatever the store has made of it.
+// A change that does not lead to what the mark is for is refused, whatever the store has made of
+// it.
 func TestJudgesChanges(t *testing.T) {
 	try, good := Mark{Slot: "B", As: AsTrying, Tries: 2, Fallback: "A"}, Mark{Slot: "B", As: AsGood}
 	cancel, bad := Mark{Slot: "B", As: AsCancelled, Fallback: "A"}, Mark{Slot: "B", As: AsBad, Fallback: "A"}

@@ -13,14 +13,18 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// UBootScheme says how U-Boot tells the newer of two copies of its environment, by the byte behind the checksum.
+// UBootScheme says how U-Boot tells the newer of two copies of its environment, by the byte behind
+// the checksum.
 type UBootScheme uint8
 
-// The schemes. The copies do not say which it is: NOR flash has UBootActive, everything else UBootSerial, as in U-Boot's tools.
+// The schemes. The copies do not say which it is: NOR flash has UBootActive, everything else
+// UBootSerial, as in U-Boot's tools.
 const (
 	UBootSingle UBootScheme = iota // there is one copy, without that byte
-	UBootSerial                    // a counter: each write has the next number, and 0 comes after 255
-	UBootActive                    // 1 in the copy that holds, 0 in the other, which is changed after the first was written
+	// a counter: each write has the next number, and 0 comes after 255
+	UBootSerial
+	// 1 in the copy that holds, 0 in the other, which is changed after the first was written
+	UBootActive
 )
 
 // String is "single", "serial" or "active".
@@ -28,7 +32,8 @@ func (s UBootScheme) String() string {
 	return name("UBootScheme", int(s), 0, "single", "serial", "active")
 }
 
-// UBootOptions say how an environment is laid out. The zero value is one copy with a little-endian checksum.
+// UBootOptions say how an environment is laid out. The zero value is one copy with a little-endian
+// checksum.
 type UBootOptions struct {
 	Scheme    UBootScheme
 	BigEndian bool // the checksum has the order of bytes of the machine that runs U-Boot
@@ -37,9 +42,10 @@ type UBootOptions struct {
 // maxUBootEnvironment bounds a copy. Boards have 8 to 256 KiB.
 const maxUBootEnvironment = 4 << 20
 
-// UBootEnvironment is the environment of U-Boot (https://docs.u-boot.org/en/latest/usage/environment.html): a CRC-32, with two copies a
-// byte that tells the newer one, then NAME=VALUE with a NUL behind each and one more at the end. What is not changed in it stays as it is,
-// the padding too.
+// UBootEnvironment is the environment of U-Boot
+// (https://docs.u-boot.org/en/latest/usage/environment.html): a CRC-32, with two copies a byte that
+// tells the newer one, then NAME=VALUE with a NUL behind each and one more at the end. What is not
+// changed in it stays as it is, the padding too.
 type UBootEnvironment struct {
 	o      UBootOptions
 	copies [][]byte
@@ -62,8 +68,9 @@ func (o UBootOptions) order() binary.ByteOrder {
 	return binary.LittleEndian
 }
 
-// ParseUBootEnvironment reads one copy, or the two of a redundant environment in the order in which U-Boot has them. Each is as long as the
-// environment is: the checksum covers all of it. If no copy is right the error is [ErrChecksum]: U-Boot takes its built-in environment then.
+// ParseUBootEnvironment reads one copy, or the two of a redundant environment in the order in which
+// U-Boot has them. Each is as long as the environment is: the checksum covers all of it. If no copy
+// is right the error is [ErrChecksum]: U-Boot takes its built-in environment then.
 func ParseUBootEnvironment(o UBootOptions, copies ...[]byte) (e *UBootEnvironment, err error) {
 	defer prefix.Add("slots", &err)
 	want := 2
@@ -96,7 +103,8 @@ func ParseUBootEnvironment(o UBootOptions, copies ...[]byte) (e *UBootEnvironmen
 	return e, nil
 }
 
-// newer reports whether a copy's byte makes it come after the other. Of equal ones U-Boot takes the first copy.
+// newer reports whether a copy's byte makes it come after the other. Of equal ones U-Boot takes the
+// first copy.
 func newer(a, b byte) bool {
 	return a > b && !(a == 255 && b == 0) || a == 0 && b == 255
 }
@@ -138,7 +146,8 @@ func (e *UBootEnvironment) Damaged() (all []int) {
 	return all
 }
 
-// Variables are those of the copy that U-Boot takes, in its order. What has no = is left out, as by U-Boot, and stays.
+// Variables are those of the copy that U-Boot takes, in its order. What has no = is left out, as by
+// U-Boot, and stays.
 func (e *UBootEnvironment) Variables() (all []Variable) {
 	for _, item := range e.items {
 		if name, value, ok := strings.Cut(item, "="); ok && name != "" {
@@ -158,11 +167,14 @@ func (e *UBootEnvironment) Get(name string) (string, bool) {
 	return "", false
 }
 
-// Set works out the writes that give variables these values, with one write of the environment for all of them.
+// Set works out the writes that give variables these values, with one write of the environment for
+// all of them.
 //
-// With two copies the older one is written, so that a write that is cut off anywhere leaves the other one. With [UBootActive] a second
-// write of one byte makes the copy of before the older one; between the two the first copy holds, which is the old state or the new one.
-// With one copy the change [NeedsWhole]: what a power cut leaves of it has a wrong checksum, and U-Boot takes its built-in environment.
+// With two copies the older one is written, so that a write that is cut off anywhere leaves the
+// other one. With [UBootActive] a second write of one byte makes the copy of before the older one;
+// between the two the first copy holds, which is the old state or the new one. With one copy the
+// change [NeedsWhole]: what a power cut leaves of it has a wrong checksum, and U-Boot takes its
+// built-in environment.
 func (e *UBootEnvironment) Set(variables ...Variable) (after *UBootEnvironment, writes []Write, needs Needs, err error) {
 	defer prefix.Add("slots", &err)
 	items := slices.Clone(e.items)

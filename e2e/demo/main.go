@@ -1,8 +1,9 @@
 //go:build linux
 
-// This program demonstrates the life of an image-based system on a virtual machine: it builds version 1 and its disk,
-// boots it with Secure Boot and a TPM, compares the PCRs with the prediction made before, upgrades to version 2, damages
-// version 3 on the disk, and watches the machine come back to version 2 without help.
+// This program demonstrates the life of an image-based system on a virtual machine: it builds
+// version 1 and its disk, boots it with Secure Boot and a TPM, compares the PCRs with the
+// prediction made before, upgrades to version 2, damages version 3 on the disk, and watches the
+// machine come back to version 2 without help.
 //
 //	./hack/demo                 # installs what it needs, then runs this
 //	go run ./e2e/demo -out DIR  # keep disk image, releases and serial logs in DIR

@@ -130,8 +130,8 @@ func openConsole() error {
 	return nil
 }
 
-// loadModules loads the files named in a list, in its order. As modprobe does, it hands each the parameters that the kernel command line has for it: the
-// kernel keeps those for what is built in.
+// loadModules loads the files named in a list, in its order. As modprobe does, it hands each the
+// parameters that the kernel command line has for it: the kernel keeps those for what is built in.
 func loadModules(list, cmdline string) error {
 	b, err := os.ReadFile(list)
 	if err != nil {

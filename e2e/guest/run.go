@@ -29,7 +29,8 @@ type step struct {
 	Mapped string
 }
 
-// runSteps runs what steps.json in a directory on the ESP says, with the kernel modules, programs and libraries of that directory.
+// runSteps runs what steps.json in a directory on the ESP says, with the kernel modules, programs
+// and libraries of that directory.
 func runSteps(r *report.Report, dir string) error {
 	if err := withESP(r, func(esp string) error { return os.CopyFS(programs, os.DirFS(filepath.Join(esp, dir))) }); err != nil {
 		return err

@@ -18,17 +18,20 @@ import (
 	"github.com/osmith-dev/osmith/e2e/report"
 )
 
-// The places of the guest as a service of another system. The root of the machine is the one place that stays from boot to boot.
+// The places of the guest as a service of another system. The root of the machine is the one place
+// that stays from boot to boot.
 const (
 	payload = "/run/payload" // where the second disk is mounted, which has what to do
 	history = "/var/lib/takeover/boots"
 	serial  = "/dev/ttyS0"
 )
 
-// patience is what one program gets: what waits for a person, or for a service that is not there, must not cost the whole boot.
+// patience is what one program gets: what waits for a person, or for a service that is not there,
+// must not cost the whole boot.
 const patience = 5 * time.Minute
 
-// runService is the guest as one service of a real system: it runs the programs that the second disk has for the version that runs, and tells the host. The service manager ends the machine.
+// runService is the guest as one service of a real system: it runs the programs that the second
+// disk has for the version that runs, and tells the host. The service manager ends the machine.
 func runService() error {
 	r := new(report.Report)
 	var err error
@@ -69,7 +72,8 @@ func runService() error {
 	return nil
 }
 
-// noteBoot writes a line for this boot into a file of the root, and reports all lines: they tell whether it is the root of the boots before.
+// noteBoot writes a line for this boot into a file of the root, and reports all lines: they tell
+// whether it is the root of the boots before.
 func noteBoot(r *report.Report) error {
 	if err := os.MkdirAll(filepath.Dir(history), 0o755); err != nil {
 		return err
@@ -86,7 +90,8 @@ func noteBoot(r *report.Report) error {
 	return nil
 }
 
-// serviceSteps runs what steps.json has for the version that runs, in the directory of the second disk and with the programs of the system.
+// serviceSteps runs what steps.json has for the version that runs, in the directory of the second
+// disk and with the programs of the system.
 func serviceSteps(r *report.Report) error {
 	b, err := os.ReadFile(filepath.Join(payload, "steps.json"))
 	if err != nil {

@@ -23,8 +23,8 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// signatureBeside finds the signature of a root hash as root-hash-signature=auto has systemd find it: in whichever partition for signatures of the
-// same disk holds one of that hash.
+// signatureBeside finds the signature of a root hash as root-hash-signature=auto has systemd find
+// it: in whichever partition for signatures of the same disk holds one of that hash.
 func signatureBeside(data string, root []byte) (signature []byte, err error) {
 	disk, table, err := diskOf(filepath.Base(data))
 	if err != nil {
@@ -45,7 +45,8 @@ func signatureBeside(data string, root []byte) (signature []byte, err error) {
 	return nil, fmt.Errorf("verity: no signature of root hash %x: %w", root, errors.Join(others...))
 }
 
-// giveKernel puts a signature where the kernel looks for it by its description: into the keyring of this thread, which has to stay.
+// giveKernel puts a signature where the kernel looks for it by its description: into the keyring of
+// this thread, which has to stay.
 func giveKernel(description string, signature []byte) (string, error) {
 	runtime.LockOSThread()
 	if _, err := unix.AddKey("user", description, signature, unix.KEY_SPEC_THREAD_KEYRING); err != nil {
@@ -54,8 +55,9 @@ func giveKernel(description string, signature []byte) (string, error) {
 	return description, nil
 }
 
-// trySignatures sets up the root a second time with each of the signatures in a directory of the ESP: as things are, by systemd's program in the directory
-// veritysetup, with a certificate added to the keyring of dm-verity, and with that keyring sealed.
+// trySignatures sets up the root a second time with each of the signatures in a directory of the
+// ESP: as things are, by systemd's program in the directory veritysetup, with a certificate added
+// to the keyring of dm-verity, and with that keyring sealed.
 func trySignatures(r *report.Report, dir string) error {
 	c, err := dm.ParseCmdline(r.Cmdline)
 	if err != nil {
@@ -65,7 +67,8 @@ func trySignatures(r *report.Report, dir string) error {
 	if err != nil {
 		return err
 	}
-	signatures, keys := map[string][]byte{"": nil}, map[string]string{"": ""} // and their descriptions, by name
+	// and their descriptions, by name
+	signatures, keys := map[string][]byte{"": nil}, map[string]string{"": ""}
 	var certificate []byte
 	if err := withESP(r, func(esp string) error {
 		files, err := filepath.Glob(path.Join(esp, dir, "*.p7s"))
@@ -160,7 +163,8 @@ func keyrings() (map[string]int, error) {
 	return out, nil
 }
 
-// contents are the descriptions of the keys in the keyrings by which the kernel may judge a signature.
+// contents are the descriptions of the keys in the keyrings by which the kernel may judge a
+// signature.
 func contents(rings map[string]int) (map[string][]string, error) {
 	out := map[string][]string{}
 	for _, name := range []string{".builtin_trusted_keys", ".secondary_trusted_keys", ".machine", ".platform", ".dm-verity", ".blacklist"} {

@@ -96,8 +96,8 @@ func extendPCR(pcr uint32, text string, banks report.PCRs) error {
 	}
 	be.PutUint32(cmd[2:], uint32(len(cmd)))
 
-	// Not by package os: it would open the device without blocking, and then the kernel runs the command in the
-	// background and has nothing to read until it is done.
+	// Not by package os: it would open the device without blocking, and then the kernel runs the
+	// command in the background and has nothing to read until it is done.
 	fd, err := unix.Open("/dev/tpm0", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("tpm: /dev/tpm0: %w", err)

@@ -16,12 +16,13 @@ import (
 	"github.com/osmith-dev/osmith/e2e/report"
 )
 
-// Attributes of an authenticated update that appends (UEFI Specification 2.10, section 8.2.1): non-volatile, boot service and
-// runtime access, time-based authenticated write access, append write.
+// Attributes of an authenticated update that appends (UEFI Specification 2.10, section 8.2.1):
+// non-volatile, boot service and runtime access, time-based authenticated write access, append
+// write.
 const appendAuthenticated = 0x01 | 0x02 | 0x04 | 0x20 | 0x40
 
-// appendVariable hands an .auth file on the ESP to the firmware, as an addition to the variable of the file's name: with
-// osmith.append=keys/dbx.auth to dbx.
+// appendVariable hands an .auth file on the ESP to the firmware, as an addition to the variable of
+// the file's name: with osmith.append=keys/dbx.auth to dbx.
 func appendVariable(r *report.Report, file string) error {
 	name, ok := strings.CutSuffix(path.Base(file), ".auth")
 	if !ok {
@@ -39,8 +40,8 @@ func appendVariable(r *report.Report, file string) error {
 	})
 }
 
-// writeVariables hands each file of a directory on the ESP to the firmware, in the order of their names, such as 007-dbx: number, variable; attributes
-// and data as efivarfs has them.
+// writeVariables hands each file of a directory on the ESP to the firmware, in the order of their
+// names, such as 007-dbx: number, variable; attributes and data as efivarfs has them.
 func writeVariables(r *report.Report, dir string) error {
 	return withESP(r, func(esp string) error {
 		files, err := os.ReadDir(path.Join(esp, dir))
@@ -113,7 +114,8 @@ func keyVariables() (map[string]string, error) {
 	for _, name := range []string{"SecureBoot", "SetupMode", "PK", "KEK", "db", "dbx", "dbt", "dbr"} {
 		b, err := os.ReadFile(keyVariable(name))
 		switch {
-		case os.IsNotExist(err) || err == nil && len(b) == 0, errors.Is(err, unix.EIO): // efivarfs keeps a file for a write that failed
+		case os.IsNotExist(err) || err == nil && len(b) == 0, errors.Is(err, unix.EIO):
+			// efivarfs keeps a file for a write that failed
 			continue
 		case err != nil:
 			return nil, err

@@ -122,7 +122,8 @@ func tryActivation(table dm.Table) error {
 		return err
 	}
 	listed := m.Table
-	listed.DataDevice, listed.HashDevice = table.DataDevice, table.HashDevice // major:minor in the kernel's list
+	// major:minor in the kernel's list
+	listed.DataDevice, listed.HashDevice = table.DataDevice, table.HashDevice
 	if listed.String() != table.String() || m.UUID != uuid || m.Device != node || !m.ReadOnly || m.Corrupted {
 		return fmt.Errorf("verity: asked for %v on %s, the kernel has %+v", table, node, m)
 	}

@@ -17,11 +17,13 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// veritysetup is where systemd's program and its libraries lie while they are used, since the ESP is not mounted then.
+// veritysetup is where systemd's program and its libraries lie while they are used, since the ESP
+// is not mounted then.
 const veritysetup = "/run/veritysetup"
 
-// tryVeritysetup has systemd-veritysetup set up the root once more with each signature, and without one, as its generator does for root-hash-signature=auto. There is no
-// udev here, so that what it would have found on the disk is written where systemd looks for it.
+// tryVeritysetup has systemd-veritysetup set up the root once more with each signature, and without
+// one, as its generator does for root-hash-signature=auto. There is no udev here, so that what it
+// would have found on the disk is written where systemd looks for it.
 func tryVeritysetup(table dm.Table, signatures map[string][]byte) (tries []report.SignatureTry, err error) {
 	// libcryptsetup wants devices that nothing uses, and these two are the root.
 	for name, device := range map[string]*string{"data": &table.DataDevice, "tree": &table.HashDevice} {

@@ -41,19 +41,23 @@ type Report struct {
 
 // A Write is one write of a firmware variable, and what it changed.
 type Write struct {
-	Name    string            // of the file
-	Error   string            // "": the firmware took it
-	Changed map[string]string // SHA-256 of the variables SecureBoot, SetupMode, PK, KEK and db* that are others now, in hexadecimal; "": it is gone
+	Name  string // of the file
+	Error string // "": the firmware took it
+	// SHA-256 of the variables SecureBoot, SetupMode, PK, KEK and db* that are others now, in
+	// hexadecimal; "": it is gone
+	Changed map[string]string
 }
 
 // Signatures are what the kernel said about signatures of the root hash.
 type Signatures struct {
-	// Keyrings are the descriptions of the keys in those keyrings of the kernel that are there, by name, before the guest has changed any.
+	// Keyrings are the descriptions of the keys in those keyrings of the kernel that are there, by
+	// name, before the guest has changed any.
 	Keyrings map[string][]string
 
 	Tries []SignatureTry
 
-	// AddKey is what became of putting a certificate into the keyring of dm-verity; "": it is there.
+	// AddKey is what became of putting a certificate into the keyring of dm-verity; "": it is
+	// there.
 	AddKey string
 	// Seal is what became of closing that keyring to further keys.
 	Seal string
@@ -91,7 +95,9 @@ type Run struct {
 	Name   string // of the step
 	Error  string // "": exit status 0
 	Output string // of both streams
-	Mapped string // SHA-256 digest of the device-mapper device that the step names, in hexadecimal; "": there was none
+	// SHA-256 digest of the device-mapper device that the step names, in hexadecimal; "": there was
+	// none
+	Mapped string
 }
 
 // Run is what became of a step.

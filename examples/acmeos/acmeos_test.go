@@ -41,7 +41,8 @@ func TestFindParts(t *testing.T) {
 	require.NoError(t, p.Close())
 }
 
-// TestBadInput: what cannot be built is refused with the package's typed error, and no file is left.
+// TestBadInput: what cannot be built is refused with the package's typed error, and no file is
+// left.
 func TestBadInput(t *testing.T) {
 	when := time.Unix(1_767_225_600, 0)
 	keys, err := GenerateKeys(when)

@@ -25,11 +25,13 @@ type Builder struct {
 	Keys  *Keys
 	Parts *Parts
 	Seed  osmith.GUID // every UUID and salt is derived from it, as systemd-repart does
-	Time  time.Time   // goes into signatures and the ESP; the examples take it from SOURCE_DATE_EPOCH
+	// goes into signatures and the ESP; the examples take it from SOURCE_DATE_EPOCH
+	Time time.Time
 
 	// Kernel command line besides roothash=.
 	Cmdline string
-	// Foreign signs the UKI in place of our db key, if set: to show what happens to a stranger's signature.
+	// Foreign signs the UKI in place of our db key, if set: to show what happens to a stranger's
+	// signature.
 	Foreign *Keys
 }
 
@@ -47,7 +49,8 @@ func OSRelease(version string) []byte {
 	return fmt.Appendf(nil, "NAME=\"Acme OS\"\nID=%s\nIMAGE_ID=%s\nIMAGE_VERSION=%s\nPRETTY_NAME=\"Acme OS %s\"\n", ID, ID, version, version)
 }
 
-// Build makes a version around a root file system image and leaves its files in dir. The set holds open files; close it after use.
+// Build makes a version around a root file system image and leaves its files in dir. The set holds
+// open files; close it after use.
 func (b *Builder) Build(ctx context.Context, dir, version string, root string) (*Set, error) {
 	src, err := osmith.OpenFile(root)
 	if err != nil {
@@ -85,8 +88,8 @@ func (b *Builder) enrollOptions() secureboot.EnrollOptions {
 	return secureboot.EnrollOptions{Time: b.Time, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}
 }
 
-// Enroll signs our keys into a machine, and nothing else: it is a virtual one, without cards that bring firmware. The signed boot loader and the images given
-// have to boot with these keys.
+// Enroll signs our keys into a machine, and nothing else: it is a virtual one, without cards that
+// bring firmware. The signed boot loader and the images given have to boot with these keys.
 func (b *Builder) Enroll(images ...osmith.Source) (*secureboot.Enrollment, error) {
 	o := b.enrollOptions()
 	loader, err := b.SignedLoader()
@@ -106,8 +109,9 @@ func (b *Builder) Enroll(images ...osmith.Source) (*secureboot.Enrollment, error
 	return b.Keys.SecureBoot.Enroll(o)
 }
 
-// Machine is a machine of ours after enrolment, as upgrade plans want it: switched off, firmware starts the loader itself, the loader's variables are not set,
-// and the boot options are those of the firmware.
+// Machine is a machine of ours after enrolment, as upgrade plans want it: switched off, firmware
+// starts the loader itself, the loader's variables are not set, and the boot options are those of
+// the firmware.
 func (b *Builder) Machine() (upgrade.Machine, error) {
 	e, err := b.Enroll()
 	if err != nil {

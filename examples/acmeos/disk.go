@@ -10,8 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// DiskOptions are the sizes of a new disk. They are for ever: partitions do not grow, so the slots must hold the releases
-// of years to come.
+// DiskOptions are the sizes of a new disk. They are for ever: partitions do not grow, so the slots
+// must hold the releases of years to come.
 type DiskOptions struct {
 	RootSize int64 // of each slot's root partition; 0: the root image plus half, in whole MiB
 	ESPSize  int64 // 0: the loader and three UKIs of this size plus half
@@ -21,13 +21,14 @@ type DiskOptions struct {
 
 	State osmith.Source // content of a partition that outlives every version; nil: there is none
 
-	// Enroll puts the Secure Boot keys onto the ESP, where systemd-boot finds them and enrols them into a machine in
-	// setup mode.
+	// Enroll puts the Secure Boot keys onto the ESP, where systemd-boot finds them and enrols them
+	// into a machine in setup mode.
 	Enroll bool
 }
 
-// Disk plans the first disk of a system: an ESP with the loader and the UKI of set, slot A with its root file system, slot B
-// empty. The result is written with partition.WriteImage. The first version of a new disk has nothing to fall back to, so its tries are not counted.
+// Disk plans the first disk of a system: an ESP with the loader and the UKI of set, slot A with its
+// root file system, slot B empty. The result is written with partition.WriteImage. The first
+// version of a new disk has nothing to fall back to, so its tries are not counted.
 func (b *Builder) Disk(set *Set, o DiskOptions) (*partition.Image, error) {
 	loader, err := b.SignedLoader()
 	if err != nil {
@@ -57,7 +58,8 @@ func (b *Builder) ESP(set *Set, o DiskOptions) (osmith.Source, error) {
 	return image.Content(0), nil
 }
 
-// PartitionOf returns the extent of a slot's root partition of a disk: to look at it, or to damage it.
+// PartitionOf returns the extent of a slot's root partition of a disk: to look at it, or to damage
+// it.
 func PartitionOf(disk osmith.Source, rootHash []byte) (off, size int64, err error) {
 	t, err := partition.Read(disk, partition.ReadOptions{})
 	if err != nil {

@@ -16,14 +16,16 @@ import (
 // Owner marks the entries of our signature lists.
 var Owner = osmith.GUID{0xac, 0x3e, 0x05, 0x00, 0x00, 0x00, 0x40, 0x00, 0x80, 0x00, 0x0a, 0xc3, 0x3e, 0x05, 0x00, 0x01}
 
-// Keys are the private keys of the vendor. In a real one they live in an HSM or a KMS: all that signs takes a crypto.Signer.
+// Keys are the private keys of the vendor. In a real one they live in an HSM or a KMS: all that
+// signs takes a crypto.Signer.
 type Keys struct {
 	SecureBoot *secureboot.Hierarchy // PK, KEK and db
 	PCR        *rsa.PrivateKey       // signs PCR policies; the TPM unlocks for what it signed
 	Release    *ecdsa.PrivateKey     // signs release artifacts
 }
 
-// GenerateKeys makes new keys. The dates go into the certificates: an image that claims to have been signed at another time does not start on U-Boot.
+// GenerateKeys makes new keys. The dates go into the certificates: an image that claims to have
+// been signed at another time does not start on U-Boot.
 func GenerateKeys(notBefore time.Time) (*Keys, error) {
 	var k Keys
 	var err error

@@ -57,8 +57,9 @@ func architectures() []*arch.Architecture {
 	return []*arch.Architecture{arch.X8664, arch.ARM64}
 }
 
-// FindParts opens the parts in dir (linux*.efi.stub, systemd-boot*.efi, vmlinuz*, initrd*), or with dir empty in the
-// places where distributions install them. A part that is not there is a [*MissingPartError].
+// FindParts opens the parts in dir (linux*.efi.stub, systemd-boot*.efi, vmlinuz*, initrd*), or with
+// dir empty in the places where distributions install them. A part that is not there is a
+// [*MissingPartError].
 func FindParts(dir string) (*Parts, error) {
 	boot := []string{"/usr/lib/systemd/boot/efi"}
 	kernels := []string{"/boot/vmlinuz-*", "/usr/lib/modules/*/vmlinuz", "/boot/vmlinuz"}
@@ -130,8 +131,8 @@ func (p *Parts) open(patterns []string) (osmith.Source, error) {
 	return nil, nil
 }
 
-// StandIns are small images that have the form of the real parts and boot nothing, so that the flow can be seen
-// where no boot chain is installed.
+// StandIns are small images that have the form of the real parts and boot nothing, so that the flow
+// can be seen where no boot chain is installed.
 func StandIns() *Parts {
 	source := func(b []byte) osmith.Source { return bytes.NewReader(b) }
 	return &Parts{

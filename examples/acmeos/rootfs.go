@@ -15,8 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/build"
 )
 
-// WriteRoot writes a small root file system, an EROFS image, to name: os-release and the files given, by absolute
-// path. Directories are made as needed.
+// WriteRoot writes a small root file system, an EROFS image, to name: os-release and the files
+// given, by absolute path. Directories are made as needed.
 func WriteRoot(name, version string, files map[string][]byte) error {
 	all := map[string][]byte{"/etc/os-release": OSRelease(version)}
 	maps.Copy(all, files)
@@ -26,7 +26,8 @@ func WriteRoot(name, version string, files map[string][]byte) error {
 	return nil
 }
 
-// WriteImage writes an EROFS image of files, by absolute path. It is not compressed, and all its times are 1970-01-01.
+// WriteImage writes an EROFS image of files, by absolute path. It is not compressed, and all its
+// times are 1970-01-01.
 func WriteImage(name string, files map[string][]byte) (err error) {
 	tree := fstest.MapFS{}
 	for file, content := range files {

@@ -1,4 +1,5 @@
-// Agent keeps a machine on its newest release: it commits what runs, and installs a release if that is another version. docs/live.md tells what happens when.
+// Agent keeps a machine on its newest release: it commits the version that runs, and installs the
+// release if its version differs. docs/live.md tells what happens when.
 package main
 
 import (
@@ -32,12 +33,12 @@ func keepUp(ctx context.Context, layout, name, key string) error {
 		return err
 	}
 	defer disk.Close()
-	if m.Mounted, err = upgrade.FindMounted(disk); err != nil { // /efi is written through the kernel
+	if m.Mounted, err = upgrade.FindMounted(disk); err != nil { // write /efi through the kernel
 		return err
 	}
 	defer upgrade.CloseMounted(m.Mounted)
-	m.NoShim, m.NothingSealed = true, true                                       // what this vendor knows, and nothing on the machine vouches for
-	if _, err := upgrade.Commit(disk, m.Machine, ""); err != nil || name == "" { // health checks come before
+	m.NoShim, m.NothingSealed = true, true // the vendor knows; health checks go before Commit
+	if _, err := upgrade.Commit(disk, m.Machine, ""); err != nil || name == "" {
 		return err
 	}
 	r, err := open(ctx, layout, name, key)
@@ -50,7 +51,7 @@ func keepUp(ctx context.Context, layout, name, key string) error {
 		return err
 	}
 	fmt.Print(plan)
-	return plan.Apply(ctx, nil) // refuses without the verdicts; until its last write the old version boots
+	return plan.Apply(ctx, nil) // refuses without the verdicts; cut short, the old version boots
 }
 
 // open verifies who has released it before anything else is looked at.

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// FuzzEvidence judges what a hostile machine may send: nothing panics, and nothing is trusted that no TPM signed.
+// FuzzEvidence judges what a hostile machine may send: nothing panics, and nothing is trusted that
+// no TPM signed.
 func FuzzEvidence(f *testing.F) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(f, err)

@@ -28,16 +28,19 @@ type proveResult struct {
 
 // verdict is what the verifier says, the answer to /evidence.
 type verdict struct {
-	Trusted        bool              `json:"trusted"`
-	Reference      string            `json:"reference,omitempty"` // the log that the boot is like; if it is not trusted, the closest
-	EndorsementKey string            `json:"endorsementKey"`      // SHA-256 of its public area
-	PCRs           map[string]string `json:"pcrs,omitempty"`      // those that count, as the TPM vouches for
-	Problems       []problem         `json:"problems"`            // why it is not trusted
-	Differences    []difference      `json:"differences"`         // events by which the boot differs from the reference
+	Trusted bool `json:"trusted"`
+	// the log that the boot is like; if it is not trusted, the closest
+	Reference      string `json:"reference,omitempty"`
+	EndorsementKey string `json:"endorsementKey"` // SHA-256 of its public area
+	// those that count, as the TPM vouches for
+	PCRs     map[string]string `json:"pcrs,omitempty"`
+	Problems []problem         `json:"problems"` // why it is not trusted
+	// events by which the boot differs from the reference
+	Differences []difference `json:"differences"`
 }
 
-// problem is a reason. Code is one of "endorsement-key", "challenge", "quote", "pcr-selection", "log" (it is not what was measured), "pcr"
-// (it has another value than in any reference).
+// problem is a reason. Code is one of "endorsement-key", "challenge", "quote", "pcr-selection",
+// "log" (it is not what was measured), "pcr" (it has another value than in any reference).
 type problem struct {
 	Code string `json:"code"`
 	PCR  *int   `json:"pcr,omitempty"`

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/tpm"
 )
 
@@ -50,7 +51,7 @@ func parseReference(text []byte, dir string) (*reference, error) {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&file); err != nil {
-		return nil, err
+		return nil, cli.No{Err: err}
 	}
 	switch {
 	case file.Schema != referenceSchema:

@@ -54,7 +54,8 @@ func serveFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// A verifier hands out challenges and judges the evidence. Each challenge is good for once and a minute.
+// A verifier hands out challenges and judges the evidence. Each challenge is good for once and a
+// minute.
 type verifier struct {
 	reference *reference
 	mu        sync.Mutex

@@ -44,8 +44,8 @@ func (r *reference) begin(q challengeRequest, nonce []byte) (*session, *sealing.
 	return &session{q.EndorsementKey, key, nonce, answer}, challenge, nil
 }
 
-// judge comes to a verdict. What is wrong is said in the order in which trust is built: the TPM, its key, what it signed, the log, the
-// boot. A later step rests on the ones before.
+// judge comes to a verdict. What is wrong is said in the order in which trust is built: the TPM,
+// its key, what it signed, the log, the boot. A later step rests on the ones before.
 func (r *reference) judge(s *session, e *evidence) verdict {
 	v := verdict{EndorsementKey: fingerprint(s.endorsementKey), Problems: []problem{}, Differences: []difference{}}
 	if r.keys != nil && !r.keys[v.EndorsementKey] {
@@ -114,7 +114,8 @@ func eventLog(e *evidence) (*tpm.Log, error) {
 	return log.WithUserspace(user), nil
 }
 
-// explain says how the boot differs from the reference that is closest, by PCRs and, if the log is what was measured, by events.
+// explain says how the boot differs from the reference that is closest, by PCRs and, if the log is
+// what was measured, by events.
 func (r *reference) explain(v verdict, values map[int][]byte, log *tpm.Log, logErr error) verdict {
 	closest := r.boots[0]
 	for _, b := range r.boots[1:] {
@@ -130,7 +131,8 @@ func (r *reference) explain(v verdict, values map[int][]byte, log *tpm.Log, logE
 	if logErr != nil {
 		return v.because("log", logErr)
 	}
-	// First the PCRs, then the causes: what follows from an event in a PCR that does not count is not explained by it.
+	// First the PCRs, then the causes: what follows from an event in a PCR that does not count is
+	// not explained by it.
 	counted := slices.DeleteFunc(tpm.Diff(closest.log, log), func(d tpm.Difference) bool { return !slices.Contains(bad, d.PCR) })
 	for _, d := range tpm.Causes(counted) {
 		v.Differences = append(v.Differences, difference{d.PCR, d.Kind(), d.String()})

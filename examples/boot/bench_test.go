@@ -15,6 +15,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
@@ -74,7 +75,7 @@ func (b *bench) refused(status int, says, line string) {
 	b.Helper()
 	_, stderr := b.want(status, line)
 	require.Contains(b, stderr, says)
-	require.True(b, strings.HasPrefix(stderr, "boot: "), stderr)
+	require.Regexp(b, "(?m)^boot: ", stderr)
 }
 
 // object is the one object of a call with -json.
@@ -128,12 +129,12 @@ func (b *bench) fat(kind osmith.GUID, name string, files []osmith.ESPFile) parti
 func (b *bench) has(esp, name string) bool {
 	b.Helper()
 	set := flag.NewFlagSet("", flag.ContinueOnError)
-	p := new(place)
-	p.flags(set)
+	p := new(espvolume.Place)
+	p.Flags(set)
 	require.NoError(b, set.Parse([]string{"-esp", b.expand(esp)}))
 	found := false
-	opened(b.T, p, func(v *volumes) {
-		f, err := v.esp.Open(name)
+	opened(b.T, p, func(v *espvolume.Volumes) {
+		f, err := v.ESP.Open(name)
 		if found = err == nil; found {
 			require.NoError(b, f.Close())
 		}

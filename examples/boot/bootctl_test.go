@@ -34,8 +34,9 @@ for d in [0-9]*; do
 done
 `
 
-// randomFiles are entries of all kinds that agree in much. No two of them are told apart by their counters alone: there bootctl does not do what the loader does. Nor does it
-// take the id of an image with profiles for one, which the loader does, so no variable names one.
+// randomFiles are entries of all kinds that agree in much. No two of them are told apart by their
+// counters alone: there bootctl does not do what the loader does. Nor does it take the id of an
+// image with profiles for one, which the loader does, so no variable names one.
 func randomFiles(r *rand.Rand) (files []osmith.ESPFile) {
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }
 	counter := func() string { return pick("", "", "+3", "+2-1", "+0-3", "+0") }
@@ -107,7 +108,8 @@ func TestBootctl(t *testing.T) {
 		var want, got []string
 		defaults := map[string]bool{}
 		for _, e := range theirs {
-			id := strings.TrimSuffix(e.ID, "@main") // it names the first profile as it does the others
+			// it names the first profile as it does the others
+			id := strings.TrimSuffix(e.ID, "@main")
 			want = append(want, id)
 			defaults[id] = e.IsDefault
 		}

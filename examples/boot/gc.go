@@ -12,6 +12,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/upgrade"
@@ -95,7 +96,7 @@ func (f *collection) open(c *cli.Call) (disk *osmith.Device, m upgrade.Machine, 
 	if err := cli.Required("esp", f.esp); err != nil {
 		return nil, m, err
 	}
-	file, part := cutPart(f.esp)
+	file, part := espvolume.CutPart(f.esp)
 	info, err := os.Stat(file)
 	if err != nil {
 		return nil, m, err
@@ -115,9 +116,9 @@ func (f *collection) open(c *cli.Call) (disk *osmith.Device, m upgrade.Machine, 
 		return nil, m, err
 	}
 	if info.IsDir() {
-		var at *mountedESP
-		if at, err = findMounted(c, file); err == nil {
-			disk, m.Mounted, m.ESP = at.disk, at.mounted, at.id
+		var at *espvolume.Mounted
+		if at, err = espvolume.FindMounted(c, file); err == nil {
+			disk, m.Mounted, m.ESP = at.Disk, at.Mounted, at.ID
 		}
 		return disk, m, err
 	}
@@ -133,19 +134,12 @@ func (f *collection) open(c *cli.Call) (disk *osmith.Device, m upgrade.Machine, 
 	if err != nil {
 		return nil, m, fmt.Errorf("%s: %w", file, err)
 	}
-	i, err := choose(table, part, partition.ESP)
+	i, err := espvolume.Choose(table, part, partition.ESP)
 	if err != nil {
 		return nil, m, cli.No{Err: fmt.Errorf("%s: %w", file, err)}
 	}
 	m.ESP = table.Partitions[i].ID
 	return in.Device, m, nil
-}
-
-// mountedESP is the partition that is mounted on a directory, and its disk.
-type mountedESP struct {
-	disk    *osmith.Device
-	mounted map[osmith.GUID]upgrade.MountedVolume
-	id      osmith.GUID
 }
 
 func deviceOf(in *cli.Input) *osmith.Device {
@@ -168,7 +162,8 @@ func (f *collection) off(c *cli.Call, m *upgrade.Machine) error {
 	}
 	var firmware osmith.FirmwareVariables
 	if image, ok := vars.store.(*bootloader.VariableImage); ok {
-		firmware, err = secureboot.ParseStore(image.Bytes()) // whether firmware verifies is in no variable of it
+		// whether firmware verifies is in no variable of it
+		firmware, err = secureboot.ParseStore(image.Bytes())
 	} else {
 		firmware, err = secureboot.ReadVariables(vars.store)
 	}

@@ -10,11 +10,13 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// acmeDisk writes a disk with version 1 of an imaginary system, and on its ESP a UKI whose root file system is not there, and what an upgrade has left.
+// acmeDisk writes a disk with version 1 of an imaginary system, and on its ESP a UKI whose root
+// file system is not there, and what an upgrade has left.
 func (b *bench) acmeDisk() {
 	b.Helper()
 	when := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -36,14 +38,14 @@ func (b *bench) acmeDisk() {
 	require.NoError(b, err)
 	require.NoError(b, partition.WriteImage(disk, im, partition.WriteOptions{TargetIsZero: true}))
 	require.NoError(b, disk.Close())
-	p := &place{esp: filepath.Join(b.dir, "acme.img")}
+	p := &espvolume.Place{ESP: filepath.Join(b.dir, "acme.img")}
 	c := callOf(b.T)
 	defer c.Close()
-	v, err := p.open(c, true)
+	v, err := p.Open(c, true)
 	require.NoError(b, err)
-	require.NoError(b, v.esp.Put("EFI/Linux/acme_0.efi", sets[1].UKI))
-	require.NoError(b, v.esp.Put("EFI/Linux/acme_7.efi.extra.d/x.addon.efi", strings.NewReader("an add-on")))
-	require.NoError(b, v.esp.Put("EFI/Linux/notes.txt", strings.NewReader("of a person")))
+	require.NoError(b, v.ESP.Put("EFI/Linux/acme_0.efi", sets[1].UKI))
+	require.NoError(b, v.ESP.Put("EFI/Linux/acme_7.efi.extra.d/x.addon.efi", strings.NewReader("an add-on")))
+	require.NoError(b, v.ESP.Put("EFI/Linux/notes.txt", strings.NewReader("of a person")))
 }
 
 func TestGarbage(t *testing.T) {

@@ -8,12 +8,13 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/examples/internal/loaderfiles"
 )
 
 // installation are the flags of install.
 type installation struct {
-	place
+	espvolume.Place
 	vars, loader, shim, keys         string
 	conf                             cli.List
 	seed, noFallback, dryRun, option bool
@@ -22,7 +23,7 @@ type installation struct {
 
 func installFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	f := new(installation)
-	f.place.flags(set)
+	f.Place.Flags(set)
 	set.StringVar(&f.vars, "vars", "", "`file` of a variable store, copy of efivarfs, or efivarfs for this machine, for -boot-option and -random-seed")
 	set.StringVar(&f.loader, "loader", "", "`file` of systemd-boot, signed if Secure Boot is to take it")
 	set.StringVar(&f.shim, "shim", "", "`file` of the shim that firmware is to start, and that starts the loader")
@@ -71,13 +72,13 @@ func (f *installation) install(c *cli.Call) error {
 	if _, err := in.Files(); err != nil {
 		return fmt.Errorf("%s: %w", f.loader, err)
 	}
-	volumes, err := f.place.open(c, !f.dryRun)
+	volumes, err := f.Place.Open(c, !f.dryRun)
 	if err != nil {
 		return err
 	}
-	plan, err := bootloader.PlanInstallation(volumes.esp, in, o)
+	plan, err := bootloader.PlanInstallation(volumes.ESP, in, o)
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.esp, err)
+		return fmt.Errorf("%s: %w", f.ESP, err)
 	}
 	vars, err := readVariables(c, f.vars)
 	if err != nil {
@@ -96,7 +97,7 @@ func (f *installation) install(c *cli.Call) error {
 	}
 	if !f.dryRun {
 		for _, change := range plan.Changes {
-			if err := carryOut(volumes.esp, change); err != nil {
+			if err := carryOut(volumes.ESP, change); err != nil {
 				return fmt.Errorf("%s %s: %w; what was done before stays, and the same call does the rest", change.Kind, change.Path, err)
 			}
 		}
@@ -114,7 +115,7 @@ func (f *installation) install(c *cli.Call) error {
 }
 
 // carryOut makes one change, which is on the medium then.
-func carryOut(esp volume, c bootloader.FileChange) error {
+func carryOut(esp espvolume.Volume, c bootloader.FileChange) error {
 	if c.Kind == bootloader.ChangeRemove {
 		return esp.Remove(c.Path)
 	}

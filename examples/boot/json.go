@@ -41,8 +41,9 @@ type findingObject struct {
 // listResult is the object of list.
 type listResult struct {
 	cli.Header
-	Loader   loaderObject    `json:"loader"`
-	Vars     bool            `json:"vars"` // -vars was given; else the default is that of no variables
+	Loader loaderObject `json:"loader"`
+	// -vars was given; else the default is that of no variables
+	Vars     bool            `json:"vars"`
 	Entries  []entryObject   `json:"entries"`
 	Default  string          `json:"default"` // id; "": there is no entry
 	Reason   string          `json:"reason"`
@@ -52,15 +53,18 @@ type listResult struct {
 // whyResult is the object of why.
 type whyResult struct {
 	cli.Header
-	Loader  loaderObject   `json:"loader"`
-	Vars    bool           `json:"vars"`
-	Default *entryObject   `json:"default,omitempty"`
-	Reason  string         `json:"reason"`
-	Because []string       `json:"because"` // in words
-	Asked   *entryObject   `json:"asked,omitempty"`
-	WhyNot  []string       `json:"whyNot"`  // why the loader does not start that one; none if it does, or if none was named
-	Starts  []startsObject `json:"starts"`  // one after another, if none is ever declared good
-	Endless bool           `json:"endless"` // the last of them goes on for ever; false: there are more than were looked at, or the loader has nothing to start
+	Loader  loaderObject `json:"loader"`
+	Vars    bool         `json:"vars"`
+	Default *entryObject `json:"default,omitempty"`
+	Reason  string       `json:"reason"`
+	Because []string     `json:"because"` // in words
+	Asked   *entryObject `json:"asked,omitempty"`
+	// why the loader does not start that one; none if it does, or if none was named
+	WhyNot []string       `json:"whyNot"`
+	Starts []startsObject `json:"starts"` // one after another, if none is ever declared good
+	// the last of them goes on for ever; false: there are more than were looked at, or the loader
+	// has nothing to start
+	Endless bool `json:"endless"`
 }
 
 // startsObject are starts of one entry in a row.
@@ -75,11 +79,12 @@ type startsObject struct {
 // markResult is the object of bless and bad.
 type markResult struct {
 	cli.Header
-	Counted  bool   `json:"counted"`
-	XBOOTLDR bool   `json:"xbootldr"`
-	From     string `json:"from"`           // the path before; "": this boot was not counted, and is good all the same
-	Path     string `json:"path"`           // and now
-	Next     string `json:"next,omitempty"` // of bad: the id of what the loader starts next
+	Counted  bool `json:"counted"`
+	XBOOTLDR bool `json:"xbootldr"`
+	// the path before; "": this boot was not counted, and is good all the same
+	From string `json:"from"`
+	Path string `json:"path"`           // and now
+	Next string `json:"next,omitempty"` // of bad: the id of what the loader starts next
 }
 
 type changeObject struct {
@@ -99,13 +104,15 @@ type keptObject struct {
 // installResult is the object of install.
 type installResult struct {
 	cli.Header
-	Changes     []changeObject  `json:"changes"`
-	Kept        []keptObject    `json:"kept"`
-	Findings    []findingObject `json:"findings"`
-	DryRun      bool            `json:"dryRun"`
-	NewerStays  bool            `json:"newerStays"` // a loader stays that is newer than the one to install, so that the answer is no
-	Option      *optionObject   `json:"bootOption,omitempty"`
-	SystemToken string          `json:"systemToken,omitempty"` // with -random-seed and -vars: written, there, or why it was refused
+	Changes  []changeObject  `json:"changes"`
+	Kept     []keptObject    `json:"kept"`
+	Findings []findingObject `json:"findings"`
+	DryRun   bool            `json:"dryRun"`
+	// a loader stays that is newer than the one to install, so that the answer is no
+	NewerStays bool          `json:"newerStays"`
+	Option     *optionObject `json:"bootOption,omitempty"`
+	// with -random-seed and -vars: written, there, or why it was refused
+	SystemToken string `json:"systemToken,omitempty"`
 }
 
 // gcResult is the object of gc.

@@ -14,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/fat"
@@ -24,11 +25,11 @@ func callOf(t *testing.T) *cli.Call {
 }
 
 // opened opens file systems for reading.
-func opened(t *testing.T, p *place, do func(*volumes)) {
+func opened(t *testing.T, p *espvolume.Place, do func(*espvolume.Volumes)) {
 	t.Helper()
 	c := callOf(t)
 	defer c.Close()
-	v, err := p.open(c, false)
+	v, err := p.Open(c, false)
 	require.NoError(t, err)
 	do(v)
 }

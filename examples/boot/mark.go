@@ -10,15 +10,16 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 )
 
 func blessFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	f := new(common)
-	f.place.flags(set)
+	f.Place.Flags(set)
 	set.StringVar(&f.vars, "vars", "efivarfs", "`file` of a variable store, copy of efivarfs, or efivarfs for this machine")
 	uncounted := set.Bool("good-if-uncounted", false, "a boot that was not counted is good")
 	return func(c *cli.Call, _ []string) error {
-		volumes, err := f.place.open(c, true)
+		volumes, err := f.Place.Open(c, true)
 		if err != nil {
 			return err
 		}
@@ -27,7 +28,7 @@ func blessFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			return err
 		}
 		out := markResult{Header: c.Header()}
-		if out.XBOOTLDR, out.From, out.Path, err = volumes.started(vars.BootCountPath, bootloader.StatusGood); err != nil {
+		if out.XBOOTLDR, out.From, out.Path, err = started(volumes, vars.BootCountPath, bootloader.StatusGood); err != nil {
 			if *uncounted && errors.Is(err, bootloader.ErrNotCounted) {
 				return c.Answer(out, "this boot was not counted: there is nothing to do\n")
 			}
@@ -37,7 +38,7 @@ func blessFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if out.From == out.Path {
 			return c.Answer(out, fmt.Sprintf("%s is good already\n", on(out.XBOOTLDR, out.Path)))
 		}
-		if err := volumes.of(out.XBOOTLDR).Rename(out.From, out.Path); err != nil {
+		if err := volumes.Of(out.XBOOTLDR).Rename(out.From, out.Path); err != nil {
 			return err
 		}
 		return c.Answer(out, fmt.Sprintf("good: %s, which was %s\n", on(out.XBOOTLDR, out.Path), path.Base(out.From)))
@@ -45,8 +46,8 @@ func blessFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 }
 
 // started is the rename that gives this boot a status, on the file system that has its entry.
-func (v *volumes) started(countPath string, to bootloader.Status) (xbootldr bool, from, target string, err error) {
-	for i, fsys := range v.each() {
+func started(v *espvolume.Volumes, countPath string, to bootloader.Status) (xbootldr bool, from, target string, err error) {
+	for i, fsys := range v.Each() {
 		from, target, err = bootloader.Bless(fsys, countPath, to)
 		if !errors.Is(err, bootloader.ErrNoEntry) {
 			return i == 1, from, target, err
@@ -59,7 +60,7 @@ func badFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	f := newCommon(set, "")
 	return func(c *cli.Call, operands []string) error {
 		if f.vars == "" {
-			file, _ := cutPart(f.esp)
+			file, _ := espvolume.CutPart(f.ESP)
 			if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
 				return cli.Usagef("-vars is missing: those of this machine are not those of %s; none: no variable is set there", file)
 			}
@@ -87,7 +88,7 @@ func badFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		}
 		out.Next = next.ID
 		if out.From != out.Path {
-			if err := m.of(e.XBOOTLDR).Rename(out.From, out.Path); err != nil {
+			if err := m.Of(e.XBOOTLDR).Rename(out.From, out.Path); err != nil {
 				return err
 			}
 		}
@@ -102,7 +103,7 @@ func (m *machine) toMark(menu *bootloader.Menu, operands []string) (e *bootloade
 	case len(operands) > 0:
 		name = operands[0]
 	case m.BootCountPath != "":
-		xbootldr, from, to, err := m.started(m.BootCountPath, bootloader.StatusBad)
+		xbootldr, from, to, err := started(m.Volumes, m.BootCountPath, bootloader.StatusBad)
 		if err != nil {
 			return nil, "", err
 		}
@@ -117,7 +118,8 @@ func (m *machine) toMark(menu *bootloader.Menu, operands []string) (e *bootloade
 	return e, badName(e), nil
 }
 
-// badName is the path by which an entry has no tries left. One without counter gets one that has run out.
+// badName is the path by which an entry has no tries left. One without counter gets one that has
+// run out.
 func badName(e *bootloader.Entry) string {
 	if _, to := e.MarkBad(); e.Counted {
 		return to

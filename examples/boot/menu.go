@@ -9,20 +9,21 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/examples/internal/loaderfiles"
 	"github.com/osmith-dev/osmith/internal/arch"
 )
 
 // common are the flags of all verbs that read the menu.
 type common struct {
-	place
+	espvolume.Place
 	vars     string
 	loaderAs int
 }
 
 func newCommon(set *flag.FlagSet, vars string) *common {
 	f := new(common)
-	f.place.flags(set)
+	f.Place.Flags(set)
 	set.StringVar(&f.vars, "vars", vars, "`file` of a variable store, copy of efivarfs, efivarfs for this machine, or none")
 	set.IntVar(&f.loaderAs, "loader-as", 0, "treat a systemd-boot of an unknown release as the one of this `release`")
 	return f
@@ -30,7 +31,7 @@ func newCommon(set *flag.FlagSet, vars string) *common {
 
 // A machine is what the loader sees: file systems and variables.
 type machine struct {
-	*volumes
+	*espvolume.Volumes
 	*variables
 	loader  loaderObject
 	options bootloader.MenuOptions
@@ -38,7 +39,7 @@ type machine struct {
 
 // open opens file systems and variables, and finds the loader.
 func (f *common) open(c *cli.Call, write bool) (*machine, error) {
-	v, err := f.place.open(c, write)
+	v, err := f.Place.Open(c, write)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func (f *common) open(c *cli.Call, write bool) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &machine{volumes: v, variables: vars, options: bootloader.MenuOptions{AssumeLoader: f.loaderAs}}
+	m := &machine{Volumes: v, variables: vars, options: bootloader.MenuOptions{AssumeLoader: f.loaderAs}}
 	return m, m.findLoader()
 }
 
@@ -56,16 +57,17 @@ func (f *common) read(c *cli.Call, write bool) (*machine, *bootloader.Menu, erro
 	if err != nil {
 		return nil, nil, err
 	}
-	menu, err := m.menu(m.esp, m.xbootldr, write)
+	menu, err := m.menu(m.ESP, m.XBOOTLDR, write)
 	return m, menu, err
 }
 
-// findLoader finds the systemd-boot that firmware starts: by its boot option from EFI/systemd, or else from EFI/BOOT, itself or behind shim. Without one the newest release is followed.
+// findLoader finds the systemd-boot that firmware starts: by its boot option from EFI/systemd, or
+// else from EFI/BOOT, itself or behind shim. Without one the newest release is followed.
 func (m *machine) findLoader() error {
 	m.loader.Architecture = arch.X8664.EFI
 	for i := range arch.Table {
 		a := &arch.Table[i]
-		found, err := loaderfiles.Find(m.esp, a, func(arch.LoaderPlace) bool { return true })
+		found, err := loaderfiles.Find(m.ESP, a, func(arch.LoaderPlace) bool { return true })
 		if err != nil {
 			return err
 		}
@@ -85,7 +87,7 @@ func (m *machine) findLoader() error {
 func (m *machine) menu(esp, xbootldr fs.FS, all bool) (*bootloader.Menu, error) {
 	o := m.options
 	o.KeepGoing = !all
-	if m.xbootldr != nil {
+	if m.XBOOTLDR != nil {
 		o.XBOOTLDR = xbootldr
 	}
 	menu, err := bootloader.ReadMenu(esp, o)

@@ -7,18 +7,19 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/partition"
 )
 
 // planOption plans the boot option of the loader, if it is asked for.
-func (f *installation) planOption(c *cli.Call, v *volumes, vars *variables, in *bootloader.Installation, out *installResult) (*bootloader.BootPlan, error) {
+func (f *installation) planOption(c *cli.Call, v *espvolume.Volumes, vars *variables, in *bootloader.Installation, out *installResult) (*bootloader.BootPlan, error) {
 	switch {
 	case !f.option:
 		return nil, nil
 	case vars.store == nil:
 		return nil, cli.Usagef("-boot-option: -vars %s keeps no variables", f.vars)
-	case v.table == nil:
-		if err := v.findPartition(c, f.esp); err != nil {
+	case v.Table == nil:
+		if err := findPartition(v, c, f.ESP); err != nil {
 			return nil, fmt.Errorf("-boot-option: which partition it is to name is not known: %w", err)
 		}
 	}
@@ -26,7 +27,7 @@ func (f *installation) planOption(c *cli.Call, v *volumes, vars *variables, in *
 	if err != nil {
 		return nil, err
 	}
-	p := v.table.Partitions[v.partition]
+	p := v.Table.Partitions[v.Partition]
 	program := bootloader.BootProgram{File: file, Partition: p.ID, PartitionNumber: uint32(p.Number), FirstLBA: p.FirstLBA, LastLBA: p.LastLBA}
 	plan, err := bootloader.PlanBootOption(vars.MachineVariables, program, bootloader.BootPlanOptions{})
 	if err != nil {
@@ -40,26 +41,27 @@ func (f *installation) planOption(c *cli.Call, v *volumes, vars *variables, in *
 }
 
 // findPartition finds the place of an ESP that is mounted on a directory, in the table of its disk.
-func (v *volumes) findPartition(c *cli.Call, dir string) error {
-	if _, ok := v.esp.(*dirVolume); !ok {
+func findPartition(v *espvolume.Volumes, c *cli.Call, dir string) error {
+	if _, ok := v.ESP.(*espvolume.Directory); !ok {
 		return cli.No{Err: fmt.Errorf("%s has no partition table", dir)}
 	}
-	at, err := findMounted(c, dir)
+	at, err := espvolume.FindMounted(c, dir)
 	if err != nil {
 		return err
 	}
-	table, err := partition.Read(at.disk, partition.ReadOptions{})
+	table, err := partition.Read(at.Disk, partition.ReadOptions{})
 	if err != nil {
 		return err
 	}
-	v.table, v.partition = table, table.Find(at.id)
-	if v.partition < 0 {
+	v.Table, v.Partition = table, table.Find(at.ID)
+	if v.Partition < 0 {
 		return fmt.Errorf("%s: its partition is gone from the table", dir)
 	}
 	return nil
 }
 
-// writeVariables writes the boot option and the system token. What firmware refuses is told: the loader is there, and is started by the fallback.
+// writeVariables writes the boot option and the system token. What firmware refuses is told: the
+// loader is there, and is started by the fallback.
 func (f *installation) writeVariables(c *cli.Call, vars *variables, option *bootloader.BootPlan, out *installResult) error {
 	if vars.store == nil {
 		return nil

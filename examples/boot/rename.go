@@ -56,9 +56,9 @@ func (n named) Name() string { return n.name }
 type trial struct{ esp, xbootldr fs.FS }
 
 func (m *machine) trial() *trial {
-	t := &trial{esp: m.esp}
-	if m.xbootldr != nil {
-		t.xbootldr = m.xbootldr
+	t := &trial{esp: m.ESP}
+	if m.XBOOTLDR != nil {
+		t.xbootldr = m.XBOOTLDR
 	}
 	return t
 }

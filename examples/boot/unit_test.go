@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The unit's call is one that the program takes, about the file system that the unit waits for and the variable that package bootloader reads.
+// The unit's call is one that the program takes, about the file system that the unit waits for and
+// the variable that package bootloader reads.
 func TestUnit(t *testing.T) {
 	f, err := os.Open("boot-bless.service")
 	require.NoError(t, err)

@@ -20,10 +20,12 @@ type variables struct {
 	*bootloader.MachineVariables                          // all zero if nothing was named
 	known                        bool                     // something was named, if only none
 	store                        bootloader.VariableStore // nil: there is none
-	keep                         func() error             // has on the disk what was written to the store
+	// has on the disk what was written to the store
+	keep func() error
 }
 
-// readVariables reads what -vars names. What is wrong with a variable of firmware is told on stderr; with one of the loader it is not known what that starts, which is an error.
+// readVariables reads what -vars names. What is wrong with a variable of firmware is told on
+// stderr; with one of the loader it is not known what that starts, which is an error.
 func readVariables(c *cli.Call, name string) (*variables, error) {
 	v := &variables{MachineVariables: new(bootloader.MachineVariables), known: name != "", keep: func() error { return nil }}
 	if name == "" || name == "none" {
@@ -49,7 +51,8 @@ func readVariables(c *cli.Call, name string) (*variables, error) {
 	return v, nil
 }
 
-// open opens the store. That a file is none is no answer about the ESP, so the type of the error is not kept.
+// open opens the store. That a file is none is no answer about the ESP, so the type of the error is
+// not kept.
 func (v *variables) open(name string) error {
 	dir := name
 	if name == "efivarfs" {

@@ -8,12 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/bootloader"
+	"github.com/osmith-dev/osmith/examples/internal/espvolume"
 	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// A copy of efivarfs is read and written like the one of this machine. A variable of the loader that is not understood is no reason to guess.
+// A copy of efivarfs is read and written like the one of this machine. A variable of the loader
+// that is not understood is no reason to guess.
 func TestCopyOfEFIVarFS(t *testing.T) {
 	b := newBench(t)
 	b.image("disk.img", b.fat(partition.ESP, "esp", three()))
@@ -36,12 +38,13 @@ func TestCopyOfEFIVarFS(t *testing.T) {
 	b.refused(2, "no such file", "list -esp @disk.img -vars @none")
 }
 
-// The option of a mounted ESP names its partition, which a directory of another file system has none of.
+// The option of a mounted ESP names its partition, which a directory of another file system has
+// none of.
 func TestDirectoryIsNoMountPoint(t *testing.T) {
 	b := newBench(t)
 	b.directory("efi", nil)
 	c := callOf(t)
 	defer c.Close()
-	_, err := findMounted(c, filepath.Join(b.dir, "efi"))
+	_, err := espvolume.FindMounted(c, filepath.Join(b.dir, "efi"))
 	require.Error(t, err)
 }

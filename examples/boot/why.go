@@ -210,7 +210,8 @@ func (out *whyResult) lookAhead(m *machine) error {
 	return nil
 }
 
-// alone reports whether no other entry has the id. Of two with no tries left that have, the one with fewer starts comes first, so that they take turns.
+// alone reports whether no other entry has the id. Of two with no tries left that have, the one
+// with fewer starts comes first, so that they take turns.
 func alone(menu *bootloader.Menu, e *bootloader.Entry) bool {
 	return !slices.ContainsFunc(menu.Entries, func(o *bootloader.Entry) bool { return o != e && strings.EqualFold(o.ID, e.ID) })
 }

@@ -26,8 +26,9 @@ func (u unmade) ReadAt([]byte, int64) (int, error) {
 	return 0, errors.New("the content has not been made")
 }
 
-// openContent opens the files that the layout fills partitions with, so that their sizes count. What else it asks for stays as it is, and
-// the plan refuses it unless the partition is there or the layout is all that is wanted.
+// openContent opens the files that the layout fills partitions with, so that their sizes count.
+// What else it asks for stays as it is, and the plan refuses it unless the partition is there or
+// the layout is all that is wanted.
 func openContent(call *cli.Call, flags *layoutFlags, l *partition.Layout, dir string) error {
 	for i := range l.Partitions {
 		s := &l.Partitions[i]
@@ -123,7 +124,8 @@ func (f *layoutFlags) signer() (pair secureboot.KeyPair, err error) {
 	return pair, nil
 }
 
-// absolute is the layout with the paths of files as they are from the root of this machine's disk on, or of the one that the files are on.
+// absolute is the layout with the paths of files as they are from the root of this machine's disk
+// on, or of the one that the files are on.
 func (f *layoutFlags) absolute(l *partition.Layout, dir string) (own *partition.Layout, root string, err error) {
 	here, err := filepath.Abs(dir)
 	if err != nil {

@@ -36,7 +36,8 @@ func withESP(c *cli.Call, operand string, flag int, do func(*fat.FS) error) erro
 	return missing(do(volume))
 }
 
-// espOf finds the ESP of an image, and says where it is. An image without a partition table may be a FAT volume itself.
+// espOf finds the ESP of an image, and says where it is. An image without a partition table may be
+// a FAT volume itself.
 func espOf(c *cli.Call, name, part string, flag int) (osmith.Disk, string, error) {
 	disk, err := c.OpenFile(name, flag)
 	if err != nil {
@@ -87,7 +88,8 @@ func espCat(c *cli.Call, operands []string) error {
 	})
 }
 
-// espPut writes a file that is new, or replaces one; both survive a power cut. Directories are made as needed.
+// espPut writes a file that is new, or replaces one; both survive a power cut. Directories are made
+// as needed.
 func espPut(c *cli.Call, operands []string) error {
 	src, err := c.Open(operands[1])
 	if err != nil {
@@ -137,7 +139,8 @@ func espMv(c *cli.Call, operands []string) error {
 	})
 }
 
-// espInspect says what the volume is and what is wrong with it. Anything wrong is a negative answer.
+// espInspect says what the volume is and what is wrong with it. Anything wrong is a negative
+// answer.
 func espInspect(c *cli.Call, operands []string) error {
 	return withESP(c, operands[0], os.O_RDONLY, func(volume *fat.FS) error {
 		found, err := volume.Check()
@@ -165,7 +168,8 @@ func espInspect(c *cli.Call, operands []string) error {
 	})
 }
 
-// espRepair puts right what power cuts and other makers leave. What it does not dare to touch is a negative answer.
+// espRepair puts right what power cuts and other makers leave. What it does not dare to touch is a
+// negative answer.
 func espRepair(c *cli.Call, operands []string) error {
 	return withESP(c, operands[0], os.O_RDWR, func(volume *fat.FS) error {
 		done, err := volume.Repair()

@@ -73,7 +73,8 @@ func TestESPNames(t *testing.T) {
 	disk(t, 0, "esp", "put", "d.img", "b", "config+upper.efi")
 	disk(t, 0, "esp", "put", "d.img", "b", "a path.efi")
 	editESP(t, func(esp []byte) {
-		i := bytes.Index(esp, []byte("g\x00+\x00")) // becomes a name that another driver would not tell from the first
+		// becomes a name that another driver would not tell from the first
+		i := bytes.Index(esp, []byte("g\x00+\x00"))
 		require.Positive(t, i)
 		esp[i+2] = ' '
 		i = bytes.Index(esp, []byte("p\x00a\x00t\x00"))

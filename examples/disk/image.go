@@ -25,7 +25,8 @@ func openDisk(c *cli.Call, name string, flag int) (*cli.Input, *partition.Table,
 	return im, t, nil
 }
 
-// find is the index of a partition by number, PARTUUID or name. A name that two partitions have is refused.
+// find is the index of a partition by number, PARTUUID or name. A name that two partitions have is
+// refused.
 func find(t *partition.Table, part string) (int, error) {
 	if n, err := strconv.Atoi(part); err == nil {
 		for i, p := range t.Partitions {

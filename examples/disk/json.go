@@ -46,7 +46,8 @@ type inspectJSON struct {
 	Slots        []slotJSON      `json:"slots"`
 }
 
-// findingJSON is what firmware, kernels or tools take in another way (package partition, Table.Findings).
+// findingJSON is what firmware, kernels or tools take in another way (package partition,
+// Table.Findings).
 type findingJSON struct {
 	Code string `json:"code"`
 	Text string `json:"text"`
@@ -129,7 +130,8 @@ type volumeJSON struct {
 // menuJSON is what esp menu prints.
 type menuJSON struct {
 	head
-	Loader       string            `json:"loader"`   // version of systemd-boot; "": it does not tell
+	// version of systemd-boot; "": it does not tell
+	Loader       string            `json:"loader"`
 	Rules        string            `json:"rules"`    // the version whose rules were followed
 	Evidence     string            `json:"evidence"` // for them: none, source, booted
 	Architecture string            `json:"architecture"`
@@ -167,7 +169,8 @@ type fatJSON struct {
 	Damaged int  `json:"damaged"` // chains of files that it contradicts
 }
 
-// fileJSON is what esp cat, put, rm and mv print. Cat does not print the file with -json, but its size and SHA-256.
+// fileJSON is what esp cat, put, rm and mv print. Cat does not print the file with -json, but its
+// size and SHA-256.
 type fileJSON struct {
 	head
 	Path   string `json:"path"`

@@ -73,8 +73,9 @@ func inside(name string) string {
 	return name
 }
 
-// entriesOf lists a directory or one file. What a name is, its parent says: not every reader refuses to list a file. The
-// readers are not ours, and a file system that makes one panic is damaged.
+// entriesOf lists a directory or one file. What a name is, its parent says: not every reader
+// refuses to list a file. The readers are not ours, and a file system that makes one panic is
+// damaged.
 func entriesOf(fsys fs.FS, name string) (entries []fs.DirEntry, err error) {
 	defer guard(&err)
 	if volume, ok := fsys.(*fat.FS); ok { // it has its own rule for names

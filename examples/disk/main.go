@@ -1,5 +1,6 @@
-// This program demonstrates packages partition, partition/fat and bootloader: it builds disk images from a layout, looks at disks, plans
-// and repairs them, and works on the EFI system partition, without root, mounts or loop devices.
+// This program demonstrates packages partition, partition/fat and bootloader: it builds disk images
+// from a layout, looks at disks, plans and repairs them, and works on the EFI system partition,
+// without root, mounts or loop devices.
 //
 //	disk build -o IMG [-size N] [-sector-size N] [-seed UUID] [-layout-only] [-key-file F] [-private-key PEM -certificate F] LAYOUT.json|REPART.d
 //	disk inspect IMG [-svg F]
@@ -15,27 +16,33 @@
 //	disk esp repair IMG[:PART]
 //	disk esp menu IMG[:PART] [-loader-as RELEASE]
 //
-// LAYOUT.json has the schema osmith.layout/1 (package partition, ReadLayout), REPART.d holds definition files of
-// systemd-repart; paths inside are relative to the file or directory, those of CopyFiles= to -copy-source. IDs that the layout
-// does not give are derived from
-// the seed as by systemd-repart; without a seed it is random. build makes what package build makes: copies of files (CopyBlocks=), FAT, EROFS,
-// swap areas, hash trees, signatures of root hashes (-private-key, -certificate) and encrypted volumes (-key-file); with
-// -layout-only it places partitions, copies files, and leaves the rest to somebody else. Specifiers of definition files
-// are given by -specifier M=acmeos or -os-release FILE, the architecture by -architecture (the local one) or
-// -force-architecture (--architecture of systemd-repart). plan without IMG plans a new disk. SOURCE_DATE_EPOCH is the time in FAT file systems. PART is a
-// number, a name or a PARTUUID; without it, esp takes the only partition of type esp, or IMG itself if that is a FAT volume. ls reads FAT, SquashFS, EROFS, ext4
-// and ISO 9660. inspect takes an image or a block device. build writes beside IMG and renames.
+// LAYOUT.json has the schema osmith.layout/1 (package partition, ReadLayout), REPART.d holds
+// definition files of systemd-repart; paths inside are relative to the file or directory, those of
+// CopyFiles= to -copy-source. IDs that the layout does not give are derived from the seed as by
+// systemd-repart; without a seed it is random. build makes what package build makes: copies of
+// files (CopyBlocks=), FAT, EROFS, swap areas, hash trees, signatures of root hashes (-private-key,
+// -certificate) and encrypted volumes (-key-file); with -layout-only it places partitions, copies
+// files, and leaves the rest to somebody else. Specifiers of definition files are given by
+// -specifier M=acmeos or -os-release FILE, the architecture by -architecture (the local one) or
+// -force-architecture (--architecture of systemd-repart). plan without IMG plans a new disk.
+// SOURCE_DATE_EPOCH is the time in FAT file systems. PART is a number, a name or a PARTUUID;
+// without it, esp takes the only partition of type esp, or IMG itself if that is a FAT volume. ls
+// reads FAT, SquashFS, EROFS, ext4 and ISO 9660. inspect takes an image or a block device. build
+// writes beside IMG and renames.
 //
-// Flags may come before or after operands, with one dash or two. All verbs take -json, build also -progress
-// auto|bar|json|none. With -json one object is printed on stdout; it has "schema": "osmith.disk/1", "verb" and what json.go
-// lists. -progress json writes lines {"verb": "build", "done": 4096, "total": 8192} to stderr, in bytes.
+// Flags may come before or after operands, with one dash or two. All verbs take -json, build also
+// -progress auto|bar|json|none. With -json one object is printed on stdout; it has "schema":
+// "osmith.disk/1", "verb" and what json.go lists. -progress json writes lines {"verb": "build",
+// "done": 4096, "total": 8192} to stderr, in bytes.
 //
-// inspect says what firmware and kernels see otherwise in the table, and answers 1 then; so does repair if it refuses, or if something
-// is left that a person has to decide. esp menu says what systemd-boot lists and boots when nobody touches a key and no EFI variable says otherwise, by
-// the rules of the version that is there, what it ignores, and which files are missing; entries that cannot boot answer 1. repair gives partitions without an ID of their own a random one.
+// inspect says what firmware and kernels see otherwise in the table, and answers 1 then; so does
+// repair if it refuses, or if something is left that a person has to decide. esp menu says what
+// systemd-boot lists and boots when nobody touches a key and no EFI variable says otherwise, by the
+// rules of the version that is there, what it ignores, and which files are missing; entries that
+// cannot boot answer 1. repair gives partitions without an ID of their own a random one.
 //
-// Exit status: 0 yes; 1 no: the layout does not fit, others see another table, the file system is not clean, there is no such file or
-// its name is ambiguous; 2 usage or I/O.
+// Exit status: 0 yes; 1 no: the layout does not fit, others see another table, the file system is
+// not clean, there is no such file or its name is ambiguous; 2 usage or I/O.
 package main
 
 import (
@@ -76,7 +83,8 @@ func isNo(err error) bool {
 	return errors.As(err, &space) || errors.As(err, &full) || errors.As(err, &other)
 }
 
-// missing makes a file that is not inside of an image a negative answer. A file of the host that is missing is a failure.
+// missing makes a file that is not inside of an image a negative answer. A file of the host that is
+// missing is a failure.
 func missing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, fat.ErrCrossDirectory) || errors.Is(err, fat.ErrAmbiguous) {
 		return cli.No{Err: err}

@@ -16,7 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// menuFlags is esp menu: what the boot loader on an ESP lists and boots, and what is wrong with the files. Entries that cannot boot are a negative answer.
+// menuFlags is esp menu: what the boot loader on an ESP lists and boots, and what is wrong with the
+// files. Entries that cannot boot are a negative answer.
 func menuFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 	assume := flags.Int("loader-as", 0, "treat a systemd-boot that is not known as the one of this `release`")
 	return func(c *cli.Call, operands []string) error {
@@ -51,7 +52,8 @@ func menuFlags(flags *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// loaderOf finds the boot loader that firmware starts from EFI/BOOT, of whatever architecture: the program there, or the systemd-boot that shim starts from there.
+// loaderOf finds the boot loader that firmware starts from EFI/BOOT, of whatever architecture: the
+// program there, or the systemd-boot that shim starts from there.
 func loaderOf(volume *fat.FS) (*arch.Architecture, *loaderfiles.Found, error) {
 	for i := range arch.Table {
 		a := &arch.Table[i]

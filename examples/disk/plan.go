@@ -44,7 +44,8 @@ func (f *layoutFlags) planOnto(c *cli.Call, image string, l *partition.Layout, d
 	if err != nil {
 		return nil, err
 	}
-	if err := t.Resize(disk.Size()); err != nil { // the backup table of a disk that grew moves first
+	if err := t.Resize(disk.Size()); err != nil {
+		// the backup table of a disk that grew moves first
 		return nil, err
 	}
 	if l.SectorSize == 0 {

@@ -1,11 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"crypto"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -71,54 +66,25 @@ func pairs(h *secureboot.Hierarchy) []*secureboot.KeyPair {
 	return []*secureboot.KeyPair{&h.PK, &h.KEK, &h.DB, &h.PCR, &h.Verity}
 }
 
-// readHierarchy reads PK, KEK and db from a directory of generate. With partly, those that are not there stay empty. A key may be missing
-// where its certificate is.
+// readHierarchy reads the keys of a directory of generate: PK, KEK and db, of which each must have
+// its certificate unless the caller takes what there is.
 func readHierarchy(dir string, partly bool) (*secureboot.Hierarchy, error) {
-	h := new(secureboot.Hierarchy)
+	h, err := secureboot.ReadHierarchy(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	h.PCR, h.Verity = secureboot.KeyPair{}, secureboot.KeyPair{} // no verb here signs with them
 	found := 0
 	for i, p := range pairs(h)[:3] {
-		base := filepath.Join(dir, names[i])
-		certs, err := cli.ReadCertificates(base + ".crt")
-		if errors.Is(err, fs.ErrNotExist) && partly {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		p.Cert = certs[0]
-		if p.Key, err = cli.ReadKey(base + ".key"); errors.Is(err, fs.ErrNotExist) {
-			p.Key = nil // it is elsewhere
-		} else if err != nil {
-			return nil, err
-		}
-		found++
-		if esl, err := os.ReadFile(base + ".esl"); err == nil && h.Owner == (osmith.GUID{}) {
-			lists, err := secureboot.ParseSignatureLists(esl)
-			if err != nil {
-				return nil, fmt.Errorf("%s.esl: %w", base, err)
-			}
-			if len(lists) > 0 && len(lists[0].Signatures) > 0 {
-				h.Owner = lists[0].Signatures[0].Owner
-			}
+		switch {
+		case p.Cert != nil:
+			found++
+		case !partly:
+			return nil, fmt.Errorf("%s: %w", filepath.Join(dir, names[i]+".crt"), fs.ErrNotExist)
 		}
 	}
 	if found == 0 {
-		return nil, fmt.Errorf("%s has none of PK, KEK, db (.crt)", dir)
+		return nil, fmt.Errorf("%s has none of PK.crt, KEK.crt and db.crt", dir)
 	}
 	return h, nil
-}
-
-// writeKey writes a private key that only its owner can read.
-func writeKey(name string, key crypto.Signer) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	return cli.WriteSecret(name, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-}
-
-func certificatePEM(c *x509.Certificate) []byte {
-	var b bytes.Buffer
-	_ = pem.Encode(&b, &pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}) // a buffer takes everything
-	return b.Bytes()
 }

@@ -132,11 +132,15 @@ func writeHierarchy(dir string, h *secureboot.Hierarchy, e *secureboot.Enrollmen
 	}
 	for i, p := range pairs(h) {
 		name := names[i]
-		r.Files = append(r.Files, name+".key")
-		if err := writeKey(filepath.Join(dir, name+".key"), p.Key); err != nil {
+		cert, key, err := p.MarshalPEM()
+		if err != nil {
 			return nil, err
 		}
-		if err := add(name+".crt", certificatePEM(p.Cert)); err != nil {
+		r.Files = append(r.Files, name+".key")
+		if err := cli.WriteSecret(filepath.Join(dir, name+".key"), key); err != nil {
+			return nil, err
+		}
+		if err := add(name+".crt", cert); err != nil {
 			return nil, err
 		}
 		sum := sha256.Sum256(p.Cert.Raw)

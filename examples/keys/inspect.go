@@ -14,11 +14,13 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// maxUpdate bounds an update or list that is read, in bytes: stores have room for less than a megabyte.
+// maxUpdate bounds an update or list that is read, in bytes: stores have room for less than a
+// megabyte.
 const maxUpdate = 16 << 20
 
-// inspect prints what an update or a file of signature lists holds. The call fails only where firmware could not read it either. An update that firmware takes
-// in Setup Mode alone, since it cannot read the signature or that is for no variable, is a no.
+// inspect prints what an update or a file of signature lists holds. The call fails only where
+// firmware could not read it either. An update that firmware takes in Setup Mode alone, since it
+// cannot read the signature or that is for no variable, is a no.
 func inspect(c *cli.Call, operands []string) error {
 	b, err := cli.ReadFile(operands[0], maxUpdate)
 	if err != nil {
@@ -63,7 +65,8 @@ func inspect(c *cli.Call, operands []string) error {
 	return nil
 }
 
-// describe notes what an update says besides its lists, and returns why firmware takes it in Setup Mode alone.
+// describe notes what an update says besides its lists, and returns why firmware takes it in Setup
+// Mode alone.
 func (r *inspectResult) describe(auth *secureboot.Auth, text *strings.Builder) (no error) {
 	r.Kind = "auth"
 	when := "no date"
@@ -98,7 +101,8 @@ func (r *inspectResult) describe(auth *secureboot.Auth, text *strings.Builder) (
 	return no
 }
 
-// orUnparsed names a certificate whose names this program cannot read; firmware may take it all the same.
+// orUnparsed names a certificate whose names this program cannot read; firmware may take it all the
+// same.
 func orUnparsed(subject string) string {
 	if subject == "" {
 		return "a certificate that crypto/x509 does not parse"
@@ -109,14 +113,16 @@ func orUnparsed(subject string) string {
 // inspectResult is the object of inspect.
 type inspectResult struct {
 	cli.Header
-	Kind              string       `json:"kind"` // auth, esl
-	Time              string       `json:"time,omitempty"`
-	Variable          string       `json:"variable,omitempty"` // for which it was signed
-	Append            bool         `json:"append,omitempty"`
-	Signer            string       `json:"signer,omitempty"`
-	SignerFingerprint string       `json:"signerFingerprint,omitempty"` // SHA-256 of the certificate
-	SignatureError    string       `json:"signatureError,omitempty"`    // why firmware takes it in Setup Mode alone
-	Lists             []listResult `json:"lists"`
+	Kind     string `json:"kind"` // auth, esl
+	Time     string `json:"time,omitempty"`
+	Variable string `json:"variable,omitempty"` // for which it was signed
+	Append   bool   `json:"append,omitempty"`
+	Signer   string `json:"signer,omitempty"`
+	// SHA-256 of the certificate
+	SignerFingerprint string `json:"signerFingerprint,omitempty"`
+	// why firmware takes it in Setup Mode alone
+	SignatureError string       `json:"signatureError,omitempty"`
+	Lists          []listResult `json:"lists"`
 }
 
 type listResult struct {
@@ -128,8 +134,10 @@ type entryResult struct {
 	Owner                  osmith.GUID `json:"owner"`
 	Subject                string      `json:"subject,omitempty"`
 	CertificateFingerprint string      `json:"certificateFingerprint,omitempty"` // SHA-256
-	Data                   string      `json:"data,omitempty"`                   // of other entries, hexadecimal
-	SVN                    *svnResult  `json:"svn,omitempty"`                    // what the data says if it is a security version number
+	// of other entries, hexadecimal
+	Data string `json:"data,omitempty"`
+	// what the data says if it is a security version number
+	SVN *svnResult `json:"svn,omitempty"`
 }
 
 // svnResult is the version of a boot manager of Windows below which it does not start.

@@ -32,8 +32,9 @@ type authResult struct {
 	Size        int64  `json:"size"`        // bytes written
 }
 
-// evaluateResult is the object of evaluate. The evaluation is an object of its own, with schema osmith.evaluation/1: allowed, images (name,
-// now, after: each a verdict with reason, rule and, if it does not allow the image, remedy), pendingRefused, pendingUnknown, changed, warnings.
+// evaluateResult is the object of evaluate. The evaluation is an object of its own, with schema
+// osmith.evaluation/1: allowed, images (name, now, after: each a verdict with reason, rule and, if
+// it does not allow the image, remedy), pendingRefused, pendingUnknown, changed, warnings.
 type evaluateResult struct {
 	cli.Header
 	SecureBoot bool                   `json:"secureBoot"`
@@ -44,9 +45,10 @@ type evaluateResult struct {
 // missingListResult is the object of missing.
 type missingListResult struct {
 	cli.Header
-	Updates      []updateResult  `json:"updates"`      // in the order given
-	Missing      []missingResult `json:"missing"`      // entries that the machine lacks now
-	StillMissing []missingResult `json:"stillMissing"` // and those that it lacks after all updates that it takes
+	Updates []updateResult  `json:"updates"` // in the order given
+	Missing []missingResult `json:"missing"` // entries that the machine lacks now
+	// and those that it lacks after all updates that it takes
+	StillMissing []missingResult `json:"stillMissing"`
 }
 
 type updateResult struct {
@@ -58,7 +60,8 @@ type updateResult struct {
 	New      int    `json:"new"`               // entries that the machine lacks now
 }
 
-// rotateResult is the object of rotate. The rotation is the plan as in its file, with schema osmith.rotation/1.
+// rotateResult is the object of rotate. The rotation is the plan as in its file, with schema
+// osmith.rotation/1.
 type rotateResult struct {
 	cli.Header
 	Action   string               `json:"action,omitempty"` // sign, write, install, reboot, done

@@ -56,7 +56,8 @@ func (f *shimFlags) apply(c *cli.Call, v *osmith.FirmwareVariables, o *secureboo
 		if _, err := secureboot.ParseSignatureLists(b); err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
 		}
-		*l.list, *l.copy = append([]byte{}, b...), nil // not nil if it is empty: there is then no such variable
+		// not nil if it is empty: there is then no such variable
+		*l.list, *l.copy = append([]byte{}, b...), nil
 	}
 	if f.nothingEnrolled {
 		assumeNothing(v)

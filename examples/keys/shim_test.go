@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -84,7 +85,11 @@ func TestEvaluateBehindShim(t *testing.T) {
 		"moklistx: no such file":       {"-shim", program, "-moklistx", filepath.Join(third, "moklistx"), good},
 	} {
 		status, _, stderr := call3(t, append([]string{"evaluate", "-vars", m}, args...)...)
-		require.Equal(t, 2, status)
+		wants := 2
+		if strings.HasPrefix(want, "sbat: ") || strings.HasPrefix(want, "no section") {
+			wants = 1 // a file of another format
+		}
+		require.Equal(t, wants, status, stderr)
 		require.Contains(t, stderr, want)
 	}
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release/weblayout"
 )
 
-// serve makes the vendor's side of a release: its layout as plain files behind a web server, which nobody has to trust.
+// serve makes the vendor's side of a release: its layout as plain files behind a web server, which
+// nobody has to trust.
 func serve(dir string) (base string, stop func() error, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -33,7 +34,8 @@ func serve(dir string) (base string, stop func() error, err error) {
 	return "http://" + listener.Addr().String() + "/", stop, nil
 }
 
-// fetch is the machine's side: nothing is pulled that our release key has not signed or that was not asked for, nothing opened that is not whole.
+// fetch is the machine's side: nothing is pulled that our release key has not signed or that was
+// not asked for, nothing opened that is not whole.
 func (s *story) fetch(dir, ref string) (r *release.Release, err error) {
 	base, stop, err := serve(dir)
 	if err != nil {

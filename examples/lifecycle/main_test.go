@@ -27,7 +27,7 @@ func TestStory(t *testing.T) {
 	status, stdout, stderr := call(t, "-parts", dir, "-out", "out")
 	require.Equal(t, 0, status, stderr)
 	require.True(t, strings.HasPrefix(stdout, "Boot stub, boot loader, kernel and initrd: "+dir), stdout)
-	for _, want := range []string{"acme_1", "PCR 11", "returns", " cuts boot: the power was cut behind writes", "loader and kernel are simulated", "power cut:", "is the next entry", "unsigned:", "tampered:", "fall back", "again:     version 3 has used up its tries on this machine, as EFI/Linux/acme_3+0-3.efi says",
+	for _, want := range []string{"acme_1", "PCR 11", "returns", " cuts boot: the power was cut behind writes", "loader and kernel are simulated", "power cut:", "is the next entry", "A real boot beside its prediction: recorded, not simulated", "\nsimulated boot: up: version 1", "unsigned:", "tampered:", "fall back", "again:     version 3 has used up its tries on this machine, as EFI/Linux/acme_3+0-3.efi says",
 		"locked:    upgrade: refused, nothing was written: unlocks: the TPM does not open volume", "the old token is gone"} {
 		require.Contains(t, stdout, want)
 	}
@@ -40,8 +40,15 @@ func TestJSON(t *testing.T) {
 	require.Contains(t, stderr, "Build version 1")
 	dec := json.NewDecoder(strings.NewReader(stdout))
 	var r struct {
-		Schema        string
-		PCRs          map[string]string
+		Schema   string
+		PCRs     map[string]string
+		Recorded struct {
+			Origin string
+			PCRs   []struct {
+				PCR                 int
+				Predicted, Recorded string
+			}
+		}
 		Disk, Refused string
 		ReleaseDigest string
 		Plan          struct{ Schema string }
@@ -61,6 +68,14 @@ func TestJSON(t *testing.T) {
 	require.Equal(t, "osmith.lifecycle/1", r.Schema)
 	require.Equal(t, "osmith.plan/1", r.Plan.Schema)
 	require.Len(t, r.PCRs, 3)
+	require.Contains(t, r.Recorded.Origin, "another system")
+	var recorded []int
+	for _, p := range r.Recorded.PCRs {
+		recorded = append(recorded, p.PCR)
+		require.Regexp(t, `^[0-9a-f]{64}$`, p.Recorded)
+		require.Equal(t, p.Recorded, p.Predicted)
+	}
+	require.Equal(t, []int{4, 5, 7, 11}, recorded)
 	require.Empty(t, r.Disk, "a temporary disk is gone by now")
 	require.Contains(t, r.ReleaseDigest, "sha256:")
 	require.NotEmpty(t, r.Refused)
@@ -93,7 +108,7 @@ func TestBadCalls(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"unknown-flag", []string{"-disk", "x"}, "flag provided but not defined"},
+		{"unknown-flag", []string{"-disk", "x"}, "no flag -disk"},
 		{"operand", []string{"x"}, `unexpected argument "x"`},
 		{"missing-part", []string{"-parts", missing}, "no kernel: looked for"},
 		{"no-directory", []string{"-parts", "absent"}, "no boot stub"},
@@ -110,7 +125,7 @@ func TestBadCalls(t *testing.T) {
 	}
 	status, _, stderr := call(t, "-h")
 	require.Equal(t, 0, status)
-	require.Contains(t, stderr, "go run ./examples/lifecycle")
+	require.Contains(t, stderr, "example: lifecycle -out")
 }
 
 // standInParts is a directory of parts that a user might point at.

@@ -50,7 +50,8 @@ func (s *story) makeState() (osmith.Source, error) {
 	})
 }
 
-// enrol adds a token for PCR 11 in any state that a key has signed for. A machine with a TPM has [sealing.TPM.Seal] for that.
+// enrol adds a token for PCR 11 in any state that a key has signed for. A machine with a TPM has
+// [sealing.TPM.Seal] for that.
 func (s *story) enrol(v *luks.Volume, key *luks.Key, signer *rsa.PublicKey) error {
 	d, err := policy.PolicyAuthorize(signer, nil)
 	if err != nil {
@@ -82,7 +83,8 @@ func (s *story) stateVolume() (*luks.Volume, error) {
 	return luks.Open(table.Window(s.disk, len(table.Partitions)-1))
 }
 
-// openState opens the state partition as the initrd of a version does: by a token that the TPM unseals, or else not at all.
+// openState opens the state partition as the initrd of a version does: by a token that the TPM
+// unseals, or else not at all.
 func (s *story) openState(at, version string) error {
 	v, err := s.stateVolume()
 	if err != nil {
@@ -116,7 +118,7 @@ func (s *story) openState(at, version string) error {
 	if len(opened.Tokens) == 0 {
 		return &brokenPromise{fmt.Sprintf("%s version %s asks for the recovery key of the state partition", at, version)}
 	}
-	s.say("state:     token %d opens it", opened.Tokens[0])
+	s.say("state:     token %d opens it, as worked out: there is no TPM", opened.Tokens[0])
 	s.result.Volume = append(s.result.Volume, opened)
 	return nil
 }
@@ -151,7 +153,8 @@ func (s *story) atUnlock(set *acmeos.Set) (now sealing.State, err error) {
 	return now, err
 }
 
-// newPolicyKey changes the key that signs PCR policies. A version that only the new one has signed would lock the state partition.
+// newPolicyKey changes the key that signs PCR policies. A version that only the new one has signed
+// would lock the state partition.
 func (s *story) newPolicyKey() error {
 	s.chapter("Change the key that signs PCR policies, and do not lock the state partition")
 	next := *s.builder.Keys

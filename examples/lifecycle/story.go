@@ -32,23 +32,27 @@ type result struct {
 	Version       string            `json:"version"`
 	RootHash      string            `json:"rootHash"`
 	PCRs          map[string]string `json:"pcrs"` // SHA-256 bank
+	Recorded      *recordedResult   `json:"recorded"`
 	ReleaseDigest string            `json:"releaseDigest"`
 	Plan          *upgrade.Plan     `json:"plan"`
 	Cuts          cutsResult        `json:"cuts"`
 	Refused       string            `json:"refused"` // what became of the tampered release
 	Boots         []bootResult      `json:"boots"`
-	Locked        string            `json:"locked"` // what became of a release that would have locked the state partition
-	Volume        []openedResult    `json:"volume"` // who opened the state partition at each boot
+	// what became of a release that would have locked the state partition
+	Locked string         `json:"locked"`
+	Volume []openedResult `json:"volume"` // who opened the state partition at each boot
 }
 
 type bootResult struct {
-	At      string              `json:"at"`
-	Outcome upgradetest.Outcome `json:"outcome"`
-	Version string              `json:"version"`
-	Entry   string              `json:"entry"`
+	At        string              `json:"at"`
+	Outcome   upgradetest.Outcome `json:"outcome"`
+	Version   string              `json:"version"`
+	Entry     string              `json:"entry"`
+	Simulated bool                `json:"simulated"`
 }
 
-// cutsResult is what became of the upgrade cut at its writes: all of them with stand-ins, some of the many of real parts. The boots are simulated.
+// cutsResult is what became of the upgrade cut at its writes: all of them with stand-ins, some of
+// the many of real parts. The boots are simulated.
 type cutsResult struct {
 	Tried     int  `json:"tried"`
 	Booted    int  `json:"booted"` // the old version or the new one
@@ -100,6 +104,9 @@ func (s *story) tell() error {
 		return err
 	}
 	if err := s.predict(v1); err != nil {
+		return err
+	}
+	if err := s.compareRecorded(); err != nil {
 		return err
 	}
 	if err := s.expect("first boot", "1"); err != nil {
@@ -209,7 +216,8 @@ func pcrs(log *tpm.Log) (map[string]string, error) {
 	return values, nil
 }
 
-// releaseTwo takes version 2 the way of every release: packed, signed, carried elsewhere, verified, opened by digest.
+// releaseTwo takes version 2 the way of every release: packed, signed, carried elsewhere, verified,
+// opened by digest.
 func (s *story) releaseTwo() (*release.Release, error) {
 	s.chapter("Release version 2: pack it as an OCI artifact, sign it, verify it")
 	set, err := s.build("2")
@@ -276,7 +284,8 @@ func (s *story) upgradeWithPowerCut(r *release.Release) error {
 	return nil
 }
 
-// maxCuts is how many writes of an upgrade with real parts are cut: a boot of them takes a while, although it is simulated.
+// maxCuts is how many writes of an upgrade with real parts are cut: a boot of them takes a while,
+// although it is simulated.
 const maxCuts = 40
 
 // cutEverywhere applies the upgrade to copies of the disk, and cuts the power behind its writes.
@@ -408,8 +417,8 @@ func (s *story) expect(at, version string) error {
 		return err
 	}
 	for _, b := range boots {
-		s.say("boot:      %s", b)
-		s.result.Boots = append(s.result.Boots, bootResult{at, b.Outcome, b.Version, b.Entry})
+		s.say("simulated boot: %s", b)
+		s.result.Boots = append(s.result.Boots, bootResult{at, b.Outcome, b.Version, b.Entry, true})
 	}
 	if last := boots[len(boots)-1]; last.Outcome != upgradetest.Up || last.Version != version {
 		return &brokenPromise{fmt.Sprintf("%s the machine should run version %s: %s", at, version, last)}

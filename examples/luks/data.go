@@ -85,7 +85,8 @@ func decryptFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// onlyReader reads until the call is interrupted, in pieces of the buffer that io.CopyBuffer is given.
+// onlyReader reads until the call is interrupted, in pieces of the buffer that io.CopyBuffer is
+// given.
 type onlyReader struct {
 	c *cli.Call
 	r io.Reader

@@ -25,8 +25,9 @@ type volumeResult struct {
 	Data         []dataObject  `json:"data"`
 	Detached     bool          `json:"detached"`
 	NeedsRepair  bool          `json:"needsRepair"`
-	Problems     []string      `json:"problems"`              // what is wrong with the copies of the header
-	Unsupported  string        `json:"unsupported,omitempty"` // why it can only be shown
+	// what is wrong with the copies of the header
+	Problems    []string `json:"problems"`
+	Unsupported string   `json:"unsupported,omitempty"` // why it can only be shown
 }
 
 type slotObject struct {

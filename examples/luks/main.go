@@ -1,5 +1,5 @@
-// This program demonstrates package luks: it formats, inspects, changes and fills LUKS2 volumes in images and devices, without root, device mapper or
-// cryptsetup, and on any platform.
+// This program demonstrates package luks: it formats, inspects, changes and fills LUKS2 volumes in
+// images and devices, without root, device mapper or cryptsetup, and on any platform.
 //
 //	luks format IMG[:PART] -passphrase-file F [-size N] [-key-bits 256|512] [-sector-size N] [-header-size N] [-kdf argon2id|pbkdf2] [-label L] [-uuid U] [-force]
 //	luks inspect IMG[:PART]
@@ -14,15 +14,20 @@
 //	luks decrypt IMG[:PART] -o F -passphrase-file F
 //	luks repair IMG[:PART]
 //
-// IMG is an image file or a block device, PART the number, name or PARTUUID of a partition in it. format makes the file, of -size bytes, if it does not exist, and refuses to
-// overwrite a volume, or a disk that begins with a partition table, without -force. A passphrase file is taken as it is, with its newline if it has one; -strip-newline takes one away. A
-// recovery key may be in upper case and without dashes. recovery prints a new one, once: nobody can show it again. remove asks for a passphrase that opens another slot, so that
-// at least one is known to. encrypt writes F as the data, and decrypt reads all of it.
+// IMG is an image file or a block device, PART the number, name or PARTUUID of a partition in it.
+// format makes the file, of -size bytes, if it does not exist, and refuses to overwrite a volume,
+// or a disk that begins with a partition table, without -force. A passphrase file is taken as it
+// is, with its newline if it has one; -strip-newline takes one away. A recovery key may be in upper
+// case and without dashes. recovery prints a new one, once: nobody can show it again. remove asks
+// for a passphrase that opens another slot, so that at least one is known to. encrypt writes F as
+// the data, and decrypt reads all of it.
 //
-// Flags may come before or after operands, with one dash or two. All verbs take -json and -progress auto|bar|json|none. With
-// -json one object is printed on stdout; it has "schema": "osmith.luks/1", "verb" and what json.go lists.
+// Flags may come before or after operands, with one dash or two. All verbs take -json and -progress
+// auto|bar|json|none. With -json one object is printed on stdout; it has "schema": "osmith.luks/1",
+// "verb" and what json.go lists.
 //
-// Exit status: 0 yes; 1 no: the passphrase does not open it, the last key, no LUKS2 volume, no room; 2 usage or I/O.
+// Exit status: 0 yes; 1 no: the passphrase does not open it, the last key, no LUKS2 volume, no
+// room; 2 usage or I/O.
 package main
 
 import (

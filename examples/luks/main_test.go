@@ -75,7 +75,7 @@ func (b bench) no(want string, args ...string) {
 	require.Equal(b.t, 1, status, "%v: %s", args, stderr)
 	require.Empty(b.t, stdout)
 	require.Contains(b.t, stderr, want)
-	require.True(b.t, strings.HasPrefix(stderr, "luks: "), stderr)
+	require.Regexp(b.t, "(?m)^luks: ", stderr)
 	require.Equal(b.t, 1, strings.Count(stderr, "luks: "), stderr)
 }
 
@@ -247,7 +247,8 @@ func TestUsage(t *testing.T) {
 	b.no("LUKS1", "inspect", luks1)
 }
 
-// The tokens of systemd 252 and 262 go from a volume to tpm/sealing, and back into one, as they are.
+// The tokens of systemd 252 and 262 go from a volume to tpm/sealing, and back into one, as they
+// are.
 func TestSystemdTokens(t *testing.T) {
 	b := newBench(t)
 	for _, vector := range []string{"sd252-recovery-tpm2.img.gz", "sd262-tpm2-pin-argon2id-signed.header.gz"} {

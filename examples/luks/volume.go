@@ -114,7 +114,8 @@ func (s secret) open(c *cli.Call, operand string, flag int, slot *int) (*luks.Vo
 	return v, key, nil
 }
 
-// unlock opens a volume with what is in the file: as it is, or as a recovery key that somebody has typed.
+// unlock opens a volume with what is in the file: as it is, or as a recovery key that somebody has
+// typed.
 func (s secret) unlock(v *luks.Volume, slot *int) (*luks.Key, error) {
 	passphrase, err := s.read()
 	if err != nil {
@@ -140,7 +141,8 @@ func slotFlag(set *flag.FlagSet) func() *int {
 	}
 }
 
-// kdfFlag says how much work it is to try a passphrase. That of a slot with a token is a random key, which needs little.
+// kdfFlag says how much work it is to try a passphrase. That of a slot with a token is a random
+// key, which needs little.
 func kdfFlag(set *flag.FlagSet) func(token []byte) (luks.KDF, error) {
 	name := set.String("kdf", "argon2id", "`argon2id` or pbkdf2: of 1,000 iterations for the random key of a -token, and else of 600,000")
 	return func(token []byte) (luks.KDF, error) {

@@ -8,18 +8,22 @@ import (
 	"path/filepath"
 )
 
-// bootJSON is a boot, as BOOT.json describes it. Keys that are left out mean that there is no such thing; firmware, disk,
-// smbios and variables that are left out mean that it is not known. The chain of programs is shim, then loader or grub, then uki or kernel, as far as they
-// are given.
+// bootJSON is a boot, as BOOT.json describes it. Keys that are left out mean that there is no such
+// thing; firmware, disk, smbios and variables that are left out mean that it is not known. The
+// chain of programs is shim, then loader or grub, then uki or kernel, as far as they are given.
 type bootJSON struct {
-	Firmware   string   `json:"firmware"`   // log of an earlier boot of the machine
-	Variables  string   `json:"variables"`  // directory with efivarfs' files; without it PCR 7 is that of firmware, if given
-	SMBIOS     string   `json:"smbios"`     // /sys/firmware/dmi/tables/DMI
-	Disk       string   `json:"disk"`       // image or device that is booted from, for its partition table
-	SectorSize int      `json:"sectorSize"` // of the disk in bytes; detected if left out
-	Shim       string   `json:"shim"`       // which firmware starts, and which starts the next program
-	ShimPath   string   `json:"shimPath"`   // on the ESP, for the reader of the log
-	NoShim     bool     `json:"noShim"`     // shim's variables are left from earlier, and firmware starts the loader
+	Firmware string `json:"firmware"` // log of an earlier boot of the machine
+	// directory with efivarfs' files; without it PCR 7 is that of firmware, if given
+	Variables string `json:"variables"`
+	SMBIOS    string `json:"smbios"` // /sys/firmware/dmi/tables/DMI
+	// image or device that is booted from, for its partition table
+	Disk       string `json:"disk"`
+	SectorSize int    `json:"sectorSize"` // of the disk in bytes; detected if left out
+	// which firmware starts, and which starts the next program
+	Shim     string `json:"shim"`
+	ShimPath string `json:"shimPath"` // on the ESP, for the reader of the log
+	// shim's variables are left from earlier, and firmware starts the loader
+	NoShim     bool     `json:"noShim"`
 	Loader     string   `json:"loader"`     // systemd-boot
 	LoaderPath string   `json:"loaderPath"` // on the ESP, for the reader of the log
 	LoaderConf string   `json:"loaderConf"` // loader.conf
@@ -32,21 +36,30 @@ type bootJSON struct {
 	UKIPath    string   `json:"ukiPath"` // on the ESP; its companions are looked for beside it
 	ESP        string   `json:"esp"`     // directory with the ESP's files, for companions
 	Profile    int      `json:"profile"`
-	Cmdline    string   `json:"cmdline"`      // passed by the loader; of a Type #1 entry "initrd=\\initrd.img quiet", as systemd-boot makes it
-	Consoles   []string `json:"consoles"`     // "console=…" that stubs since 261 add; []: none
-	BootSecret string   `json:"bootSecret"`   // 32 bytes that stubs since 261 pass on
-	NoSecret   bool     `json:"noBootSecret"` // the stub has none: no variable, or no mixin on the ESP
-	DeviceTree string   `json:"deviceTree"`   // first compatible string of the firmware's own
-	ExitBoot   string   `json:"exitBoot"`     // "once", "retried" or "not measured"
-	Phases     []string `json:"phases"`       // of userspace, up to the moment of interest; left out: those of userspace's log, if there is one
-	Banks      []string `json:"banks"`        // sha256 if left out
-	AssumeStub int      `json:"stubAs"`       // release to treat an unknown stub as
+	// passed by the loader; of a Type #1 entry "initrd=\\initrd.img quiet", as systemd-boot makes
+	// it
+	Cmdline    string   `json:"cmdline"`
+	Consoles   []string `json:"consoles"`   // "console=…" that stubs since 261 add; []: none
+	BootSecret string   `json:"bootSecret"` // 32 bytes that stubs since 261 pass on
+	// the stub has none: no variable, or no mixin on the ESP
+	NoSecret   bool   `json:"noBootSecret"`
+	DeviceTree string `json:"deviceTree"` // first compatible string of the firmware's own
+	ExitBoot   string `json:"exitBoot"`   // "once", "retried" or "not measured"
+	// of userspace, up to the moment of interest; left out: those of userspace's log, if there is
+	// one
+	Phases     []string `json:"phases"`
+	Banks      []string `json:"banks"`  // sha256 if left out
+	AssumeStub int      `json:"stubAs"` // release to treat an unknown stub as
 
-	Userspace *userspaceJSON `json:"userspace"` // what systemd measures beside the phases; left out: not known
+	// what systemd measures beside the phases; left out: not known
+	Userspace *userspaceJSON `json:"userspace"`
 
-	// GRUBFiles are the files that GRUB reads, by the names that it has for them: "(hd0,gpt1)/EFI/debian/grub.cfg", "/vmlinuz". What it measures is that of firmware's boot, if the files
-	// are the same; or is worked out, if GRUBConfig is there, the name of its configuration. Then GRUBDevices are the devices of file systems by UUID, GRUBVariables what
-	// this machine's GRUB sets beside the usual variables, GRUBEntry the menu entry if it is not the default, and FirmwareSetup says whether firmware has a setup menu.
+	// GRUBFiles are the files that GRUB reads, by the names that it has for them:
+	// "(hd0,gpt1)/EFI/debian/grub.cfg", "/vmlinuz". What it measures is that of firmware's boot, if
+	// the files are the same; or is worked out, if GRUBConfig is there, the name of its
+	// configuration. Then GRUBDevices are the devices of file systems by UUID, GRUBVariables what
+	// this machine's GRUB sets beside the usual variables, GRUBEntry the menu entry if it is not
+	// the default, and FirmwareSetup says whether firmware has a setup menu.
 	GRUBFiles     map[string]string `json:"grubFiles"`
 	GRUBConfig    string            `json:"grubConfig"`
 	GRUBDevices   map[string]string `json:"grubDevices"`

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/hex"
-	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -23,20 +22,23 @@ type compareResult struct {
 }
 
 type pcrChange struct {
-	PCR    int                 `json:"pcr"`
-	Effect string              `json:"effect"`         // "none", "changes", "may change" or "not known"
+	PCR int `json:"pcr"`
+	// "none", "changes", "may change" or "not known"
+	Effect string              `json:"effect"`
 	Note   string              `json:"note,omitempty"` // why it is not known
 	Old    map[string][]string `json:"old,omitempty"`  // values by bank, where they change
 	New    map[string][]string `json:"new,omitempty"`
 }
 
-// comparedToken is a secret, and whether it is unlocked by each of the boots that may happen: the verdict is that of the worst.
+// comparedToken is a secret, and whether it is unlocked by each of the boots that may happen: the
+// verdict is that of the worst.
 type comparedToken struct {
-	File    string          `json:"file"`
-	ID      *int            `json:"id,omitempty"` // in a LUKS2 header
-	Old     sealing.Verdict `json:"old"`
-	New     sealing.Verdict `json:"new"`
-	Reasons []string        `json:"reasons"` // why it is not unlocked by the new boot, or why that is not known
+	File string          `json:"file"`
+	ID   *int            `json:"id,omitempty"` // in a LUKS2 header
+	Old  sealing.Verdict `json:"old"`
+	New  sealing.Verdict `json:"new"`
+	// why it is not unlocked by the new boot, or why that is not known
+	Reasons []string `json:"reasons"`
 }
 
 func (t *comparedToken) String() string {
@@ -61,12 +63,6 @@ func (f *files) Set(name string) error {
 	return nil
 }
 
-// predictedBoots are what a BOOT.json describes, each with the signed policies that its UKI has.
-type predictedBoots struct {
-	all        tpm.Alternatives
-	signatures []policy.Signatures
-}
-
 func compareFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	var names files
 	set.Var(&names, "token", "`file` with a token, or a LUKS2 header in JSON with several; may be given more than once")
@@ -81,12 +77,12 @@ func compareFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		changes, err := tpm.CompareBoots(old.all, next.all)
+		changes, err := tpm.CompareBoots(old.All, next.All)
 		if err != nil {
 			return err
 		}
 		r := compareResult{Header: c.Header(), Causes: []string{}, Tokens: []comparedToken{}}
-		if r.PCRs, err = changeObjects(changes, old.all, next.all); err != nil {
+		if r.PCRs, err = changeObjects(changes, old.All, next.All); err != nil {
 			return err
 		}
 		var text strings.Builder
@@ -154,7 +150,7 @@ func changeObjects(changes *tpm.Changes, old, next tpm.Alternatives) (out []pcrC
 }
 
 // predictBoots predicts all boots of a BOOT.json.
-func predictBoots(c *cli.Call, name, baseline string) (out predictedBoots, err error) {
+func predictBoots(c *cli.Call, name, baseline string) (out tokens.Boots, err error) {
 	described, err := readBoots(name)
 	if err != nil {
 		return out, err
@@ -177,15 +173,13 @@ func predictBoots(c *cli.Call, name, baseline string) (out predictedBoots, err e
 				return out, fmt.Errorf("%s: %w", in.UKI, err)
 			}
 		}
-		for _, way := range ways {
-			out.all, out.signatures = append(out.all, way), append(out.signatures, signatures)
-		}
+		out.Add(ways, signatures)
 	}
 	return out, nil
 }
 
 // compareTokens asks of each token of a file whether the boots unlock it.
-func compareTokens(name string, old, next predictedBoots, pin bool) (out []comparedToken, err error) {
+func compareTokens(name string, old, next tokens.Boots, pin bool) (out []comparedToken, err error) {
 	list, _, err := tokens.Read(name)
 	if err != nil {
 		return nil, err
@@ -195,40 +189,19 @@ func compareTokens(name string, old, next predictedBoots, pin bool) (out []compa
 		if t.ID >= 0 {
 			r.ID = &t.ID
 		}
-		if r.Old, _, err = worst(t.Token, old, pin); err != nil {
+		before, err := old.Worst(t.Token, pin)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		var a *sealing.Answer
-		if r.New, a, err = worst(t.Token, next, pin); err != nil {
+		after, err := next.Worst(t.Token, pin)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		for _, reason := range a.Reasons {
+		r.Old, r.New = before.Verdict, after.Verdict
+		for _, reason := range after.Reasons {
 			r.Reasons = append(r.Reasons, reason.String())
 		}
 		out = append(out, r)
 	}
 	return out, nil
-}
-
-// worst is the verdict of the boot that the token is least sure to be unlocked by.
-func worst(t *sealing.Token, boots predictedBoots, pin bool) (v sealing.Verdict, answer *sealing.Answer, err error) {
-	rank := map[sealing.Verdict]int{sealing.VerdictOpens: 0, sealing.VerdictUnknown: 1, sealing.VerdictDoesNotOpen: 2}
-	for i, log := range boots.all {
-		state, err := sealing.StateOf(log, nil)
-		if err != nil {
-			return 0, nil, err
-		}
-		state.Signatures, state.PIN = boots.signatures[i], pin
-		a, err := t.Check(state)
-		if err != nil {
-			return 0, nil, err
-		}
-		if answer == nil || rank[a.Verdict] > rank[answer.Verdict] {
-			answer = a
-		}
-	}
-	if answer == nil {
-		return 0, nil, errors.New("no boots")
-	}
-	return answer.Verdict, answer, nil
 }

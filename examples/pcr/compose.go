@@ -91,13 +91,15 @@ func (c *composer) machine() (err error) {
 	return err
 }
 
-// program hashes a program, and asks firmware or shim whether it would start it, and why. Without variables that is not known.
+// program hashes a program, and asks firmware or shim whether it would start it, and why. Without
+// variables that is not known.
 func (c *composer) program(path string, src osmith.Source) (*tpm.Application, error) {
 	im, err := secureboot.ReadImage(src, c.banks...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	byProgram := c.shim != nil && len(c.out.Chain) > 1 // shim itself starts the first one behind it, which needs a .sbat
+	// shim itself starts the first one behind it, which needs a .sbat
+	byProgram := c.shim != nil && len(c.out.Chain) > 1
 	return c.started(path, src.Size(), im, secureboot.EvaluateOptions{Shim: c.shim, ByProgram: byProgram, NoShim: c.in.NoShim})
 }
 

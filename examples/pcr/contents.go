@@ -16,7 +16,8 @@ const maxText = 1 << 16
 // textSections are those sections of a UKI that hold texts.
 var textSections = []string{".cmdline", ".osrel", ".uname", ".sbat", ".profile"}
 
-// readContents reads texts that may have been measured: files, and of a UKI its sections. What a BOOT.json names is among them.
+// readContents reads texts that may have been measured: files, and of a UKI its sections. What a
+// BOOT.json names is among them.
 func readContents(c *cli.Call, files []string, expected string) (texts [][]byte, err error) {
 	raw, err := os.ReadFile(expected)
 	if err != nil {

@@ -17,8 +17,9 @@ type logResult struct {
 	cli.Header
 	Events   []event   `json:"events"`
 	Findings []finding `json:"findings"`
-	NVPCRs   []nvpcr   `json:"nvpcrs"`            // of userspace's log
-	Partial  string    `json:"partial,omitempty"` // why the events are not all that the log has: it is cut or damaged
+	NVPCRs   []nvpcr   `json:"nvpcrs"` // of userspace's log
+	// why the events are not all that the log has: it is cut or damaged
+	Partial string `json:"partial,omitempty"`
 }
 
 type event struct {
@@ -27,7 +28,8 @@ type event struct {
 	Type        string            `json:"type"`
 	Digests     map[string]string `json:"digests"` // by bank
 	Description string            `json:"description"`
-	Attested    bool              `json:"attested"` // the digest covers what the description is made of
+	// the digest covers what the description is made of
+	Attested bool `json:"attested"`
 }
 
 type finding struct {
@@ -39,19 +41,22 @@ type finding struct {
 // replayResult is the object of replay: values by bank and PCR.
 type replayResult struct {
 	cli.Header
-	PCRs      map[string]map[int]string `json:"pcrs"`
-	Registers string                    `json:"registers,omitempty"` // what the numbers are of, if they are not of PCRs: RTMR 0 is 1
-	Verified  *bool                     `json:"verified,omitempty"`  // with -pcrs
-	Wrong     []int                     `json:"wrong,omitempty"`     // PCRs that differ
+	PCRs map[string]map[int]string `json:"pcrs"`
+	// what the numbers are of, if they are not of PCRs: RTMR 0 is 1
+	Registers string `json:"registers,omitempty"`
+	Verified  *bool  `json:"verified,omitempty"` // with -pcrs
+	Wrong     []int  `json:"wrong,omitempty"`    // PCRs that differ
 }
 
-// predictResult is the object of predict: what is known of each PCR of each boot, and the values that are possible.
+// predictResult is the object of predict: what is known of each PCR of each boot, and the values
+// that are possible.
 type predictResult struct {
 	cli.Header
 	Boots []predictedBoot             `json:"boots"`
 	PCRs  map[string]map[int][]string `json:"pcrs"` // that all boots predict
 
-	Moments []predictedMoment `json:"moments"` // of the boots that are described, each of which may go several ways
+	// of the boots that are described, each of which may go several ways
+	Moments []predictedMoment `json:"moments"`
 }
 
 // predictedMoment is where the prediction of a boot ends.
@@ -69,12 +74,14 @@ type coverage struct {
 	State    string `json:"state"`
 	Evidence string `json:"evidence"`
 	Note     string `json:"note"`
-	Before   string `json:"beforeUserspace,omitempty"` // its state up to where userspace begins, if only userspace's part is not known
+	// its state up to where userspace begins, if only userspace's part is not known
+	Before string `json:"beforeUserspace,omitempty"`
 }
 
-// diffResult is the object of diff. Causes are the differences that do not follow from others, a UKI that differs with its sections as parts; Boot is the index of the
-// expected boot that was compared, the one that differs least. Equal is about the PCRs in Compared, but for their events of
-// userspace that NotCompared names.
+// diffResult is the object of diff. Causes are the differences that do not follow from others, a
+// UKI that differs with its sections as parts; Boot is the index of the expected boot that was
+// compared, the one that differs least. Equal is about the PCRs in Compared, but for their events
+// of userspace that NotCompared names.
 type diffResult struct {
 	cli.Header
 	Equal       bool             `json:"equal"`
@@ -85,7 +92,8 @@ type diffResult struct {
 	NotCompared []uncompared     `json:"notCompared"`
 }
 
-// uncompared is what the logs were not compared in. Expected and Actual count the events that they hold of it.
+// uncompared is what the logs were not compared in. Expected and Actual count the events that they
+// hold of it.
 type uncompared struct {
 	PCR       int    `json:"pcr"`
 	Userspace bool   `json:"userspace"` // only what userspace measured

@@ -54,7 +54,8 @@ func logFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		var partial *tpm.PartialError
 		switch {
 		case errors.As(err, &partial):
-			log = &tpm.Log{Events: partial.Events, Findings: partial.Findings} // to be shown, and for nothing else
+			// to be shown, and for nothing else
+			log = &tpm.Log{Events: partial.Events, Findings: partial.Findings}
 			r.Partial = err.Error()
 		case err != nil:
 			return err

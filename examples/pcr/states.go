@@ -22,9 +22,10 @@ type statesResult struct {
 
 // state is one of the states that the machine may be in.
 type state struct {
-	Values  map[int]string `json:"values"`
-	Names   []string       `json:"names"`   // the files that lead to it; "FILE, way 2" where a boot may go several ways
-	Differs []int          `json:"differs"` // PCRs that are not as in the first state
+	Values map[int]string `json:"values"`
+	// the files that lead to it; "FILE, way 2" where a boot may go several ways
+	Names   []string `json:"names"`
+	Differs []int    `json:"differs"` // PCRs that are not as in the first state
 }
 
 // statesFlags lists the states that a secret has to be sealed to, for all boots that may come.

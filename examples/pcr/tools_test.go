@@ -16,8 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// systemd-pcrlock writes the same components of the same loader and the same UKI, which ukify built, in all banks; and
-// systemd-measure signs the same policies.
+// systemd-pcrlock writes the same components of the same loader and the same UKI, which ukify
+// built, in all banks; and systemd-measure signs the same policies.
 func TestAgainstSystemd(t *testing.T) {
 	r := testtools.Forky(t)
 	dir := t.TempDir()
@@ -82,7 +82,8 @@ func TestAgainstSystemd(t *testing.T) {
 	require.Equal(t, theirs, signed)
 }
 
-// What Debian signed, in a chain: shim, GRUB and a kernel, which shim lets GRUB start although it has no section .sbat.
+// What Debian signed, in a chain: shim, GRUB and a kernel, which shim lets GRUB start although it
+// has no section .sbat.
 func TestPredictDebian(t *testing.T) {
 	signed, kernel := testtools.Trixie(t).Path("opt/signed/usr/lib/"), testtools.Forky(t).Part(t, "kernel")
 	variables := abs(t, "../../tpm/testdata/boot-shim/s1-msvars/sigdb")

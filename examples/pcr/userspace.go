@@ -17,21 +17,28 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// userspaceJSON is what systemd measures beside the phases, up to the moment of interest: words, or the log of an earlier boot of the machine, which
-// takes the place of everything but nvWords. What is left out is not known.
+// userspaceJSON is what systemd measures beside the phases, up to the moment of interest: words, or
+// the log of an earlier boot of the machine, which takes the place of everything but nvWords. What
+// is left out is not known.
 type userspaceJSON struct {
-	Log         string                `json:"log"`         // /run/log/systemd/tpm2-measure.log of an earlier boot, or of this one
-	Until       string                `json:"until"`       // the word of it that was measured last at that moment: "nvpcr-separator"; left out: the last of "phases"
-	PhasesAlone bool                  `json:"phasesAlone"` // nothing but phases is measured
-	Systemd     osmith.Version        `json:"systemd"`     // in the initrd: what it is too old for is not measured
-	Separator   *bool                 `json:"separator"`   // "os-separator" of systemd 261
-	NVPCRs      []string              `json:"nvpcrs"`      // "nvpcr-init:…" of 259; []: none
-	NVSeparator *bool                 `json:"nvSeparator"` // "nvpcr-separator" of 262
-	Identity    []wordJSON            `json:"identity"`    // into PCR 15; []: nothing
-	NVWords     map[string][]wordJSON `json:"nvWords"`     // what NvPCRs are extended with, by name; null: not known
+	// /run/log/systemd/tpm2-measure.log of an earlier boot, or of this one
+	Log string `json:"log"`
+	// the word of it that was measured last at that moment: "nvpcr-separator"; left out: the last
+	// of "phases"
+	Until       string `json:"until"`
+	PhasesAlone bool   `json:"phasesAlone"` // nothing but phases is measured
+	// in the initrd: what it is too old for is not measured
+	Systemd     osmith.Version `json:"systemd"`
+	Separator   *bool          `json:"separator"`   // "os-separator" of systemd 261
+	NVPCRs      []string       `json:"nvpcrs"`      // "nvpcr-init:…" of 259; []: none
+	NVSeparator *bool          `json:"nvSeparator"` // "nvpcr-separator" of 262
+	Identity    []wordJSON     `json:"identity"`    // into PCR 15; []: nothing
+	// what NvPCRs are extended with, by name; null: not known
+	NVWords map[string][]wordJSON `json:"nvWords"`
 }
 
-// wordJSON is "WORD", or {"word": "WORD", "digests": {"sha256": "HEX"}} for one whose digest is not its own, such as that of a volume key.
+// wordJSON is "WORD", or {"word": "WORD", "digests": {"sha256": "HEX"}} for one whose digest is not
+// its own, such as that of a volume key.
 type wordJSON tpm.Word
 
 func (w *wordJSON) UnmarshalJSON(raw []byte) error {
@@ -186,8 +193,10 @@ func words(list []wordJSON) []tpm.Word {
 	return out
 }
 
-// verityWords are those of the NvPCR "verity", by the root hashes on the image's command line. In an earlier log stands for which volumes they are measured. What they are
-// is not known if the command line is not, or names other volumes, and of another root hash than the earlier one if its signers are among the words.
+// verityWords are those of the NvPCR "verity", by the root hashes on the image's command line. In
+// an earlier log stands for which volumes they are measured. What they are is not known if the
+// command line is not, or names other volumes, and of another root hash than the earlier one if its
+// signers are among the words.
 func (c *composer) verityWords(earlier *tpm.UserspaceLog) error {
 	const name = "verity"
 	u := c.out.Userspace
@@ -254,17 +263,19 @@ func (c *composer) verityWords(earlier *tpm.UserspaceLog) error {
 
 // nvpcr is an NvPCR in the objects of log and predict.
 type nvpcr struct {
-	Name  string   `json:"name"`
-	Index string   `json:"index,omitempty"` // "0x1d10202"; left out: not known
-	Bank  string   `json:"bank,omitempty"`
-	Value string   `json:"value,omitempty"` // left out: not known
-	Words []nvWord `json:"words"`           // that it is extended with; null: not known; []: initialised and nothing more
-	Note  string   `json:"note,omitempty"`  // why there is no value
+	Name  string `json:"name"`
+	Index string `json:"index,omitempty"` // "0x1d10202"; left out: not known
+	Bank  string `json:"bank,omitempty"`
+	Value string `json:"value,omitempty"` // left out: not known
+	// that it is extended with; null: not known; []: initialised and nothing more
+	Words []nvWord `json:"words"`
+	Note  string   `json:"note,omitempty"` // why there is no value
 }
 
 type nvWord struct {
-	Word    string            `json:"word"`
-	Digests map[string]string `json:"digests,omitempty"` // as the log has them, by bank; left out: those of the word
+	Word string `json:"word"`
+	// as the log has them, by bank; left out: those of the word
+	Digests map[string]string `json:"digests,omitempty"`
 }
 
 // describeNVPCRs lists NvPCRs, and writes them for people.

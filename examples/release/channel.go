@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"crypto"
 	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +28,8 @@ var channelVerbs = []cli.Verb{
 		Example: "release channel publish layout stable 5 -key channel.key -valid 336h -offered 50", Least: 2, Most: 3, Flags: publishFlags},
 	{Name: "channel promote", Usage: channelPlace + " VERSION -key F... -valid DURATION [-offered N]",
 		Example: "release channel promote layout stable 5 -key channel.key -valid 336h -offered 1000", Least: 2, Most: 3, Flags: promoteFlags},
+	{Name: "channel support", Usage: channelPlace + " VERSION -supported-until DATE [-fixes LIST] -key F... -valid DURATION",
+		Example: "release channel support layout stable 5 -supported-until 2033-12-31 -key channel.key -valid 336h", Least: 2, Most: 3, Flags: supportFlags},
 	{Name: "channel hold", Usage: channelPlace + " VERSION -key F... -valid DURATION [-reason TEXT]",
 		Example: "release channel hold layout stable 5 -key channel.key -valid 336h", Least: 2, Most: 3, Flags: stopFlags((*channel.Document).Hold)},
 	{Name: "channel withdraw", Usage: channelPlace + " VERSION -key F... -valid DURATION [-reason TEXT]",
@@ -74,7 +78,8 @@ type channelAt struct {
 	keys     []crypto.PublicKey // whose signatures of documents and releases are believed here
 }
 
-// open verifies the last document: who edits a document that somebody else could write signs what that one likes.
+// open verifies the last document: who edits a document that somebody else could write signs what
+// that one likes.
 func (e *editing) open(c *cli.Call, operands []string, begin bool) (*channelAt, error) {
 	at := &channelAt{editing: e, operands: operands}
 	for _, name := range e.keys {
@@ -179,7 +184,8 @@ func (at *channelAt) inForce() (cosign.Policy, error) {
 	return rules.For(at.place.repository)
 }
 
-// edit makes the next document, signs it or prepares that, and lets the channel's name stand for it when machines will believe it.
+// edit makes the next document, signs it or prepares that, and lets the channel's name stand for it
+// when machines will believe it.
 func (e *editing) edit(c *cli.Call, operands []string, begin bool, change func(at *channelAt, d *channel.Document) error) error {
 	switch {
 	case (len(e.keys) == 0) == (e.public == ""):
@@ -247,7 +253,8 @@ func (e *editing) edit(c *cli.Call, operands []string, begin bool, change func(a
 	return c.Answer(r, r.text())
 }
 
-// believed reports whether machines that have accepted the last document will accept a new one's signatures.
+// believed reports whether machines that have accepted the last document will accept a new one's
+// signatures.
 func (at *channelAt) believed(c *cli.Call, src cosign.ArtifactSource, draft ocispec.Descriptor) error {
 	policy, err := at.inForce()
 	if err != nil {
@@ -260,7 +267,8 @@ func (at *channelAt) believed(c *cli.Call, src cosign.ArtifactSource, draft ocis
 	return nil
 }
 
-// publish moves the channel's name to a document, if machines will accept it and nobody else has published one meanwhile.
+// publish moves the channel's name to a document, if machines will accept it and nobody else has
+// published one meanwhile.
 func (at *channelAt) publish(c *cli.Call, d *channel.Document, draft ocispec.Descriptor) error {
 	if err := at.believed(c, at.store, draft); err != nil {
 		return err
@@ -289,6 +297,8 @@ func publishFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.Var(by, "release-key", "`file` with public keys, one of which must have signed the release (default: those that sign the document); may be repeated")
 	offered := set.Int("offered", channel.Cohorts, "`number` of the 1000 cohorts of machines that may install it")
 	begin := set.Bool("new", false, "begin the channel, which there must not be yet")
+	stated := new(support)
+	stated.flags(set, "what the release says")
 	id := set.String("id", "", "`name` of the system that the channel is for (default, with -new: that of the release)")
 	return func(c *cli.Call, operands []string) error {
 		at, ref := operands[:len(operands)-1], operands[len(operands)-1]
@@ -306,12 +316,16 @@ func publishFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 			if a.ID != d.Product || a.Variant != d.Variant {
 				return cli.No{Err: fmt.Errorf("the channel is for %q %q, and the release is of %q %q", d.Product, d.Variant, a.ID, a.Variant)}
 			}
-			return no(d.Publish(a.Version, subject.Digest, *offered))
+			if err := d.Publish(a.Version, subject.Digest, *offered); err != nil {
+				return no(err)
+			}
+			return no(d.Support(a.Version, cmp.Or(stated.until, a.SupportedUntil), slices.Concat(stated.fixes, without(a.Fixes, stated.fixes))))
 		})
 	}
 }
 
-// released verifies the release that is to be published, unless it is named by its digest, and reads what it is: of an index, all of it.
+// released verifies the release that is to be published, unless it is named by its digest, and
+// reads what it is: of an index, all of it.
 func (at *channelAt) released(c *cli.Call, ref string, by cli.List) (*release.Artifact, ocispec.Descriptor, error) {
 	subject, err := at.place.resolve(c, ref)
 	if err != nil {
@@ -356,6 +370,9 @@ func (at *channelAt) released(c *cli.Call, ref string, by cli.List) (*release.Ar
 		if err := a.Matches(want); err != nil {
 			return nil, subject, err
 		}
+		// The channel states of a version what holds on all architectures.
+		first.SupportedUntil = min(first.SupportedUntil, a.SupportedUntil)
+		first.Fixes = without(first.Fixes, without(first.Fixes, a.Fixes))
 	}
 	return first, subject, nil
 }
@@ -374,6 +391,34 @@ func promoteFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	return func(c *cli.Call, operands []string) error {
 		n := len(operands) - 1
 		return e.edit(c, operands[:n], false, func(_ *channelAt, d *channel.Document) error { return no(d.Promote(operands[n], *offered)) })
+	}
+}
+
+// without is a list without what another has.
+func without(list, other []string) (rest []string) {
+	for _, s := range list {
+		if !slices.Contains(other, s) {
+			rest = append(rest, s)
+		}
+	}
+	return rest
+}
+
+func supportFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
+	e, stated := editFlags(set), new(support)
+	stated.flags(set, "as before")
+	return func(c *cli.Call, operands []string) error {
+		if stated.until == "" && stated.fixes == nil {
+			return cli.Usagef("want -supported-until or -fixes")
+		}
+		n := len(operands) - 1
+		return e.edit(c, operands[:n], false, func(_ *channelAt, d *channel.Document) error {
+			until, fixes := stated.until, stated.fixes
+			if have := d.Release(operands[n]); have != nil {
+				until, fixes = cmp.Or(until, have.SupportedUntil), slices.Concat(have.Fixes, without(fixes, have.Fixes))
+			}
+			return no(d.Support(operands[n], until, fixes))
+		})
 	}
 }
 
@@ -492,7 +537,7 @@ func newChannelResult(c *cli.Call, d *channel.Document, artifact digest.Digest) 
 }
 
 func newChannelRelease(e channel.Release) channelRelease {
-	return channelRelease{e.Version, string(e.Digest), e.Offered, e.Status.String(), e.Reason}
+	return channelRelease{e.Version, string(e.Digest), e.Offered, e.Status.String(), e.Reason, newSupported(e.SupportedUntil, e.Fixes)}
 }
 
 // forget lists the releases that the channel had, and has no more.
@@ -514,6 +559,9 @@ func (r *channelResult) text() string {
 		fmt.Fprintf(&b, "  %-12s %-9s %4d of 1000  %s\n", e.Version, e.Status, e.Offered, e.Digest)
 		if e.Reason != "" {
 			fmt.Fprintf(&b, "  %-12s %s\n", "", e.Reason)
+		}
+		for line := range strings.Lines(e.supported.text()) {
+			fmt.Fprintf(&b, "  %-11s%s", "", line[1:])
 		}
 	}
 	for _, e := range r.Forgotten {

@@ -67,7 +67,8 @@ func (m *customer) args(t *testing.T, day int, more ...string) []string {
 		"-running", m.running, "-at", days(day), "-arch", "amd64", "-o", m.path(m.name)}, more...)
 }
 
-// machineBelow finds the name of a machine that is, or is not, among the first cohorts for version 2.
+// machineBelow finds the name of a machine that is, or is not, among the first cohorts for version
+// 2.
 func machineBelow(t *testing.T, n int, below bool) string {
 	t.Helper()
 	for i := range 1000 {
@@ -80,7 +81,8 @@ func machineBelow(t *testing.T, n int, below bool) string {
 	return ""
 }
 
-// A version goes out to some, then to all, is held and withdrawn, and machines do as the channel says.
+// A version goes out to some, then to all, is held and withdrawn, and machines do as the channel
+// says.
 func TestChannel(t *testing.T) {
 	s := newShop(t)
 	one := s.edit(t, "publish", "1", "-new", "-id", "acme")
@@ -172,7 +174,8 @@ func TestChannelMirror(t *testing.T) {
 	m.key = "other.pub"
 	refused(1, "no signature by a trusted key")
 	m.key = "build.pub"
-	// The release that the document names was exchanged for another one, with all that is signed about that.
+	// The release that the document names was exchanged for another one, with all that is signed
+	// about that.
 	name := func(digest string) string {
 		return filepath.Join(s.path("layout"), "blobs", "sha256", strings.TrimPrefix(digest, "sha256:"))
 	}
@@ -201,7 +204,8 @@ func TestChannelMirror(t *testing.T) {
 	}
 }
 
-// Who edits a channel does not sign what a server has made of the last document, nor a release that nobody vouches for.
+// Who edits a channel does not sign what a server has made of the last document, nor a release that
+// nobody vouches for.
 func TestChannelEditRefused(t *testing.T) {
 	s := newShop(t)
 	s.edit(t, "publish", "1", "-new")
@@ -243,7 +247,8 @@ func TestChannelEditRefused(t *testing.T) {
 	assert.Equal(t, three.Digest, s.edit(t, "publish", three.Digest).Releases[0].Digest)
 }
 
-// openssl signs elsewhere what is then joined; until it is, the channel stands for the last document.
+// openssl signs elsewhere what is then joined; until it is, the channel stands for the last
+// document.
 func TestChannelSignedElsewhere(t *testing.T) {
 	testtools.Require(t, "openssl")
 	s := newShop(t)
@@ -284,7 +289,8 @@ func TestChannelKeysRotate(t *testing.T) {
 	s.edit(t, "publish", append([]string{"2", "-offered", "0"}, both...)...)
 	_, _, stderr := call3(t, reader.args(t, 1)...)
 	assert.Contains(t, stderr, "version 2 is not yet offered")
-	// Machines that saw the first document only need the old key still, and those that see this one need the new key from now on.
+	// Machines that saw the first document only need the old key still, and those that see this one
+	// need the new key from now on.
 	s.edit(t, "promote", "2", "-offered", "0", "-key", s.path("other.key"), "-keys", s.path("other.pub"))
 	for _, m := range []*customer{sleeper, reader} {
 		_, _, stderr := call3(t, m.args(t, 1)...)

@@ -156,7 +156,8 @@ func readManifest(name string) (*sysupdate.Manifest, error) {
 	return m, f.Close()
 }
 
-// unlike refuses a version of which the manifest has a part by another name: machines would find two of them.
+// unlike refuses a version of which the manifest has a part by another name: machines would find
+// two of them.
 func unlike(m *sysupdate.Manifest, x *sysupdate.Exported, version string) error {
 	for _, name := range m.Names() {
 		for _, f := range x.Files {

@@ -29,7 +29,8 @@ func (w workshop) manifest(t *testing.T, dir string) *sysupdate.Manifest {
 	return m
 }
 
-// A release becomes files that systemd-sysupdate updates from, beside those of the version before, and the definitions that a machine needs for that.
+// A release becomes files that systemd-sysupdate updates from, beside those of the version before,
+// and the definitions that a machine needs for that.
 func TestExport(t *testing.T) {
 	w := newWorkshop(t)
 	one := w.pack(t, "1", "-arch", "amd64", "-ref", "1")
@@ -69,7 +70,8 @@ func TestExport(t *testing.T) {
 		assert.Equal(t, r.Definitions[i], tr.Name+".transfer")
 		assert.Equal(t, "https://updates.example/acme", tr.Source.Path)
 		assert.True(t, tr.Verify)
-		for _, version := range []string{"1", "2"} { // each takes one part of each version, but for what the first does not have
+		for _, version := range []string{"1", "2"} {
+			// each takes one part of each version, but for what the first does not have
 			n := 0
 			for _, name := range m.Names() {
 				if f, ok := tr.Source.Patterns[0].Match(name); ok && f.Version == version {
@@ -101,7 +103,8 @@ func TestExport(t *testing.T) {
 	assert.Contains(t, string(read(t, w.path("far.d/"+far.Definitions[0]))), "Path=/dev/vda\n")
 }
 
-// A version that machines may have never gets another content, and a call that fails leaves nothing.
+// A version that machines may have never gets another content, and a call that fails leaves
+// nothing.
 func TestExportRefuses(t *testing.T) {
 	w := newWorkshop(t)
 	w.pack(t, "2", "-arch", "amd64")

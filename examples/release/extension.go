@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/extension"
 )
 
-// openExtension opens an extension and states what its extension-release file says. The file is read from the image, whose file system has to be EROFS for that.
+// openExtension opens an extension and states what its extension-release file says. The file is
+// read from the image, whose file system has to be EROFS for that.
 func openExtension(c *cli.Call, name string) (*extension.File, error) {
 	content, err := c.Open(name)
 	if err != nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// extension writes a system extension whose extension-release has that text; unsigned, if it is to be.
+// extension writes a system extension whose extension-release has that text; unsigned, if it is to
+// be.
 func (w workshop) extension(t *testing.T, name, text string, signed bool) string {
 	t.Helper()
 	require.NoError(t, acmeos.WriteImage(w.path(name+".erofs"), map[string][]byte{"/usr/lib/extension-release.d/extension-release.tools": []byte(text)}))

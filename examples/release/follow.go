@@ -36,7 +36,8 @@ func followFlags(set *flag.FlagSet) *following {
 	return f
 }
 
-// A channelSource verifies documents of channels by what the flags say, or by what the last document has said.
+// A channelSource verifies documents of channels by what the flags say, or by what the last
+// document has said.
 type channelSource struct {
 	place *place
 	trust *trust
@@ -54,7 +55,8 @@ func (s *channelSource) Document(ctx context.Context, name string, signers json.
 	if signers != nil {
 		rules, err := cosign.ParseRules(signers, nil)
 		if err != nil {
-			return nil, fmt.Errorf("the signers of the state: %v", err) // no answer about what is served
+			// no answer about what is served
+			return nil, fmt.Errorf("the signers of the state: %v", err)
 		}
 		named, err := rules.For(s.place.repository)
 		if err != nil {
@@ -79,7 +81,8 @@ func (s *channelSource) Document(ctx context.Context, name string, signers json.
 	return channel.Read(ctx, s.place, result.Subject)
 }
 
-// pull accepts the document of a channel and fetches the release that is for this machine, by its digest.
+// pull accepts the document of a channel and fetches the release that is for this machine, by its
+// digest.
 func (f *following) pull(c *cli.Call, operands []string, p *pulling) error {
 	if err := cli.Required("state", f.state, "id", p.wanted.ID); err != nil {
 		return err
@@ -139,7 +142,8 @@ func (f *following) pull(c *cli.Call, operands []string, p *pulling) error {
 	return c.Answer(r, r.text()+choice.String()+"\n")
 }
 
-// fetch fetches the release that a document names, which must be what the document says about it, with the proof.
+// fetch fetches the release that a document names, which must be what the document says about it,
+// with the proof.
 func (f *following) fetch(c *cli.Call, p *pulling, src *channelSource, document *channel.Document, chosen *channel.Release) (*pullResult, error) {
 	from := src.place
 	subject, err := from.resolve(c, string(chosen.Digest))
@@ -174,8 +178,9 @@ func (f *following) fetch(c *cli.Call, p *pulling, src *channelSource, document 
 	return r, f.keepProof(c, src, document, subject.Digest, p.out)
 }
 
-// keepProof puts the document beside what was fetched, with its signatures, and those of the release that are by the same signers, if there are any: the
-// document vouches for the release without them.
+// keepProof puts the document beside what was fetched, with its signatures, and those of the
+// release that are by the same signers, if there are any: the document vouches for the release
+// without them.
 func (f *following) keepProof(c *cli.Call, src *channelSource, document *channel.Document, of digest.Digest, out string) error {
 	store, err := cosign.OpenDir(out)
 	if err != nil {
@@ -234,7 +239,7 @@ func (f *following) keep(s channel.State) error {
 func newChosen(c *channel.Choice, document digest.Digest, sequence int64) *chosen {
 	about := &chosen{Document: string(document), Sequence: sequence, Downgrade: c.Downgrade(), Passed: []passed{}}
 	if c.Release != nil {
-		about.Version = c.Release.Version
+		about.Version, about.supported = c.Release.Version, newSupported(c.Release.SupportedUntil, c.Release.Fixes)
 	}
 	if c.Leave != nil {
 		about.Leave = c.Leave.Error()

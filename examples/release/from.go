@@ -14,8 +14,10 @@ import (
 // uuid is how the UUID of a partition stands in a name: "%U" of repart.d(5) has no hyphens.
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$`)
 
-// partitionOf is what a file is whose name systemd-repart has made: NAME.TYPE.raw, or NAME.TYPE.UUID.raw with "SplitName=%t.%U" (systemd-repart(8), "--split="; repart.d(5),
-// "SplitName="), with "root-x86-64-verity" for a type. mkosi hands these files over as they are. It is "", "-verity" or "-verity-sig".
+// partitionOf is what a file is whose name systemd-repart has made: NAME.TYPE.raw, or
+// NAME.TYPE.UUID.raw with "SplitName=%t.%U" (systemd-repart(8), "--split="; repart.d(5),
+// "SplitName="), with "root-x86-64-verity" for a type. mkosi hands these files over as they are. It
+// is "", "-verity" or "-verity-sig".
 func partitionOf(name string) (kind string, ok bool) {
 	name, ok = strings.CutSuffix(name, ".raw")
 	words := strings.Split(name, ".")
@@ -39,7 +41,8 @@ func partitionOf(name string) (kind string, ok bool) {
 	return "", false
 }
 
-// found takes the parts of a set from the directory that mkosi or systemd-repart has written them to. What flags name stays.
+// found takes the parts of a set from the directory that mkosi or systemd-repart has written them
+// to. What flags name stays.
 func (p *packing) found(c *cli.Call, dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

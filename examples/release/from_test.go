@@ -21,7 +21,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// Files with the names that mkosi and systemd-repart give them are found, and partitions that are larger than what is in them are packed without the rest.
+// Files with the names that mkosi and systemd-repart give them are found, and partitions that are
+// larger than what is in them are packed without the rest.
 func TestPackFrom(t *testing.T) {
 	w := newWorkshop(t)
 	want := w.pack(t, "2")
@@ -61,7 +62,8 @@ func TestPackFrom(t *testing.T) {
 	ok(t, "pack", "-o", filepath.Join(dir, "layout"), "-from", dir, "-uki", w.path("uki2"), "-root", w.path("root2"), "-tree", w.path("tree2"))
 }
 
-// repart has systemd-repart make an image of a root file system in a directory of its own, and returns that and the root hash.
+// repart has systemd-repart make an image of a root file system in a directory of its own, and
+// returns that and the root hash.
 func (w workshop) repart(t *testing.T, tools testtools.Root, root, seed string) (dir, hash string) {
 	t.Helper()
 	dir, err := os.MkdirTemp(string(w), "out")
@@ -146,7 +148,8 @@ func (w workshop) salted(t *testing.T, p verity.Params) {
 		OSRelease: []byte("ID=debian\nIMAGE_ID=acme\nIMAGE_VERSION=2\n")}))
 }
 
-// A new salt costs hashing the old root file system again, and nothing more is fetched than with the same one; other block sizes cost all of it.
+// A new salt costs hashing the old root file system again, and nothing more is fetched than with
+// the same one; other block sizes cost all of it.
 func TestPullNewSalt(t *testing.T) {
 	for name, tt := range map[string]struct {
 		params verity.Params
@@ -189,7 +192,8 @@ func TestPullNewSalt(t *testing.T) {
 	ok(t, "inspect", w.path("to"), "2", "-check")
 }
 
-// A layer that is larger than its file system, as others pack them, comes with what is behind it, and is fetched only if that is something.
+// A layer that is larger than its file system, as others pack them, comes with what is behind it,
+// and is fetched only if that is something.
 func TestPullLargerLayer(t *testing.T) {
 	for name, behind := range map[string][]byte{"zeros": make([]byte, 1<<20), "something": bytes.Repeat([]byte{5}, 8192)} {
 		t.Run(name, func(t *testing.T) {

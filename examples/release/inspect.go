@@ -95,6 +95,7 @@ func inspectRelease(c *cli.Call, p *place, d ocispec.Descriptor, r *inspectResul
 		return err
 	}
 	r.ID, r.Version, r.Arch, r.RootHash, r.Size = a.ID, a.Version, a.Architecture, hex.EncodeToString(a.RootHash), a.Size()
+	r.supported = newSupported(a.SupportedUntil, a.Fixes)
 	r.Kind = "release"
 	for _, part := range a.Layers {
 		r.Layers = append(r.Layers, layer{part.MediaType, part.Annotations[ocispec.AnnotationTitle], string(part.Digest), part.Size})
@@ -105,7 +106,8 @@ func inspectRelease(c *cli.Call, p *place, d ocispec.Descriptor, r *inspectResul
 	return nil
 }
 
-// inspectIndex lists the releases of an index, and checks that they are one version for the architectures that the index says.
+// inspectIndex lists the releases of an index, and checks that they are one version for the
+// architectures that the index says.
 func inspectIndex(c *cli.Call, p *place, d ocispec.Descriptor, index *ocispec.Index, r *inspectResult) error {
 	r.Kind = "index"
 	if r.Checked {
@@ -208,6 +210,7 @@ func (r *inspectResult) text() string {
 		if r.Arch != "" {
 			line("  for       %s", shown(r.Arch))
 		}
+		b.WriteString(r.supported.text())
 		line("layers: %d bytes", r.Size)
 		for _, l := range r.Layers {
 			line("  %12d  %-24s %s", l.Size, shown(l.Title), strings.TrimPrefix(l.MediaType, "application/"))

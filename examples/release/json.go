@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/hex"
 	"strconv"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -10,9 +11,30 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// schema is that of the object which is printed with -json. The config of a release has "osmith.release/1". Sizes are bytes, digests
-// sha256:HEX, fingerprints and root hashes lower-case hexadecimal, in all objects.
+// schema is that of the object which is printed with -json. The config of a release has
+// "osmith.release/1". Sizes are bytes, digests sha256:HEX, fingerprints and root hashes lower-case
+// hexadecimal, in all objects.
 const schema = "osmith.release-report/1"
+
+// supported is what a release, or a channel about one, says of its support. Both are absent where
+// nothing is said.
+type supported struct {
+	SupportedUntil release.Date `json:"supportedUntil,omitempty"` // the last day, YYYY-MM-DD
+	Fixes          []string     `json:"fixes,omitempty"`          // such as CVE-2026-1234
+}
+
+func newSupported(until release.Date, fixes []string) supported { return supported{until, fixes} }
+
+func (s supported) text() string {
+	text := ""
+	if s.SupportedUntil != "" {
+		text += "  supported until " + string(s.SupportedUntil) + "\n"
+	}
+	if len(s.Fixes) > 0 {
+		text += "  fixes " + strings.Join(s.Fixes, ", ") + "\n"
+	}
+	return text
+}
 
 // packResult is the object of pack and index.
 type packResult struct {
@@ -22,7 +44,9 @@ type packResult struct {
 	ID       string `json:"id"`
 	Version  string `json:"version"`
 	RootHash string `json:"rootHash,omitempty"` // of pack
-	Size     int64  `json:"size"`               // of all layers; of index, those of all architectures
+	// of all layers; of index, those of all architectures
+	Size int64 `json:"size"`
+	supported
 }
 
 // signResult is the object of sign and attest.
@@ -53,7 +77,9 @@ type inspectResult struct {
 	Layers     []layer    `json:"layers"`
 	Manifests  []entry    `json:"manifests"` // of an index
 	Signatures []attached `json:"signatures"`
-	Checked    bool       `json:"checked"` // -check, and every blob is there and intact, and the parts belong together
+	// -check, and every blob is there and intact, and the parts belong together
+	Checked bool `json:"checked"`
+	supported
 }
 
 // layer is a part of a release.
@@ -80,14 +106,17 @@ type attached struct {
 // exportResult is the object of export.
 type exportResult struct {
 	cli.Header
-	Digest      string         `json:"digest"` // of the release's manifest
-	ID          string         `json:"id"`
-	Version     string         `json:"version"`
-	Files       []exportedFile `json:"files"`                // in the directory of -o
-	Definitions []string       `json:"definitions"`          // of transfers, in the directory of -definitions
-	BestBefore  string         `json:"bestBefore,omitempty"` // YYYY-MM-DD, of the manifest
-	Left        []string       `json:"left"`                 // media types of what systemd-sysupdate has no place for
-	ToSign      string         `json:"toSign"`               // the manifest, whose detached OpenPGP signature belongs beside it as SHA256SUMS.gpg
+	Digest  string         `json:"digest"` // of the release's manifest
+	ID      string         `json:"id"`
+	Version string         `json:"version"`
+	Files   []exportedFile `json:"files"` // in the directory of -o
+	// of transfers, in the directory of -definitions
+	Definitions []string `json:"definitions"`
+	BestBefore  string   `json:"bestBefore,omitempty"` // YYYY-MM-DD, of the manifest
+	// media types of what systemd-sysupdate has no place for
+	Left []string `json:"left"`
+	// the manifest, whose detached OpenPGP signature belongs beside it as SHA256SUMS.gpg
+	ToSign string `json:"toSign"`
 }
 
 // exportedFile is a file that was written.
@@ -106,8 +135,9 @@ type serveResult struct {
 // pullResult is the object of pull.
 type pullResult struct {
 	cli.Header
-	Digest     string      `json:"digest"`  // that was verified
-	Release    string      `json:"release"` // digest of the release; another one if an index was verified
+	Digest string `json:"digest"` // that was verified
+	// digest of the release; another one if an index was verified
+	Release    string      `json:"release"`
 	ID         string      `json:"id"`
 	Version    string      `json:"version"`
 	RootHash   string      `json:"rootHash"`
@@ -119,11 +149,13 @@ type pullResult struct {
 	Channel *chosen `json:"channel,omitempty"` // with -channel
 }
 
-// chosen is what the document of a channel means for a machine. Of an answer without a release, the members of the release are empty.
+// chosen is what the document of a channel means for a machine. Of an answer without a release, the
+// members of the release are empty.
 type chosen struct {
 	Document  string   `json:"document"` // digest of its artifact
 	Sequence  int64    `json:"sequence"`
-	Version   string   `json:"version,omitempty"`   // to install; absent: nothing
+	Version   string   `json:"version,omitempty"` // to install; absent: nothing
+	supported          // of that version, as the channel says
 	Downgrade bool     `json:"downgrade,omitempty"` // it is older than what runs
 	Leave     string   `json:"leave,omitempty"`     // why what runs is to be left
 	Passed    []passed `json:"passed"`              // newer ones
@@ -141,8 +173,9 @@ type patched struct {
 	Zeroed   int64 `json:"zeroed"`  // were nothing but zeros
 	Fetched  int64 `json:"fetched"` // gaps included
 	Requests int64 `json:"requests"`
-	Damaged  int64 `json:"damaged"`            // of the old root, fetched instead
-	Rehashed bool  `json:"rehashed,omitempty"` // the trees had another salt or hash, and the old root was hashed again
+	Damaged  int64 `json:"damaged"` // of the old root, fetched instead
+	// the trees had another salt or hash, and the old root was hashed again
+	Rehashed bool `json:"rehashed,omitempty"`
 }
 
 // ukiPatched says where the UKI came from, in bytes but for requests.
@@ -155,16 +188,17 @@ type ukiPatched struct {
 // channelResult is the object of the verbs of channel.
 type channelResult struct {
 	cli.Header
-	Digest     string           `json:"digest"` // of the document's artifact
-	Product    string           `json:"product"`
-	Variant    string           `json:"variant,omitempty"`
-	Channel    string           `json:"channel"`
-	Sequence   int64            `json:"sequence"`
-	ValidUntil string           `json:"validUntil"`
-	Floor      string           `json:"floor,omitempty"`
-	Published  bool             `json:"published"` // the channel's name stands for it; false: it needs a signature
-	Releases   []channelRelease `json:"releases"`
-	Forgotten  []channelRelease `json:"forgotten,omitempty"` // of prune
+	Digest     string `json:"digest"` // of the document's artifact
+	Product    string `json:"product"`
+	Variant    string `json:"variant,omitempty"`
+	Channel    string `json:"channel"`
+	Sequence   int64  `json:"sequence"`
+	ValidUntil string `json:"validUntil"`
+	Floor      string `json:"floor,omitempty"`
+	// the channel's name stands for it; false: it needs a signature
+	Published bool             `json:"published"`
+	Releases  []channelRelease `json:"releases"`
+	Forgotten []channelRelease `json:"forgotten,omitempty"` // of prune
 }
 
 // channelRelease is a release of a channel.
@@ -174,9 +208,11 @@ type channelRelease struct {
 	Offered int    `json:"offered"` // of 1000 cohorts
 	Status  string `json:"status"`  // offered, held, withdrawn
 	Reason  string `json:"reason,omitempty"`
+	supported
 }
 
-// registryResult is the object of sign, attest, verify, inspect and pull of a registry, but not of pull -channel, and of push.
+// registryResult is the object of sign, attest, verify, inspect and pull of a registry, but not of
+// pull -channel, and of push.
 type registryResult struct {
 	cli.Header
 	Name         string        `json:"name"` // REGISTRY/REPO
@@ -187,21 +223,23 @@ type registryResult struct {
 	Verification *verification `json:"verification,omitempty"` // of verify and pull
 	Release      *about        `json:"release,omitempty"`      // of inspect and pull
 	Manifests    []indexed     `json:"manifests,omitempty"`    // of inspect, of an index
-	Signatures   []string      `json:"signatures,omitempty"`   // of inspect: what may hold some; nothing is verified
-	Checked      bool          `json:"checked,omitempty"`      // of inspect with -check
-	Patch        *patched      `json:"patch,omitempty"`        // of pull with an old root
-	UKIPatch     *ukiPatched   `json:"ukiPatch,omitempty"`     // of pull with an old UKI
+	// of inspect: what may hold some; nothing is verified
+	Signatures []string    `json:"signatures,omitempty"`
+	Checked    bool        `json:"checked,omitempty"`  // of inspect with -check
+	Patch      *patched    `json:"patch,omitempty"`    // of pull with an old root
+	UKIPatch   *ukiPatched `json:"ukiPatch,omitempty"` // of pull with an old UKI
 }
 
 // about is what a release says of itself.
 type about struct {
-	Digest       string  `json:"digest"`
-	ID           string  `json:"id"`
-	Version      string  `json:"version"`
-	Architecture string  `json:"architecture,omitempty"`
-	RootHash     string  `json:"rootHash"`
-	Size         int64   `json:"size"`
-	Layers       []layer `json:"layers"`
+	Digest       string `json:"digest"`
+	ID           string `json:"id"`
+	Version      string `json:"version"`
+	Architecture string `json:"architecture,omitempty"`
+	RootHash     string `json:"rootHash"`
+	Size         int64  `json:"size"`
+	supported
+	Layers []layer `json:"layers"`
 }
 
 // indexed is a release in an index.
@@ -212,7 +250,7 @@ type indexed struct {
 
 func newAbout(a *release.Artifact) *about {
 	return &about{Digest: string(a.Descriptor.Digest), ID: a.ID, Version: a.Version, Architecture: a.Architecture,
-		RootHash: hex.EncodeToString(a.RootHash), Size: a.Size(), Layers: layers(a)}
+		RootHash: hex.EncodeToString(a.RootHash), Size: a.Size(), supported: newSupported(a.SupportedUntil, a.Fixes), Layers: layers(a)}
 }
 
 func layers(a *release.Artifact) []layer {
@@ -227,7 +265,7 @@ func layers(a *release.Artifact) []layer {
 func (r *inspectResult) inRegistry(name string) registryResult {
 	out := registryResult{Header: r.Header, Name: name, Digest: r.Digest, Checked: r.Checked}
 	if r.Kind == "release" {
-		out.Release = &about{Digest: r.Digest, ID: r.ID, Version: r.Version, Architecture: r.Arch, RootHash: r.RootHash, Size: r.Size, Layers: r.Layers}
+		out.Release = &about{Digest: r.Digest, ID: r.ID, Version: r.Version, Architecture: r.Arch, RootHash: r.RootHash, Size: r.Size, supported: r.supported, Layers: r.Layers}
 	}
 	for _, m := range r.Manifests {
 		out.Manifests = append(out.Manifests, indexed{m.Arch, m.Digest})
@@ -238,22 +276,24 @@ func (r *inspectResult) inRegistry(name string) registryResult {
 	return out
 }
 
-// verification is what is said about an artifact that was verified, or refused. Digests are sha256:HEX, fingerprints lower-case
-// hexadecimal.
+// verification is what is said about an artifact that was verified, or refused. Digests are
+// sha256:HEX, fingerprints lower-case hexadecimal.
 type verification struct {
 	Digest       string      `json:"digest"`
 	Verified     bool        `json:"verified"`
 	Signatures   []signature `json:"signatures"`   // that count
 	Attestations []signature `json:"attestations"` // that count
 	Rejected     []rejection `json:"rejected"`
-	Reason       string      `json:"reason,omitempty"` // of a no: unsigned, untrusted, digest; wanted: it is not the release that was asked for
-	Error        string      `json:"error,omitempty"`
+	// of a no: unsigned, untrusted, digest; wanted: it is not the release that was asked for
+	Reason string `json:"reason,omitempty"`
+	Error  string `json:"error,omitempty"`
 }
 
 // signature says who signed, and what.
 type signature struct {
-	Authority     string `json:"authority"`         // of the policy; "" with -key
-	Key           string `json:"key,omitempty"`     // fingerprint: SHA-256 of the SubjectPublicKeyInfo
+	Authority string `json:"authority"` // of the policy; "" with -key
+	// fingerprint: SHA-256 of the SubjectPublicKeyInfo
+	Key           string `json:"key,omitempty"`
 	Issuer        string `json:"issuer,omitempty"`  // of a certificate
 	Subject       string `json:"subject,omitempty"` // of a certificate
 	Format        string `json:"format"`            // legacy, bundle
@@ -265,9 +305,11 @@ type signature struct {
 type rejection struct {
 	Manifest string `json:"manifest"`
 	Format   string `json:"format,omitempty"`
-	KeyHint  string `json:"keyHint,omitempty"` // what the signature says about its key: base64 of the fingerprint
-	Reason   string `json:"reason"`            // otherKey, otherArtifact, otherReference, notValid, digest, malformed, missing, other
-	Error    string `json:"error"`
+	// what the signature says about its key: base64 of the fingerprint
+	KeyHint string `json:"keyHint,omitempty"`
+	// otherKey, otherArtifact, otherReference, notValid, digest, malformed, missing, other
+	Reason string `json:"reason"`
+	Error  string `json:"error"`
 }
 
 // shown keeps what a stranger wrote from controlling the terminal.

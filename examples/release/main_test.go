@@ -76,8 +76,9 @@ func names(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// A workshop is a directory with two versions of a system (uki1, uki1-arm64, root1, tree1, hash1, ...), keys (build.key, build.pub, other.key,
-// other.pub, cosign.key, which is build.key as cosign keeps it) and documents (sbom.json, pcrs.json, addon.efi).
+// A workshop is a directory with two versions of a system (uki1, uki1-arm64, root1, tree1, hash1,
+// ...), keys (build.key, build.pub, other.key, other.pub, cosign.key, which is build.key as cosign
+// keeps it) and documents (sbom.json, pcrs.json, addon.efi).
 type workshop string
 
 func (w workshop) path(name string) string { return filepath.Join(string(w), name) }
@@ -117,7 +118,8 @@ func newWorkshop(t *testing.T) workshop {
 			OSRelease: []byte("ID=debian\nIMAGE_ID=acme\nIMAGE_VERSION=" + v + "\n")}
 		unified := assembled(t, &image)
 		w.write(t, "uki"+v, unified)
-		binary.LittleEndian.PutUint16(unified[binary.LittleEndian.Uint32(unified[0x3c:])+4:], 0xaa64) // for another machine, as far as its header goes
+		// for another machine, as far as its header goes
+		binary.LittleEndian.PutUint16(unified[binary.LittleEndian.Uint32(unified[0x3c:])+4:], 0xaa64)
 		w.write(t, "uki"+v+"-arm64", unified)
 	}
 	build, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

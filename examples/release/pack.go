@@ -24,6 +24,24 @@ type packing struct {
 	out, from, ref, id, version, variant, arch         string
 	uki, root, tree, rootHash, signature, loader, pcrs string
 	addons, extensions, sboms                          cli.List
+	support                                            support
+}
+
+// support is what flags say about the support of a release.
+type support struct {
+	until release.Date
+	fixes []string
+}
+
+func (s *support) flags(set *flag.FlagSet, otherwise string) {
+	set.Func("supported-until", "`date` of the last day of support, such as 2031-12-31 (default: "+otherwise+")", func(text string) (err error) {
+		s.until, err = release.ParseDate(text)
+		return err
+	})
+	set.Func("fixes", "`list` of what the version fixes, such as CVE-2026-1234,CVE-2026-1235; may be repeated", func(text string) error {
+		s.fixes = append(s.fixes, strings.Split(text, ",")...)
+		return release.CheckSupport("", s.fixes)
+	})
 }
 
 func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
@@ -45,6 +63,7 @@ func packFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	set.Var(&p.addons, "addon", "`file` with a signed add-on of the UKI; may be repeated")
 	set.Var(&p.extensions, "extension", "`file` with a signed extension, NAME.sysext.raw or NAME.confext.raw, whose file system is EROFS; may be repeated")
 	set.Var(&p.sboms, "sbom", "`file` with an SBOM, SPDX or CycloneDX in JSON; may be repeated")
+	p.support.flags(set, "SUPPORT_END of the UKI's os-release")
 	return func(c *cli.Call, _ []string) error {
 		if p.from != "" {
 			if err := p.found(c, p.from); err != nil {
@@ -82,13 +101,13 @@ func pack(c *cli.Call, p *packing) error {
 		return err
 	}
 	r := packResult{Header: c.Header(), Digest: string(d.Digest), Ref: ref, ID: contents.ID, Version: contents.Version,
-		RootHash: hex.EncodeToString(contents.RootHash), Size: packed.Size()}
-	return c.Answer(r, fmt.Sprintf("%s %s\n%s\n", shown(r.ID), shown(r.Version), r.Digest))
+		RootHash: hex.EncodeToString(contents.RootHash), Size: packed.Size(), supported: newSupported(packed.SupportedUntil, packed.Fixes)}
+	return c.Answer(r, fmt.Sprintf("%s %s\n%s\n%s", shown(r.ID), shown(r.Version), r.Digest, r.supported.text()))
 }
 
 // openParts opens the parts and makes sure that they belong together.
 func openParts(c *cli.Call, p *packing) (*release.Release, error) {
-	r := &release.Release{ID: p.id, Version: p.version, Variant: p.variant, Architecture: p.arch}
+	r := &release.Release{ID: p.id, Version: p.version, Variant: p.variant, Architecture: p.arch, SupportedUntil: p.support.until, Fixes: p.support.fixes}
 	for _, part := range []struct {
 		name string
 		to   *osmith.Source
@@ -132,8 +151,8 @@ func openParts(c *cli.Call, p *packing) (*release.Release, error) {
 	return r, r.Check(c)
 }
 
-// bind computes the root hash, which makes root file system and tree one image, and compares it with what else is said
-// about it.
+// bind computes the root hash, which makes root file system and tree one image, and compares it
+// with what else is said about it.
 func bind(c *cli.Call, r *release.Release, p *packing) error {
 	if r.Root == nil {
 		return nil
@@ -148,7 +167,8 @@ func bind(c *cli.Call, r *release.Release, p *packing) error {
 	same := &comparison{tree: r.Tree}
 	root := r.Root.(*cli.Input)
 	if superblock.DataSize() < root.Size() {
-		// A partition is larger than the file system in it. What is behind it is not verified, and so no part of the release.
+		// A partition is larger than the file system in it. What is behind it is not verified, and
+		// so no part of the release.
 		r.Root = io.NewSectionReader(root, 0, superblock.DataSize())
 	}
 	size, err := verity.TreeSize(superblock.DataSize(), superblock.Params(0))

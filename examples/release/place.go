@@ -1,8 +1,10 @@
 package main
 
 import (
+	"archive/tar"
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -76,7 +78,9 @@ func openPlace(c *cli.Call, operands []string, a *access) (*place, error) {
 		if openErr != nil {
 			return nil, openErr
 		}
-		local, err = cosign.OpenTar(file, file.Size())
+		if local, err = cosign.OpenTar(file, file.Size()); errors.Is(err, tar.ErrHeader) {
+			err = cli.No{Err: err}
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -157,7 +161,8 @@ func (p *place) name() string {
 	return p.ref
 }
 
-// openStore opens a place to add to it. name is what signatures say the release is called, if not what the registry does.
+// openStore opens a place to add to it. name is what signatures say the release is called, if not
+// what the registry does.
 func openStore(c *cli.Call, operands []string, a *access, name string) (*place, cosign.Store, string, error) {
 	if len(operands) == 1 {
 		p, err := openRegistry(c, operands[0], a)
@@ -181,7 +186,8 @@ func existing(name string) (*cosign.Dir, error) {
 	return cosign.OpenDir(name)
 }
 
-// temporary makes a file in a directory, or where the system has such files, that is removed when the call ends.
+// temporary makes a file in a directory, or where the system has such files, that is removed when
+// the call ends.
 func temporary(c *cli.Call) (*os.File, error) {
 	file, err := os.CreateTemp("", ".release-")
 	if err != nil {

@@ -84,7 +84,8 @@ func pull(c *cli.Call, operands []string, p *pulling) error {
 	return c.Answer(r, r.text())
 }
 
-// fetch fetches a release, which is the subject or chosen from it, whole or as far as the old one lacks it.
+// fetch fetches a release, which is the subject or chosen from it, whole or as far as the old one
+// lacks it.
 func (p *pulling) fetch(c *cli.Call, from *place, subject ocispec.Descriptor, rel *release.Artifact, o release.PullOptions) (*pullResult, error) {
 	o.Progress = c.Progress()
 	if rel.Descriptor.Digest != subject.Digest {
@@ -120,7 +121,8 @@ func (p *pulling) fetch(c *cli.Call, from *place, subject ocispec.Descriptor, re
 	return r, release.Pull(c, from, rel, p.out, o)
 }
 
-// patchUKI puts the new UKI together from the old one and what that lacks; nil if all of it has to be fetched.
+// patchUKI puts the new UKI together from the old one and what that lacks; nil if all of it has to
+// be fetched.
 func patchUKI(c *cli.Call, from *place, rel *release.Artifact, p *pulling) (*ukiPatched, error) {
 	old, err := c.Open(p.oldUKI)
 	if err != nil {
@@ -230,8 +232,9 @@ func compare(c *cli.Call, old *cli.Input, oldTree osmith.Source, want verity.Tre
 	return delta, true, err
 }
 
-// rehash makes a hash tree of the old root file system with the salt, the hash and the block sizes of the new tree: only such trees can be compared. It is not
-// trusted more than the old tree was: every block that is taken is held against the new one.
+// rehash makes a hash tree of the old root file system with the salt, the hash and the block sizes
+// of the new tree: only such trees can be compared. It is not trusted more than the old tree was:
+// every block that is taken is held against the new one.
 func rehash(c *cli.Call, old *cli.Input, oldTree, tree osmith.Source) (osmith.Source, error) {
 	was, err := verity.ReadSuperblock(oldTree, 0)
 	if err != nil {
@@ -261,7 +264,9 @@ func rehash(c *cli.Call, old *cli.Input, oldTree, tree osmith.Source) (osmith.So
 	return io.NewSectionReader(file, 0, size), nil
 }
 
-// target is where the new root file system goes: into a file of its own, or the one that pulling goes on with and finds whole. What a layer has behind the bytes that the tree is over, and that nobody installs, is zeros mostly.
+// target is where the new root file system goes: into a file of its own, or the one that pulling
+// goes on with and finds whole. What a layer has behind the bytes that the tree is over, and that
+// nobody installs, is zeros mostly.
 func target(c *cli.Call, root ocispec.Descriptor, size int64, remote *release.BlobReader, p *pulling) (out io.WriterAt, keep func() error, err error) {
 	if p.outRoot != "" {
 		file, err := cli.Create(p.outRoot)
@@ -291,7 +296,8 @@ func target(c *cli.Call, root ocispec.Descriptor, size int64, remote *release.Bl
 	}, nil
 }
 
-// complete adds what a layer has behind the file system: zeros, or if it has another digest then, what is there.
+// complete adds what a layer has behind the file system: zeros, or if it has another digest then,
+// what is there.
 func complete(file *os.File, root ocispec.Descriptor, size int64, remote *release.BlobReader) error {
 	if size >= root.Size {
 		return nil

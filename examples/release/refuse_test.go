@@ -136,7 +136,8 @@ func TestRefused(t *testing.T) {
 	assert.Equal(t, before, names(t, string(w)))
 }
 
-// What a server alters after the manifest was verified is refused, and what was fetched so far can be gone on with.
+// What a server alters after the manifest was verified is refused, and what was fetched so far can
+// be gone on with.
 func TestPullDamaged(t *testing.T) {
 	w := newWorkshop(t)
 	w.pack(t, "2")

@@ -91,8 +91,8 @@ func TestSignAndVerify(t *testing.T) {
 	assert.Len(t, i.Signatures, 3)
 }
 
-// A machine fetches the release of a multi-architecture index from a web server, whole and by its old root, and can verify again
-// what it has.
+// A machine fetches the release of a multi-architecture index from a web server, whole and by its
+// old root, and can verify again what it has.
 func TestPull(t *testing.T) {
 	w := newWorkshop(t)
 	one := w.pack(t, "2", "-arch", "amd64", "-ref", "2-amd64")
@@ -122,7 +122,8 @@ func TestPull(t *testing.T) {
 	}
 	clear(fetched)
 	r := pull("patched", "-old-root", w.path("root1"), "-old-tree", w.path("tree1"))
-	for _, name := range []string{"root2", "tree2", "uki2"} { // of the root file system, the part that is new
+	for _, name := range []string{"root2", "tree2", "uki2"} {
+		// of the root file system, the part that is new
 		sum := sha256.Sum256(read(t, w.path(name)))
 		assert.Equal(t, 1, fetched[hex.EncodeToString(sum[:])], name)
 	}

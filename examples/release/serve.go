@@ -39,7 +39,8 @@ func serveFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// serve answers until the context ends, and then finishes what was begun. Any web server that serves files would do.
+// serve answers until the context ends, and then finishes what was begun. Any web server that
+// serves files would do.
 func serve(ctx context.Context, listener net.Listener, dir string) error {
 	root, err := os.OpenRoot(dir) // links that lead out of it are not followed
 	if err != nil {

@@ -107,7 +107,8 @@ func sign(c *cli.Call, operands []string, a *access, keyName, predicateType stri
 	return c.Answer(r, text)
 }
 
-// readSigner reads a private key: PKCS #8, PKCS #1 or SEC 1, or cosign's own, which is encrypted with what COSIGN_PASSWORD holds.
+// readSigner reads a private key: PKCS #8, PKCS #1 or SEC 1, or cosign's own, which is encrypted
+// with what COSIGN_PASSWORD holds.
 func readSigner(name string) (crypto.Signer, error) {
 	text, err := cli.ReadFile(name, maxFile)
 	if err != nil {
@@ -148,8 +149,8 @@ func fingerprint(key crypto.PublicKey) (string, error) {
 // formatNames are those of -format, for signatures and for attestations.
 var formatNames = map[cosign.Format]string{cosign.FormatSimpleSigning: "legacy", cosign.FormatDSSE: "legacy", cosign.FormatBundle: "bundle"}
 
-// formats returns what -format asks for: "legacy" is the format of cosign 1 and 2, which is not the same for signatures and
-// attestations, and without the flag it is unsaid.
+// formats returns what -format asks for: "legacy" is the format of cosign 1 and 2, which is not the
+// same for signatures and attestations, and without the flag it is unsaid.
 func formats(name string, older cosign.Format, unsaid ...cosign.Format) ([]cosign.Format, error) {
 	switch name {
 	case "":

@@ -24,8 +24,9 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release/channel"
 )
 
-// tufSource is a channel.DocumentSource whose documents are targets of a TUF repository, CHANNEL.json. Who must have signed what is in the repository's roots, so that signers that
-// a document names are not looked at.
+// tufSource is a channel.DocumentSource whose documents are targets of a TUF repository,
+// CHANNEL.json. Who must have signed what is in the repository's roots, so that signers that a
+// document names are not looked at.
 type tufSource struct {
 	config *tufconfig.UpdaterConfig
 	now    time.Time
@@ -48,7 +49,8 @@ func (s tufSource) Document(_ context.Context, name string, _ json.RawMessage) (
 	return b, err
 }
 
-// A tufRepository is one whose roles have one key each; a publisher would keep that of the root in a safe.
+// A tufRepository is one whose roles have one key each; a publisher would keep that of the root in
+// a safe.
 type tufRepository struct {
 	dir    string
 	root   *metadata.Metadata[metadata.RootType]
@@ -98,7 +100,8 @@ func (r *tufRepository) publish(t *testing.T, name string, b []byte, expires tim
 	require.NoError(t, timestamp.ToFile(filepath.Join(r.dir, "timestamp.json"), false))
 }
 
-// A client of The Update Framework takes the place of cosign, through the one method of channel.DocumentSource: what it delivers is the same document, and judged the same.
+// A client of The Update Framework takes the place of cosign, through the one method of
+// channel.DocumentSource: what it delivers is the same document, and judged the same.
 func TestChannelFromTUF(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	repository := newTUFRepository(t, now.AddDate(1, 0, 0))
@@ -137,7 +140,8 @@ func TestChannelFromTUF(t *testing.T) {
 	// What TUF refuses, nobody looks at: its timestamp has expired before the document has.
 	_, err = fetch(now.AddDate(0, 0, 8))
 	require.ErrorContains(t, err, "expired")
-	// What TUF accepts is judged all the same: its targets may be changed to an older document by whoever has their key.
+	// What TUF accepts is judged all the same: its targets may be changed to an older document by
+	// whoever has their key.
 	repository.publish(t, "stable", marshal(first), now.AddDate(0, 0, 7))
 	_, err = fetch(now)
 	require.ErrorAs(t, err, new(*channel.OlderError))

@@ -44,8 +44,8 @@ func trustFlags(set *flag.FlagSet) *trust {
 	return t
 }
 
-// load makes the policy for a repository, whose name may be empty. Its errors are no answers about an artifact, so their types
-// are not kept.
+// load makes the policy for a repository, whose name may be empty. Its errors are no answers about
+// an artifact, so their types are not kept.
 func (t *trust) load(repository string) (p cosign.Policy, err error) {
 	var identities cosign.IdentityVerifier
 	if t.root != "" {
@@ -141,7 +141,8 @@ func (v *verified) object(c *cli.Call) any {
 	return verifyResult{c.Header(), v.verification}
 }
 
-// verify finds an artifact and holds it against the policy. A refusal is an error and has what is to be said about it, too.
+// verify finds an artifact and holds it against the policy. A refusal is an error and has what is
+// to be said about it, too.
 func verify(c *cli.Call, operands []string, t *trust, a *access) (*place, *verified, cosign.Policy, error) {
 	p, artifact, err := find(c, operands, a)
 	if err != nil {
@@ -168,7 +169,8 @@ func discard(r io.ReadCloser) error {
 	return errors.Join(err, r.Close())
 }
 
-// newVerification describes what cosign.Verify has returned. An error that is no refusal is returned as it is.
+// newVerification describes what cosign.Verify has returned. An error that is no refusal is
+// returned as it is.
 func newVerification(artifact digest.Digest, result *cosign.Result, err error) (*verification, error) {
 	v := &verification{Digest: string(artifact), Verified: err == nil,
 		Signatures: []signature{}, Attestations: []signature{}, Rejected: []rejection{}}

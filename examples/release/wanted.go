@@ -74,7 +74,8 @@ func isIndex(document *ocispec.Index) bool {
 	return document.MediaType == ocispec.MediaTypeImageIndex || document.Manifests != nil
 }
 
-// releasesOf are the releases of an index, or the subject that is none itself. An index of nothing is no release of any version.
+// releasesOf are the releases of an index, or the subject that is none itself. An index of nothing
+// is no release of any version.
 func releasesOf(subject ocispec.Descriptor, index *ocispec.Index) ([]ocispec.Descriptor, error) {
 	if !isIndex(index) {
 		return []ocispec.Descriptor{subject}, nil
@@ -85,7 +86,8 @@ func releasesOf(subject ocispec.Descriptor, index *ocispec.Index) ([]ocispec.Des
 	return index.Manifests, nil
 }
 
-// check compares what was verified: a release, or all of an index unless an architecture is asked for. Anything else that is signed has no version.
+// check compares what was verified: a release, or all of an index unless an architecture is asked
+// for. Anything else that is signed has no version.
 func (w *wanted) check(c *cli.Call, p *place, subject ocispec.Descriptor) error {
 	var index ocispec.Index
 	if err := readDocument(c, p, subject, &index); err != nil {

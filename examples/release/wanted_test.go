@@ -20,7 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// rename lets another name in a layout's index stand for what has a name there, as whoever serves the layout can.
+// rename lets another name in a layout's index stand for what has a name there, as whoever serves
+// the layout can.
 func rename(t *testing.T, layout, from, to string) {
 	t.Helper()
 	name := filepath.Join(layout, "index.json")
@@ -30,7 +31,8 @@ func rename(t *testing.T, layout, from, to string) {
 	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
 }
 
-// A mirror has good signatures of everything the vendor ever released. What it hands out under another name, or for another machine, is not what was asked for.
+// A mirror has good signatures of everything the vendor ever released. What it hands out under
+// another name, or for another machine, is not what was asked for.
 func TestPullIsWhatWasAskedFor(t *testing.T) {
 	w := newWorkshop(t)
 	one, two := w.pack(t, "1"), w.pack(t, "2")
@@ -116,7 +118,8 @@ func TestPackJudges(t *testing.T) {
 	}
 }
 
-// What somebody else has packed is judged, too, in a directory and behind a server, and so is what an index says about it.
+// What somebody else has packed is judged, too, in a directory and behind a server, and so is what
+// an index says about it.
 func TestInspectJudges(t *testing.T) {
 	w := newWorkshop(t)
 	part := func(name string) *bytes.Reader { return bytes.NewReader(read(t, w.path(name))) }

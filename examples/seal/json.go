@@ -16,16 +16,18 @@ const schema = "osmith.seal/1"
 
 // tokenResult is what a token asks for.
 type tokenResult struct {
-	Type         string   `json:"type"`
-	Keyslots     []int    `json:"keyslots"`
-	Bank         string   `json:"bank,omitempty"`
-	PCRs         []int    `json:"pcrs"`       // that must have a value
-	SignedPCRs   []int    `json:"signedPcrs"` // that must be in a state that the public key signed for
-	PolicyRef    string   `json:"policyRef,omitempty"`
-	PCRLock      bool     `json:"pcrlock"`
-	PIN          bool     `json:"pin"`
-	Alternatives int      `json:"alternatives,omitempty"` // states, any of which will do
-	Policies     []string `json:"policies"`               // policy digests, one for each sealed object
+	Type     string `json:"type"`
+	Keyslots []int  `json:"keyslots"`
+	Bank     string `json:"bank,omitempty"`
+	PCRs     []int  `json:"pcrs"` // that must have a value
+	// that must be in a state that the public key signed for
+	SignedPCRs   []int  `json:"signedPcrs"`
+	PolicyRef    string `json:"policyRef,omitempty"`
+	PCRLock      bool   `json:"pcrlock"`
+	PIN          bool   `json:"pin"`
+	Alternatives int    `json:"alternatives,omitempty"` // states, any of which will do
+	// policy digests, one for each sealed object
+	Policies []string `json:"policies"`
 }
 
 func tokenObject(t *sealing.Token) tokenResult {
@@ -45,17 +47,21 @@ func tokenObject(t *sealing.Token) tokenResult {
 // sealResult is the object of seal.
 type sealResult struct {
 	cli.Header
-	Token  tokenResult   `json:"token"`
-	File   string        `json:"file"`
-	States *policy.Union `json:"states,omitempty"` // with -for: bank, pcrs, and states with their names, values, and the PCRs that differ from the first
+	Token tokenResult `json:"token"`
+	File  string      `json:"file"`
+	// with -for: bank, pcrs, and states with their names, values, and the PCRs that differ from the
+	// first
+	States *policy.Union `json:"states,omitempty"`
 }
 
-// checkResult is the object of check. Verdict is "opens" if one of the tokens opens, "does not open" if none does, and "not known" otherwise.
+// checkResult is the object of check. Verdict is "opens" if one of the tokens opens, "does not
+// open" if none does, and "not known" otherwise.
 type checkResult struct {
 	cli.Header
-	Verdict sealing.Verdict  `json:"verdict"`
-	Tokens  []checkedToken   `json:"tokens"`
-	Skipped []tokens.Skipped `json:"skipped,omitempty"` // tokens of a header that are of other types
+	Verdict sealing.Verdict `json:"verdict"`
+	Tokens  []checkedToken  `json:"tokens"`
+	// tokens of a header that are of other types
+	Skipped []tokens.Skipped `json:"skipped,omitempty"`
 }
 
 // checkedToken is a token and whether it opens.
@@ -64,11 +70,13 @@ type checkedToken struct {
 	Token   tokenResult     `json:"token"`
 	Verdict sealing.Verdict `json:"verdict"`
 	Bank    string          `json:"bank,omitempty"` // that the PCRs were looked up in
-	Reasons []reasonObject  `json:"reasons"`        // why it does not open, or why that is not known
-	Assumes []string        `json:"assumes"`        // what a yes takes for granted
+	// why it does not open, or why that is not known
+	Reasons []reasonObject `json:"reasons"`
+	Assumes []string       `json:"assumes"` // what a yes takes for granted
 }
 
-// reasonObject is one of the reasons. Kind is pcr, signature, pin, bank, pcrlock, counter or policy; Verdict "does not open" or "not known".
+// reasonObject is one of the reasons. Kind is pcr, signature, pin, bank, pcrlock, counter or
+// policy; Verdict "does not open" or "not known".
 type reasonObject struct {
 	Verdict sealing.Verdict    `json:"verdict"`
 	Kind    sealing.ReasonKind `json:"kind"`
@@ -138,7 +146,8 @@ type statusResult struct {
 	Token   *tokenResult  `json:"token,omitempty"`
 }
 
-// bankObject is a bank that the TPM has. One that is not usable must not be sealed to, for the reason given.
+// bankObject is a bank that the TPM has. One that is not usable must not be sealed to, for the
+// reason given.
 type bankObject struct {
 	Name    string `json:"name"`
 	Usable  bool   `json:"usable"`

@@ -1,5 +1,5 @@
-// This program demonstrates package tpm/sealing: it seals secrets to a TPM 2.0 and gets them back, in the form that systemd keeps in
-// LUKS2 volumes.
+// This program demonstrates package tpm/sealing: it seals secrets to a TPM 2.0 and gets them back,
+// in the form that systemd keeps in LUKS2 volumes.
 //
 //	seal seal [-tpm DEV] -secret F -o TOKEN [-pcrs LIST] [-bank NAME] [-public-key F] [-public-key-pcrs LIST] [-public-key-ref NAME]
 //	     [-signature F] [-pcrlock F] [-pin] [-keyslot N] [-for NAME=F…]
@@ -8,33 +8,39 @@
 //	     [-counter LIST] [-pin] [-earlier F]
 //	seal status [-tpm DEV] [TOKEN]
 //
-// DEV is a device like /dev/tpmrm0, which is the default, or swtpm:HOST:PORT, or swtpm:PATH of a socket. LIST is like 7,11 or 7+11; a
-// number may have a value: 7=HEX. No PCR is bound that is not named; with -public-key PCR 11 must be in a state that the key has
-// signed for (-signature is a .pcrsig), with -pcrlock the PCRs must be as a pcrlock.json of systemd-pcrlock says. -pin reads a PIN from the first line of
-// standard input. TOKEN is JSON as `cryptsetup token export` prints and `cryptsetup token import` reads it, with -keyslot for the slot.
+// DEV is a device like /dev/tpmrm0, which is the default, or swtpm:HOST:PORT, or swtpm:PATH of a
+// socket. LIST is like 7,11 or 7+11; a number may have a value: 7=HEX. No PCR is bound that is not
+// named; with -public-key PCR 11 must be in a state that the key has signed for (-signature is a
+// .pcrsig), with -pcrlock the PCRs must be as a pcrlock.json of systemd-pcrlock says. -pin reads a
+// PIN from the first line of standard input. TOKEN is JSON as `cryptsetup token export` prints and
+// `cryptsetup token import` reads it, with -keyslot for the slot.
 //
-// -for seals for several states of -pcrs, any of which will do: those of sets that are staged or were before, or of a firmware update that was announced. F is a prediction
-// of `pcr predict -log`, a JSON file with values of PCRs, or now. What is printed tells which PCRs differ between them. A token for more than one state is
-// not one that systemd unseals.
+// -for seals for several states of -pcrs, any of which will do: those of sets that are staged or
+// were before, or of a firmware update that was announced. F is a prediction of `pcr predict -log`,
+// a JSON file with values of PCRs, or now. What is printed tells which PCRs differ between them. A
+// token for more than one state is not one that systemd unseals.
 //
-// -secret is a file of up to 128 bytes; what unseal gives with -passphrase is what systemd unlocks a volume with: the secret in base64.
-// Without -o, unseal prints the secret. -expected and -actual are event logs, a predicted and a real one: if the policy does not
-// hold, the differences tell why. status says which banks can be sealed to and whether the TPM is locked out; with a token, what
-// the token asks for.
+// -secret is a file of up to 128 bytes; what unseal gives with -passphrase is what systemd unlocks
+// a volume with: the secret in base64. Without -o, unseal prints the secret. -expected and -actual
+// are event logs, a predicted and a real one: if the policy does not hold, the differences tell
+// why. status says which banks can be sealed to and whether the TPM is locked out; with a token,
+// what the token asks for.
 //
-// check says without a TPM whether a token opens on a machine: "opens", "does not open" or "not known", each with the reasons. HEADER is the JSON
-// of a LUKS2 header, as cryptsetup luksDump --dump-json-metadata prints it: the answer is yes if one of its tokens opens. What the machine is like, the other flags
-// say; what they do not say is not known and never counts as a yes. -log is a prediction of `pcr predict`, or a machine's log: then systemd's own goes with it,
-// cut by -until before the word that is measured after the secret is asked for, such as leave-initrd. -pcrs is {"sha256": {"7": "HEX"}}.
-// Without -pin, a token that asks for a PIN does not open.
+// check says without a TPM whether a token opens on a machine: "opens", "does not open" or "not
+// known", each with the reasons. HEADER is the JSON of a LUKS2 header, as cryptsetup luksDump
+// --dump-json-metadata prints it: the answer is yes if one of its tokens opens. What the machine is
+// like, the other flags say; what they do not say is not known and never counts as a yes. -log is a
+// prediction of `pcr predict`, or a machine's log: then systemd's own goes with it, cut by -until
+// before the word that is measured after the secret is asked for, such as leave-initrd. -pcrs is
+// {"sha256": {"7": "HEX"}}. Without -pin, a token that asks for a PIN does not open.
 //
-// Flags may come before or after operands, with one dash or two. All verbs take -json. With -json one object is printed on stdout; it has
-// "schema": "osmith.seal/1", "verb" and what json.go lists. Outputs are written beside their names and renamed; secrets are
-// readable by their owner alone.
+// Flags may come before or after operands, with one dash or two. All verbs take -json. With -json
+// one object is printed on stdout; it has "schema": "osmith.seal/1", "verb" and what json.go lists.
+// Outputs are written beside their names and renamed; secrets are readable by their owner alone.
 //
-// Exit status: 0 yes; 1 no: the policy does not hold, the PIN is wrong, the TPM is locked out or another one, the bank is of no use; 2
-// usage or I/O, a TPM that does not answer or an interrupt among them. check: 1 also if it is
-// not known whether the token opens; the verdict tells which.
+// Exit status: 0 yes; 1 no: the policy does not hold, the PIN is wrong, the TPM is locked out or
+// another one, the bank is of no use; 2 usage or I/O, a TPM that does not answer or an interrupt
+// among them. check: 1 also if it is not known whether the token opens; the verdict tells which.
 package main
 
 import (

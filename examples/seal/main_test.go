@@ -189,7 +189,8 @@ func TestStatus(t *testing.T) {
 	require.Contains(t, other.no(t, "", "status", token), "does not have the key")
 }
 
-// TestSealForSets seals for the set that runs and one that is staged; the answer names what differs.
+// TestSealForSets seals for the set that runs and one that is staged; the answer names what
+// differs.
 func TestSealForSets(t *testing.T) {
 	b := newBench(t)
 	token, log := b.path("token.json"), b.Boot(t, swtpm.Event{PCR: 0, Data: "firmware"}, swtpm.Event{PCR: 7, Data: "secure boot"})

@@ -7,8 +7,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// about names the file that an error is about. The package's name in front of the error is that of the program, which is
-// said already.
+// about names the file that an error is about. The package's name in front of the error is that of
+// the program, which is said already.
 type about struct {
 	name string
 	err  error
@@ -21,7 +21,8 @@ func (a about) Error() string {
 // Unwrap keeps what the error is.
 func (a about) Unwrap() error { return a.err }
 
-// cannot is for an input that a verb cannot work on, which is no answer of the verb, so that there is nothing to unwrap.
+// cannot is for an input that a verb cannot work on, which is no answer of the verb, so that there
+// is nothing to unwrap.
 func cannot(name string, err error) error { return unanswered{about{name, err}} }
 
 type unanswered struct{ about about }

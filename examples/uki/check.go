@@ -66,7 +66,8 @@ type opened struct {
 	file *uki.File
 }
 
-// check adds what is found about a file, as an add-on of an image if one is given. It is nil for what is neither.
+// check adds what is found about a file, as an add-on of an image if one is given. It is nil for
+// what is neither.
 func check(c *cli.Call, r *checkResult, name string, image *opened, assume int) *opened {
 	src, f, kind, err := openAny(c, name, assume)
 	var format *osmith.FormatError

@@ -42,7 +42,8 @@ func TestCheck(t *testing.T) {
 	require.Contains(t, stdout, path("out.efi")+": error: ")
 	require.Equal(t, "uki: 1 error found\n", stderr)
 
-	// A stub that does not say its version, or a version that is too new, is taken for the one that is named.
+	// A stub that does not say its version, or a version that is too new, is taken for the one that
+	// is named.
 	require.NoError(t, os.WriteFile(path("stub"), petest.Stub("999"), 0o600))
 	ok(t, buildArgs(path)...)
 	require.Equal(t, "stub-unknown", check(0, path("out.efi")).Findings[0].Code)
@@ -74,7 +75,8 @@ func TestCheck(t *testing.T) {
 	require.Len(t, found, 1, "said once")
 	require.Contains(t, found[0].Text, `"roothash=00" and all`)
 
-	// What the stub refuses, and what is not known of it, is built if that is asked for by name, and is a no.
+	// What the stub refuses, and what is not known of it, is built if that is asked for by name,
+	// and is a no.
 	for _, c := range []struct{ kernel, stub, code, severity, text string }{
 		{"linux-relocations", "262", "linux-relocations", "error", "uki: 1 error found\n"},
 		{"linux-directories", "261", "linux-directories", "unknown", "uki: 0 errors found, 1 not known\n"},

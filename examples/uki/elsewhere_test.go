@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// TestSignElsewhere: policies go out, signatures come back, and the image ends up with those of one that is signed here.
+// TestSignElsewhere: policies go out, signatures come back, and the image ends up with those of one
+// that is signed here.
 func TestSignElsewhere(t *testing.T) {
 	_, path := workshop(t)
 	ok(t, "build", "-stub", path("addon"), "-profile", "ID=reset", "-cmdline", "reset", "-o", path("reset.efi"))

@@ -11,8 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/uki/decompress"
 )
 
-// openKernel opens a kernel. One that is compressed as a whole is decompressed into a temporary file, as an image holds the
-// plain one.
+// openKernel opens a kernel. One that is compressed as a whole is decompressed into a temporary
+// file, as an image holds the plain one.
 func openKernel(c *cli.Call, name string) (osmith.Source, error) {
 	in, err := c.Open(name)
 	if err != nil {
@@ -43,7 +43,8 @@ func openKernel(c *cli.Call, name string) (osmith.Source, error) {
 	return plain, nil
 }
 
-// unameOf is the version of a kernel that package uki does not find, since it stands in what only package decompress reads; "" for any other.
+// unameOf is the version of a kernel that package uki does not find, since it stands in what only
+// package decompress reads; "" for any other.
 func unameOf(kernel osmith.Source) (string, error) {
 	var compressed *uki.CompressedError
 	if _, err := uki.ProbeUname(kernel); err == nil || !errors.As(err, &compressed) || !compressed.Payload {

@@ -38,8 +38,9 @@ func (t *text) bytes() ([]byte, error) {
 	return []byte(t.value), nil
 }
 
-// words are the text with single spaces between its words, or the content of the file as it is. It is what ukify makes of
-// a command line: an argument is often broken over lines in a script, a file holds what is meant.
+// words are the text with single spaces between its words, or the content of the file as it is. It
+// is what ukify makes of a command line: an argument is often broken over lines in a script, a file
+// holds what is meant.
 func (t *text) words() (string, error) {
 	if t.fromFile() {
 		b, err := os.ReadFile(t.value[1:])
@@ -48,8 +49,8 @@ func (t *text) words() (string, error) {
 	return strings.Join(strings.Fields(t.value), " "), nil
 }
 
-// parsePhases reads phase paths such as "enter-initrd:leave-initrd", separated by commas or spaces. Without any it is nil,
-// which stands for the default ones.
+// parsePhases reads phase paths such as "enter-initrd:leave-initrd", separated by commas or spaces.
+// Without any it is nil, which stands for the default ones.
 func parsePhases(s string) (paths [][]string, err error) {
 	for _, path := range splitList(s) {
 		words := strings.Split(path, ":")

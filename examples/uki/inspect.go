@@ -8,9 +8,11 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"path/filepath"
 	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/diagram"
 	"github.com/osmith-dev/osmith/internal/sdstub"
 	"github.com/osmith-dev/osmith/signing/authenticode"
 	"github.com/osmith-dev/osmith/tpm"
@@ -20,6 +22,7 @@ import (
 func inspectFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	assume := addAssume(set)
 	asUkify := set.Bool("ukify-json", false, "print the object that ukify 262 prints with inspect --json=pretty")
+	svg := set.String("svg", "", "`file` for a picture of the image")
 	return func(c *cli.Call, operands []string) error {
 		if *asUkify && c.JSON {
 			return cli.Usagef("-json and -ukify-json: one of them")
@@ -27,6 +30,12 @@ func inspectFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		src, f, kind, err := openAny(c, operands[0], *assume)
 		if err != nil {
 			return err
+		}
+		drawing := diagram.OfUKI(filepath.Base(src.Name), src, f)
+		if *svg != "" {
+			if err := cli.WriteFile(*svg, []byte(drawing.SVG())); err != nil {
+				return err
+			}
 		}
 		if *asUkify {
 			text, err := ukifyJSON(f)
@@ -41,7 +50,7 @@ func inspectFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return about{src.Name, err}
 		}
-		return c.Answer(r, r.tree().String())
+		return c.Answer(r, r.tree().String()+"\n"+drawing.String())
 	}
 }
 
@@ -106,7 +115,8 @@ func (r *inspectResult) sign(src *cli.Input) error {
 func sections(f *uki.File) ([]section, error) {
 	out := []section{}
 	type place struct{ offset, rawSize, size int64 }
-	known := make(map[place]string) // digests: a small file may have thousands of sections at one place
+	// digests: a small file may have thousands of sections at one place
+	known := make(map[place]string)
 	for i, s := range f.Sections() {
 		d := section{Name: s.Name, Profile: s.Profile, Size: s.Size, Offset: s.Offset, RawSize: s.RawSize, VirtualAddress: s.VirtualAddress}
 		at := place{s.Offset, s.RawSize, s.Size}

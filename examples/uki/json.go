@@ -20,11 +20,13 @@ type header struct {
 
 func newHeader(c *cli.Call, file string) header { return header{c.Header(), file} }
 
-// buildResult is the object of build and addon. Sizes are bytes, digests lower-case hexadecimal, in all objects.
+// buildResult is the object of build and addon. Sizes are bytes, digests lower-case hexadecimal, in
+// all objects.
 type buildResult struct {
 	header
-	Size         int64           `json:"size"`
-	SHA256       string          `json:"sha256"`             // Authenticode digest: what PCR 4 gets, and what a dbx entry would name
+	Size int64 `json:"size"`
+	// Authenticode digest: what PCR 4 gets, and what a dbx entry would name
+	SHA256       string          `json:"sha256"`
 	Policies     json.RawMessage `json:"policies,omitempty"` // of -policy-digest: to be signed
 	PCRSignature bool            `json:"pcrSignature"`       // has signed PCR policies
 	Signed       bool            `json:"signed"`             // has a Secure Boot signature
@@ -74,8 +76,8 @@ type section struct {
 	Text           string `json:"text,omitempty"` // of sections that hold a short text
 }
 
-// variant is one way to boot the image. Device trees and firmware are counted from 1 among the .dtbauto and .efifw sections
-// of the profile; 0 is none.
+// variant is one way to boot the image. Device trees and firmware are counted from 1 among the
+// .dtbauto and .efifw sections of the profile; 0 is none.
 type variant struct {
 	Profile      int        `json:"profile"`
 	ProfileID    string     `json:"profileID,omitempty"`
@@ -115,6 +117,63 @@ type checkResult struct {
 	unread          error
 }
 
+// addonResult is the object of addon check and addon install.
+type addonResult struct {
+	checkResult
+	Place           string `json:"place,omitempty"` // of install: its path on the ESP
+	Cmdline         string `json:"cmdline"`         // what the stub appends of it
+	Uname           string `json:"uname,omitempty"` // the kernel that it is for
+	Signature       string `json:"signature"`       // accepted, refused, unknown
+	SignatureReason string `json:"signatureReason"`
+	// what the refusal list has
+	Refusals []refusal `json:"refusals"`
+	// the kernel gets from image and add-ons; "" if that is not known or the add-on is skipped
+	KernelCmdline string `json:"kernelCmdline"`
+	// PCR 12, sha256, from what the stub measures, without the add-on and with it; "" as well
+	PCR12Before string `json:"pcr12Before"`
+	PCR12       string `json:"pcr12"`
+	Installed   bool   `json:"installed,omitempty"` // of install: it is there, whole
+	Unchanged   bool   `json:"unchanged,omitempty"` // of install: it was there with this content
+}
+
+// refusal is an argument or a part that an add-on for one machine should not bring.
+type refusal struct {
+	Name       string `json:"name"` // for -override
+	Text       string `json:"text"`
+	Reason     string `json:"reason"`
+	Overridden bool   `json:"overridden"`
+}
+
+// addonList is the object of addon list.
+type addonList struct {
+	header
+	Images []addonImage `json:"images"`
+}
+
+// addonImage is an image with the add-ons that its stub finds, in the order in which it takes them.
+type addonImage struct {
+	Path     string  `json:"path"`
+	XBOOTLDR bool    `json:"xbootldr"`
+	Uname    string  `json:"uname,omitempty"`
+	Addons   []addon `json:"addons"`
+	// what the kernel gets from image and accepted add-ons; "" if Error says why it is not known
+	KernelCmdline string `json:"kernelCmdline"`
+	PCR12         string `json:"pcr12"` // sha256, from what the stub measures then
+	Error         string `json:"error,omitempty"`
+}
+
+// addon is one that lies where a stub looks.
+type addon struct {
+	Path      string   `json:"path"`
+	Global    bool     `json:"global"` // for all images
+	Cmdline   string   `json:"cmdline"`
+	Uname     string   `json:"uname,omitempty"`
+	Signers   []string `json:"signers"`   // as the signatures claim
+	Signature string   `json:"signature"` // accepted, refused, unknown: by the machine's keys
+	Verdict   string   `json:"verdict"`   // accepted, skipped, unknown
+	Reason    string   `json:"reason"`    // of skipped and unknown
+}
+
 // finding is something that firmware, boot loader or stub would dislike.
 type finding struct {
 	File     string `json:"file"`
@@ -134,8 +193,9 @@ type signature struct {
 	Hash   string `json:"hash,omitempty"`
 	Digest string `json:"digest,omitempty"` // of the image when it was signed
 	Time   string `json:"time,omitempty"`   // as the signer claims
-	Valid  bool   `json:"valid"`            // made by the signer, over the image as it is; not whether the signer is trusted
-	Error  string `json:"error,omitempty"`
+	// made by the signer, over the image as it is; not whether the signer is trusted
+	Valid bool   `json:"valid"`
+	Error string `json:"error,omitempty"`
 }
 
 // describeSignatures tells of each signature; sha256 is the image's own digest.
@@ -174,10 +234,12 @@ type signResult struct {
 // verifyResult is the object of verify.
 type verifyResult struct {
 	header
-	Verified   bool        `json:"verified"`
-	Signer     string      `json:"signer,omitempty"` // whose signature leads to a trusted certificate
+	Verified bool `json:"verified"`
+	// whose signature leads to a trusted certificate
+	Signer     string      `json:"signer,omitempty"`
 	SHA256     string      `json:"sha256,omitempty"` // Authenticode digest
 	Signatures []signature `json:"signatures"`
-	Reason     string      `json:"reason,omitempty"` // of a no: unsigned, changed, untrusted, invalid, malformed
-	Error      string      `json:"error,omitempty"`
+	// of a no: unsigned, changed, untrusted, invalid, malformed
+	Reason string `json:"reason,omitempty"`
+	Error  string `json:"error,omitempty"`
 }

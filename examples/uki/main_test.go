@@ -73,7 +73,8 @@ func names(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// TestCompressedKernels: what is compressed as a whole is decompressed, and the image is the same; of a zboot kernel the version is found.
+// TestCompressedKernels: what is compressed as a whole is decompressed, and the image is the same;
+// of a zboot kernel the version is found.
 func TestCompressedKernels(t *testing.T) {
 	_, path := workshop(t)
 	ok(t, buildArgs(path)...)
@@ -94,7 +95,8 @@ func TestCompressedKernels(t *testing.T) {
 		require.Equal(t, want, read(t, path("out.efi")), name)
 	}
 
-	// The version in a zboot kernel for x86-64, which there is none of but here: the PE image says what the payload is.
+	// The version in a zboot kernel for x86-64, which there is none of but here: the PE image says
+	// what the payload is.
 	var payload bytes.Buffer
 	z, err := zstd.NewWriter(&payload)
 	require.NoError(t, err)
@@ -122,8 +124,8 @@ func TestCompressedKernels(t *testing.T) {
 	require.Contains(t, stderr, "the payload is compressed with lzo: give the version")
 }
 
-// workshop is a directory with parts and keys, as files of these names: stub, addon (a stub), linux, initrd, osrel, pcr.key,
-// pcr.pub, pcr2.key, pcr2.pub, db.key, db.crt, ec.key.
+// workshop is a directory with parts and keys, as files of these names: stub, addon (a stub),
+// linux, initrd, osrel, pcr.key, pcr.pub, pcr2.key, pcr2.pub, db.key, db.crt, ec.key.
 func workshop(t *testing.T) (dir string, path func(name string) string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -223,7 +225,7 @@ func TestInspect(t *testing.T) {
 	ok(t, "build", "-stub", path("addon"), "-profile", "ID=reset\nTITLE=Factory reset", "-cmdline", "systemd.factory_reset=1", "-o", path("reset.efi"))
 	ok(t, buildArgs(path, "-profile", "ID=main", "-join-profile", path("reset.efi"), "-section", ".note:a\x1b[2Jb", "-pcr-private-key", path("pcr.key"),
 		"-secureboot-private-key", path("db.key"), "-secureboot-certificate", path("db.crt"))...)
-	text := ok(t, "inspect", path("out.efi"))
+	text := ok(t, "inspect", path("out.efi"), "-svg", path("out.svg"))
 	for _, want := range []string{
 		"├─ system  Acme OS 1\n", "├─ kernel  6.12.0-stand-in\n", "├─ stub    262\n", "│  └─ CN=Acme db, sha256\n",
 		"│  │  └─ ro quiet\n", "│  │  └─ systemd.factory_reset=1\n", "sha384: 4 policies by 1 key\n",
@@ -232,6 +234,11 @@ func TestInspect(t *testing.T) {
 		require.Contains(t, text, want)
 	}
 	require.NotContains(t, text, "\x1b")
+	require.Regexp(t, `(?m)^│ \.cmdline  █+·* +8 B  command line, PCR 11$`, text)
+	require.Contains(t, text, "\n┌─ profile 1 reset: Factory reset\n")
+	drawn, err := os.ReadFile(path("out.svg"))
+	require.NoError(t, err)
+	require.Contains(t, string(drawn), ">profile 1 reset: Factory reset</text>")
 
 	var r inspectResult
 	object(t, &r, "inspect", path("out.efi"))

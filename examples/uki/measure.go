@@ -59,7 +59,8 @@ func measureFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// describeVariant is one way to boot: what is measured, and what PCR 11 then holds at the end of each path.
+// describeVariant is one way to boot: what is measured, and what PCR 11 then holds at the end of
+// each path.
 func describeVariant(f *uki.File, v uki.VariantMeasurements, banks []crypto.Hash, paths [][]string) (variant, error) {
 	out := variant{Profile: v.Profile, DeviceTree: v.DeviceTree, Firmware: v.Firmware, Sections: []measured{}, PCR11: []pcr11{}}
 	if profiles := f.Profiles(); v.Profile < len(profiles) {
@@ -87,7 +88,8 @@ func describeVariant(f *uki.File, v uki.VariantMeasurements, banks []crypto.Hash
 	return out, nil
 }
 
-// measureText says it as systemd-measure does, with a line in front of each variant if there are several.
+// measureText says it as systemd-measure does, with a line in front of each variant if there are
+// several.
 func measureText(variants []variant, banks []crypto.Hash) string {
 	var b strings.Builder
 	for _, v := range variants {

@@ -17,12 +17,14 @@ const (
 
 var kindNames = map[string]string{kindImage: "unified kernel image", kindAddon: "add-on", kindProfile: "profile to be joined"}
 
-// addAssume declares the flag for what is known of a stub that does not say its version, or says one that is too new.
+// addAssume declares the flag for what is known of a stub that does not say its version, or says
+// one that is too new.
 func addAssume(set *flag.FlagSet) *int {
 	return set.Int("assume-stub", 0, "systemd `release`, such as 257, to treat the stub as if nothing is known of its own")
 }
 
-// openUKI opens a file as a unified kernel image, whose stub is treated as that of a release if nothing is known of its own.
+// openUKI opens a file as a unified kernel image, whose stub is treated as that of a release if
+// nothing is known of its own.
 func openUKI(c *cli.Call, name string, assume int) (*cli.Input, *uki.File, error) {
 	src, err := c.Open(name)
 	if err != nil {

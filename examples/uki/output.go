@@ -26,7 +26,8 @@ func addOutputFlags(set *flag.FlagSet) *outputFlags {
 	return o
 }
 
-// signer is nil for an image that stays unsigned. Without a name for the image there is none to sign.
+// signer is nil for an image that stays unsigned. Without a name for the image there is none to
+// sign.
 func (o *outputFlags) signer() (*signer, error) {
 	switch {
 	case o.name == "":
@@ -41,7 +42,8 @@ func (o *outputFlags) signer() (*signer, error) {
 	return readSigner(o.key, o.cert)
 }
 
-// write makes the file of what image writes, in one pass, signed or not, and returns its size and Authenticode digest.
+// write makes the file of what image writes, in one pass, signed or not, and returns its size and
+// Authenticode digest.
 func write(name string, by *signer, image func(io.Writer) error) (size int64, digest string, err error) {
 	out, err := cli.Create(name)
 	if err != nil {

@@ -129,7 +129,8 @@ func (r reader) fail(err error) {
 	}
 }
 
-// source opens a file; no name is no part. A nil *cli.Input would be a part, so that it must not come out.
+// source opens a file; no name is no part. A nil *cli.Input would be a part, so that it must not
+// come out.
 func (r reader) source(name string) osmith.Source {
 	if name == "" || *r.err != nil {
 		return nil

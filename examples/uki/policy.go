@@ -37,7 +37,8 @@ type policies struct {
 	digests bool
 }
 
-// read checks the flags and reads the keys. embedded is the content of .pcrpkey, nil unless there is one key.
+// read checks the flags and reads the keys. embedded is the content of .pcrpkey, nil unless there
+// is one key.
 func (p *policyFlags) read() (ps *policies, embedded []byte, err error) {
 	ps = &policies{digests: p.digests}
 	count, what := len(p.private), "private"

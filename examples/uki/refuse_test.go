@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRefused: what cannot be done is said in words that name the flag or the file, with the right status, and leaves nothing
-// behind.
+// TestRefused: what cannot be done is said in words that name the flag or the file, with the right
+// status, and leaves nothing behind.
 func TestRefused(t *testing.T) {
 	dir, path := workshop(t)
 	ok(t, buildArgs(path)...)
@@ -28,7 +28,8 @@ func TestRefused(t *testing.T) {
 	packed := compressed(t, read(t, path("linux")))
 	write("cut.gz", string(packed[:len(packed)/2]))
 	hole := read(t, path("out.efi"))
-	for at := 64 + 24 + 240; ; at += 40 { // a section with less of the file than lies before the next
+	for at := 64 + 24 + 240; ; at += 40 {
+		// a section with less of the file than lies before the next
 		if string(hole[at:at+7]) == ".linux\x00" {
 			binary.LittleEndian.PutUint32(hole[at+16:], 512)
 			break

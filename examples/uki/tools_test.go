@@ -14,8 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// TestBuildAsUkify: the same words on the command line give the same bytes as ukify 262's. (257 ends .sbat with a NUL byte.)
-// Files are in the directory of the test.
+// TestBuildAsUkify: the same words on the command line give the same bytes as ukify 262's. (257
+// ends .sbat with a NUL byte.) Files are in the directory of the test.
 func TestBuildAsUkify(t *testing.T) {
 	r := testtools.Forky(t)
 	dir, path := workshop(t)

@@ -64,8 +64,8 @@ func (p *ukifyProfile) members() (out []string, err error) {
 	return out, nil
 }
 
-// ukifyJSON is the object that `ukify inspect --json=pretty` of systemd 262 prints: the sections that all profiles share by name, and the others in
-// _profiles.
+// ukifyJSON is the object that `ukify inspect --json=pretty` of systemd 262 prints: the sections
+// that all profiles share by name, and the others in _profiles.
 func ukifyJSON(f *uki.File) (string, error) {
 	var base ukifyProfile
 	var profiles []*ukifyProfile

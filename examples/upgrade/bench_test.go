@@ -19,7 +19,6 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/examples/acmeos"
-	"github.com/osmith-dev/osmith/internal/efi"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade"
@@ -31,7 +30,8 @@ var when = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var keys = sync.OnceValues(func() (*acmeos.Keys, error) { return acmeos.GenerateKeys(when) })
 
-// A bench is a directory with a disk image of version 1, a signed layout of releases, keys and variables.
+// A bench is a directory with a disk image of version 1, a signed layout of releases, keys and
+// variables.
 type bench struct {
 	t       *testing.T
 	dir     string
@@ -101,24 +101,11 @@ func (b *bench) release(set *acmeos.Set) {
 // variables writes a copy of efivarfs: what firmware has, and some of the loader's.
 func (b *bench) variables(dir string, loader map[string]string) {
 	b.t.Helper()
-	const global, security, systemd = "8be4df61-93ca-11d2-aa0d-00e098032b8c", "d719b2cb-3d3a-4596-a3bc-dad00e67656f", "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
-	f := b.machine.Firmware
-	for _, v := range []struct {
-		name, vendor string
-		attributes   byte
-		data         []byte
-	}{
-		{"SecureBoot", global, 0x06, f.SecureBoot}, {"SetupMode", global, 0x06, f.SetupMode}, {"PK", global, 0x27, f.PK}, {"KEK", global, 0x27, f.KEK},
-		{"db", security, 0x27, f.DB}, {"dbx", security, 0x27, f.DBX}, {"BootOrder", global, 0x07, []byte{}},
-	} {
-		b.file(filepath.Join(dir, v.name+"-"+v.vendor), string(append([]byte{v.attributes, 0, 0, 0}, v.data...)))
-	}
-	for name, text := range loader {
-		b.file(filepath.Join(dir, name+"-"+systemd), string(append([]byte{0x06, 0, 0, 0}, append(efi.AppendUTF16(nil, text), 0, 0)...)))
-	}
+	require.NoError(b.t, acmeos.WriteVariables(b.path(dir), b.machine.Firmware, loader))
 }
 
-// boot switches the machine on until it is up, and leaves in a directory what the system that runs then shows of it.
+// boot switches the machine on until it is up, and leaves in a directory what the system that runs
+// then shows of it.
 func (b *bench) boot(dir string) *upgradetest.Boot {
 	b.t.Helper()
 	disk, err := acmeos.OpenImage(b.path("disk.img"))
@@ -167,7 +154,7 @@ func (b *bench) refused(status int, want, line string) (stdout string) {
 	got, stdout, stderr := b.call(line)
 	require.Equal(b.t, status, got, "%s: %s", line, stderr)
 	require.Contains(b.t, stderr, want)
-	require.True(b.t, strings.HasPrefix(stderr, "upgrade: "), stderr)
+	require.Regexp(b.t, "(?m)^upgrade: ", stderr)
 	require.NotContains(b.t, stderr, "upgrade: upgrade: ")
 	return stdout
 }

@@ -79,8 +79,9 @@ func (f *common) open(c *cli.Call, write bool) (*subject, error) {
 // patience is how often awaitOthers asks, and how long it waits in between.
 const patience, pause = 50, 200 * time.Millisecond
 
-// awaitOthers gives others ten seconds to be done with a disk that they have locked: udev looks at each one that somebody has closed who could have written to it, the call before this one among them.
-// What stays locked is refused by the operation itself.
+// awaitOthers gives others ten seconds to be done with a disk that they have locked: udev looks at
+// each one that somebody has closed who could have written to it, the call before this one among
+// them. What stays locked is refused by the operation itself.
 func awaitOthers(c *cli.Call, disk *osmith.Device) error {
 	for range patience {
 		unlock, err := disk.Lock()
@@ -136,7 +137,7 @@ func (s *subject) know(c *cli.Call, f *common, isDevice bool) (err error) {
 	switch {
 	case k.offline, !isDevice && k.copied == "":
 		s.Offline = true
-		s.machine, err = k.off()
+		s.machine, err = k.Off()
 		return err
 	case f.esp != "" || k.copied != "":
 		s.machine, err = k.read(c, s)
@@ -162,6 +163,6 @@ func (s *subject) know(c *cli.Call, f *common, isDevice bool) (err error) {
 	}
 	s.Offline, s.Unread = true, []string{}
 	fmt.Fprintf(c.Stderr, "upgrade: this machine was not started from %s, which is taken as the disk of a machine that is off\n", s.Disk)
-	s.machine, err = k.off()
+	s.machine, err = k.Off()
 	return err
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// openDiskOf opens the disk whose ESP is mounted on a directory. The directory stays open: where an automount unit mounts it, opening is what does, and it stays mounted.
+// openDiskOf opens the disk whose ESP is mounted on a directory. The directory stays open: where an
+// automount unit mounts it, opening is what does, and it stays mounted.
 func openDiskOf(c *cli.Call, dir string) (*osmith.Device, error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -35,7 +36,8 @@ func closed(c *cli.Call) func(*osmith.Device, error) (*osmith.Device, error) {
 	}
 }
 
-// findMounted finds what is mounted of a disk. Whoever only looks may do so through a mount that cannot be changed: the kernel has nothing to write there.
+// findMounted finds what is mounted of a disk. Whoever only looks may do so through a mount that
+// cannot be changed: the kernel has nothing to write there.
 func findMounted(c *cli.Call, disk *osmith.Device, write bool) (map[osmith.GUID]upgrade.MountedVolume, error) {
 	mounted, err := upgrade.FindMounted(disk)
 	if is[*upgrade.MountError](err) && !write {
@@ -45,7 +47,8 @@ func findMounted(c *cli.Call, disk *osmith.Device, write bool) (map[osmith.GUID]
 	if err != nil {
 		return nil, err
 	}
-	c.AtEnd(func() { _ = upgrade.CloseMounted(mounted) }) // they are synced when something is changed
+	// they are synced when something is changed
+	c.AtEnd(func() { _ = upgrade.CloseMounted(mounted) })
 	return mounted, nil
 }
 

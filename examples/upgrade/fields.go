@@ -34,7 +34,8 @@ var fieldFlags = map[string]string{
 
 var fieldName = regexp.MustCompile(`\b(?:(?:Machine|PlanOptions|InstallOptions)\.)?([A-Z]\w+)`)
 
-// flagsFor says by which flags a person gives what a text asks for; "" if it names no field that has one.
+// flagsFor says by which flags a person gives what a text asks for; "" if it names no field that
+// has one.
 func flagsFor(text string) string {
 	var found []string
 	for _, m := range fieldName.FindAllStringSubmatch(text, -1) {

@@ -15,7 +15,9 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/examples/internal/erofsfs"
+	"github.com/osmith-dev/osmith/examples/internal/layoutfile"
 	"github.com/osmith-dev/osmith/examples/internal/loaderfiles"
+	"github.com/osmith-dev/osmith/examples/internal/machineflags"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -65,13 +67,13 @@ func (f *installing) run(c *cli.Call) error {
 	switch {
 	case f.known.copied != "":
 		return cli.Usagef("-machine is for a disk that a machine runs from: -vars has the variables of the one that will boot this one")
-	case f.bootOption && f.known.vars == "":
+	case f.bootOption && f.known.Vars == "":
 		return cli.Usagef("-vars is missing: -boot-option is written there")
 	}
 	if err := errors.Join(f.from.check(), f.known.check()); err != nil {
 		return err
 	}
-	machine, err := f.known.off()
+	machine, err := f.known.Off()
 	if err != nil {
 		return err
 	}
@@ -93,7 +95,7 @@ func (f *installing) run(c *cli.Call) error {
 
 // install plans, tells and writes.
 func (f *installing) install(c *cli.Call, disk *osmith.Device, isDevice bool, r *release.Release, machine upgrade.Machine, keep func() error, result installResult) (err error) {
-	f.options.Progress, f.options.ExtensionFileSystem = c.Progress(), erofsfs.Open
+	f.options.At, f.options.Progress, f.options.ExtensionFileSystem = time.Now(), c.Progress(), erofsfs.Open
 	if result.Plan, err = upgrade.PlanInstall(c, disk, r, machine, f.options); err != nil {
 		return err
 	}
@@ -139,7 +141,7 @@ func (f *installing) install(c *cli.Call, disk *osmith.Device, isDevice bool, r 
 func (f *installing) fill(c *cli.Call) (keep func() error, err error) {
 	o := &f.options
 	keep = func() error { return nil }
-	if o.Layout, err = readLayout(f.layout); err != nil {
+	if o.Layout, err = layoutfile.Read(f.layout); err != nil {
 		return nil, err
 	}
 	if o.Time, err = cli.SourceDate(time.Time{}); err != nil {
@@ -163,8 +165,8 @@ func (f *installing) fill(c *cli.Call) (keep func() error, err error) {
 		o.Recovery = &upgrade.RecoverySystem{Name: name, UKI: image}
 	}
 	if f.bootOption {
-		if o.Variables, keep, err = writableVariables(f.known.vars); err != nil {
-			return nil, fmt.Errorf("-vars %s: %w", f.known.vars, err)
+		if o.Variables, keep, err = writableVariables(f.known.Vars); err != nil {
+			return nil, fmt.Errorf("-vars %s: %w", f.known.Vars, err)
 		}
 	}
 	return keep, f.fillLoader(c)
@@ -204,30 +206,6 @@ func (f *installing) fillLoader(c *cli.Call) error {
 	return nil
 }
 
-// readLayout reads a layout file or a directory of definitions.
-func readLayout(name string) (l partition.Layout, err error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return l, err
-	}
-	if info.IsDir() {
-		read, err := partition.ReadRepart(os.DirFS(name), partition.RepartOptions{})
-		if err != nil {
-			return l, fmt.Errorf("%s: %w", name, err)
-		}
-		return read.Layout, nil
-	}
-	in, err := os.Open(name)
-	if err != nil {
-		return l, err
-	}
-	defer in.Close()
-	if l, err = partition.ReadLayout(in); err != nil {
-		err = fmt.Errorf("%s: %w", name, err)
-	}
-	return l, err
-}
-
 // writableVariables opens a variable store, a copy of efivarfs, or efivarfs, for a boot option.
 func writableVariables(name string) (store bootloader.VariableStore, keep func() error, err error) {
 	keep = func() error { return nil }
@@ -243,7 +221,7 @@ func writableVariables(name string) (store bootloader.VariableStore, keep func()
 		store, err = openEFIVars(name)
 		return store, keep, err
 	}
-	before, err := cli.ReadFile(name, maxStore)
+	before, err := cli.ReadFile(name, machineflags.MaxStore)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -32,7 +32,8 @@ const layoutJSON = `{"schema": "osmith.layout/1", "partitions": [
 	{"type": "root-x86-64", "name": "_empty", "size": 2097152}, {"type": "root-x86-64-verity", "name": "_empty", "size": 1048576},
 	{"type": "var", "name": "state", "minSize": 1048576, "weight": 1000}]}`
 
-// An empty image becomes a disk that boots, is upgraded and reset; one that has something on it is left alone until a person says what may be lost.
+// An empty image becomes a disk that boots, is upgraded and reset; one that has something on it is
+// left alone until a person says what may be lost.
 func TestInstall(t *testing.T) {
 	b := newBench(t)
 	b.release(b.build("2"))
@@ -45,7 +46,8 @@ func TestInstall(t *testing.T) {
 	b.file("loader.efi", string(text))
 	b.file("new.img", "")
 	require.NoError(t, os.Truncate(b.path("new.img"), 80<<20))
-	b.file("vars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c", "\x07\x00\x00\x00\x05\x00") // no firmware keeps an empty one
+	// no firmware keeps an empty one
+	b.file("vars/BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c", "\x07\x00\x00\x00\x05\x00")
 	const install = "install -disk @new.img -layout @layout.json -loader @loader.efi -conf timeout=0 -seed 11111111-2222-4333-8444-555555555555 -vars @vars -pcr-key @pcr.pub -no-shim"
 
 	p := object[installed](t, b.ok(install+two+" -dry-run -json"))

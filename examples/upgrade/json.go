@@ -10,9 +10,10 @@ const schema = "osmith.upgrade/1"
 // head is what all objects begin with.
 type head struct {
 	cli.Header
-	Disk    string   `json:"disk"`    // the file or device
-	Offline bool     `json:"offline"` // the machine is taken as one that is off
-	Unread  []string `json:"unread"`  // what could not be read of a machine that runs; what depends on it is not known
+	Disk    string `json:"disk"`    // the file or device
+	Offline bool   `json:"offline"` // the machine is taken as one that is off
+	// what could not be read of a machine that runs; what depends on it is not known
+	Unread []string `json:"unread"`
 }
 
 // inspectResult is the object of inspect.
@@ -25,14 +26,19 @@ type inspectResult struct {
 type planResult struct {
 	head
 	Release releaseObject `json:"release"`
-	Plan    *upgrade.Plan `json:"plan"`    // docs/schema/plan.json
-	Applied bool          `json:"applied"` // of apply: everything was carried out. False, too, if there was nothing to do: plan.installed, and no changes in plan.loader
+	Plan    *upgrade.Plan `json:"plan"` // docs/schema/plan.json
+	// of apply: everything was carried out. False, too, if there was nothing to do: plan.installed,
+	// and no changes in plan.loader
+	Applied bool `json:"applied"`
+
+	before *upgrade.State // the disk as it was planned for
 }
 
 type releaseObject struct {
-	Digest  string   `json:"digest"` // of the manifest, "sha256:..."
-	Version string   `json:"version"`
-	Signers []string `json:"signers"` // who has signed it, by the policy or the keys; none if it was accepted unsigned
+	Digest  string `json:"digest"` // of the manifest, "sha256:..."
+	Version string `json:"version"`
+	// who has signed it, by the policy or the keys; none if it was accepted unsigned
+	Signers []string `json:"signers"`
 }
 
 // entryResult is the object of commit and rollback.
@@ -50,11 +56,13 @@ type cancelResult struct {
 // installResult is the object of install, also of one that is refused.
 type installResult struct {
 	head
-	Release    releaseObject        `json:"release"`
-	Seed       string               `json:"seed"`       // what goes on with an installation that was interrupted
-	Plan       *upgrade.InstallPlan `json:"plan"`       // docs/schema/install.json
-	Applied    bool                 `json:"applied"`    // the disk is installed
-	BootOption string               `json:"bootOption"` // why firmware has no boot option, though one was asked for; "" if it has
+	Release releaseObject `json:"release"`
+	// what goes on with an installation that was interrupted
+	Seed    string               `json:"seed"`
+	Plan    *upgrade.InstallPlan `json:"plan"`    // docs/schema/install.json
+	Applied bool                 `json:"applied"` // the disk is installed
+	// why firmware has no boot option, though one was asked for; "" if it has
+	BootOption string `json:"bootOption"`
 }
 
 // resetResult is the object of factory-reset.

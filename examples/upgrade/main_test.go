@@ -25,7 +25,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// image is the disk image with all that is known of its machine, which is off; two is the release of version 2, as its vendor has signed it.
+// image is the disk image with all that is known of its machine, which is off; two is the release
+// of version 2, as its vendor has signed it.
 const (
 	image = " -disk @disk.img -vars @vars -pcr-key @pcr.pub -no-shim"
 	two   = " -release @layout:2 -key @release.pub"
@@ -55,6 +56,11 @@ func TestStory(t *testing.T) {
 	require.Len(t, p.Release.Signers, 1)
 	require.Regexp(t, "^sha256:[0-9a-f]{64}$", p.Release.Digest)
 	require.True(t, before == readFile(t, b.path("disk.img")), "a plan writes nothing")
+	drawn := b.ok("plan -svg @plan.svg" + image + two)
+	require.Regexp(t, `(?m)^before +acme_1\.efi +1 +empty +acme_1\.efi$`, drawn)
+	require.Regexp(t, `(?m)^\d  activate-slot +acme_1\.efi +1 +2 +acme_1\.efi$`, drawn)
+	require.Regexp(t, `(?m)^\d  add-entry +acme_1\.efi acme_2\+3\.efi +1 +2 +acme_2\+3\.efi$`, drawn)
+	require.Contains(t, readFile(t, b.path("plan.svg")), "<title>upgrade to version 2: the disk before, after each step, and after</title>")
 
 	text := b.ok("apply" + image + two)
 	require.Contains(t, text, "upgrade to version 2 in slot B")
@@ -113,7 +119,8 @@ func TestMachine(t *testing.T) {
 	b.refused(2, "what the machine runs is unknown", "inspect -disk @disk.img -machine @m")
 }
 
-// Udev looks at a disk for a moment after each call that could have written to it, and keeps it locked meanwhile.
+// Udev looks at a disk for a moment after each call that could have written to it, and keeps it
+// locked meanwhile.
 func TestLockedForAMoment(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("a lock keeps out other programs on Linux alone")
@@ -166,7 +173,8 @@ func TestNextCommand(t *testing.T) {
 	require.Equal(t, `'a'\''b'`, quoted("a'b"))
 }
 
-// A plan that is refused is printed all the same, and nothing is written. An override names what is ignored.
+// A plan that is refused is printed all the same, and nothing is written. An override names what is
+// ignored.
 func TestRefused(t *testing.T) {
 	b := newBench(t)
 	b.builder.Foreign = strangers(t)
@@ -199,7 +207,8 @@ func (w writer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// An upgrade that was interrupted says how to go on, and that is how: the old version boots, the same command ends it, and cancel takes it back.
+// An upgrade that was interrupted says how to go on, and that is how: the old version boots, the
+// same command ends it, and cancel takes it back.
 func TestInterrupted(t *testing.T) {
 	b := newBench(t)
 	b.release(b.build("2"))
@@ -309,7 +318,8 @@ func TestLoader(t *testing.T) {
 	require.NotEqual(t, middle, readFile(t, b.path("disk.img")))
 }
 
-// A release on a web server is verified before anything of it is used, and its root file system and UKI go to their places without being anywhere else.
+// A release on a web server is verified before anything of it is used, and its root file system and
+// UKI go to their places without being anywhere else.
 func TestWeb(t *testing.T) {
 	b := newBench(t)
 	set := b.build("2")
@@ -337,7 +347,8 @@ func TestWeb(t *testing.T) {
 	}
 }
 
-// The variable store of a virtual machine says whether its firmware starts the release, and what of the loader's variables it keeps.
+// The variable store of a virtual machine says whether its firmware starts the release, and what of
+// the loader's variables it keeps.
 func TestStore(t *testing.T) {
 	r := testtools.Trixie(t)
 	empty := []byte(readFile(t, r.Path("usr/share/OVMF/OVMF_VARS_4M.fd")))
@@ -430,7 +441,8 @@ func TestBadInput(t *testing.T) {
 	require.Contains(t, stderr, "fate")
 }
 
-// Of a directory that is on no disk, there is none to open; elsewhere than on Linux, the flags say where they work.
+// Of a directory that is on no disk, there is none to open; elsewhere than on Linux, the flags say
+// where they work.
 func TestESP(t *testing.T) {
 	b := newBench(t)
 	if runtime.GOOS != "linux" {

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"time"
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/diagram"
 	"github.com/osmith-dev/osmith/examples/internal/erofsfs"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/release"
@@ -59,7 +61,7 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 		return result, err
 	}
 	o := p.options
-	o.Progress, o.Delta = c.Progress(), p.from.remote()
+	o.At, o.Progress, o.Delta = time.Now(), c.Progress(), p.from.remote()
 	if p.loader {
 		o.Loader = new(bootloader.Installation)
 	}
@@ -75,10 +77,14 @@ func (p *planning) plan(c *cli.Call, write bool) (result planResult, err error) 
 	if err != nil {
 		return result, err
 	}
-	return planResult{head: s.head, Release: releaseObject{r.Descriptor.Digest.String(), r.Version, signers}, Plan: made}, nil
+	if result.before, err = upgrade.Inspect(s.disk, s.machine); err != nil {
+		return result, err
+	}
+	return planResult{head: s.head, before: result.before, Release: releaseObject{r.Descriptor.Digest.String(), r.Version, signers}, Plan: made}, nil
 }
 
-// pulled says what of a release from the web need not be fetched: what the UKI has that runs, or that the loader would start. Why there is none, the plan says.
+// pulled says what of a release from the web need not be fetched: what the UKI has that runs, or
+// that the loader would start. Why there is none, the plan says.
 func (p *planning) pulled(s *subject) release.PullOptions {
 	o := release.PullOptions{Hashes: s.machine.UKIHashes()}
 	if !p.from.remote() {
@@ -98,12 +104,23 @@ func (p *planning) pulled(s *subject) release.PullOptions {
 
 func planFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	p := newPlanning(set)
+	svg := set.String("svg", "", "`file` for a picture of the disk before, after each step, and after")
 	return func(c *cli.Call, _ []string) error {
 		result, err := p.plan(c, false)
 		if err != nil {
 			return err
 		}
-		return errors.Join(c.Answer(result, planText(result.Plan)), result.Plan.Refused())
+		drawing := diagram.OfUpgrade(result.before, result.Plan)
+		if *svg != "" {
+			if err := cli.WriteFile(*svg, []byte(drawing.SVG())); err != nil {
+				return err
+			}
+		}
+		text := planText(result.Plan)
+		if len(result.Plan.Steps) > 0 {
+			text += "\n" + drawing.String()
+		}
+		return errors.Join(c.Answer(result, text), result.Plan.Refused())
 	}
 }
 

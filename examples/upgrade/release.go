@@ -1,13 +1,11 @@
 package main
 
 import (
-	"crypto"
 	"errors"
 	"flag"
 	"fmt"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,39 +14,37 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/osmith-dev/osmith/examples/internal/cli"
+	"github.com/osmith-dev/osmith/examples/internal/releaseflags"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/release/weblayout"
 )
 
-// maxText bounds policies and keys, in bytes.
-const maxText = 1 << 20
-
 // source are the flags that say which release it is, and by whom.
 type source struct {
-	name, policy, repository, arch string
-	cache                          string
-	keys                           cli.List
-	unsigned                       bool
+	releaseflags.Trust
+	name, arch, cache string
+	unsigned          bool
 }
 
 func (s *source) flags(set *flag.FlagSet) {
 	set.StringVar(&s.name, "release", "", "directory or web address of an OCI image layout, and a tag or digest in it, as `LAYOUT:REF`; without one, the only release there")
 	set.StringVar(&s.cache, "cache", "", "`directory` that keeps what was fetched of a release from the web, for a call that goes on; without one, a temporary one")
-	set.StringVar(&s.policy, "policy", "", "`file` with a policy, JSON, by which the release must be signed")
-	set.StringVar(&s.repository, "repository", "", "`name` by which the policy's rule is found")
-	set.Var(&s.keys, "key", "`file` with public keys, one of which must have signed the release; may be repeated")
+	set.StringVar(&s.File, "policy", "", "`file` with a policy, JSON, by which the release must be signed")
+	set.StringVar(&s.Repository, "repository", "", "`name` by which the policy's rule is found")
+	set.Var(&s.Keys, "key", "`file` with public keys, one of which must have signed the release; may be repeated")
 	set.BoolVar(&s.unsigned, "accept-unsigned-release", false, "take the release whoever has made it")
 	set.StringVar(&s.arch, "arch", runtime.GOARCH, "`architecture` whose release is taken from an index")
 }
 
-// check refuses a call that does not say which release, or whom to believe. It comes before anything is read.
+// check refuses a call that does not say which release, or whom to believe. It comes before
+// anything is read.
 func (s *source) check() error {
 	if err := cli.Required("release", s.name); err != nil {
 		return err
 	}
 	ways := 0
-	for _, given := range []bool{s.policy != "", s.keys != nil, s.unsigned} {
+	for _, given := range []bool{s.File != "", s.Keys != nil, s.unsigned} {
 		if given {
 			ways++
 		}
@@ -56,7 +52,7 @@ func (s *source) check() error {
 	switch {
 	case ways != 1:
 		return cli.Usagef("want one of -policy, -key and -accept-unsigned-release: who must have signed the release")
-	case s.repository != "" && s.policy == "":
+	case s.Repository != "" && s.File == "":
 		return cli.Usagef("-repository is for -policy")
 	}
 	return nil
@@ -73,9 +69,10 @@ func (s *source) remote() bool {
 	return strings.HasPrefix(s.name, "https://") || strings.HasPrefix(s.name, "http://")
 }
 
-// stream verifies a release on a web server and fetches all but its root file system and its UKI, which are read while they are written.
+// stream verifies a release on a web server and fetches all but its root file system and its UKI,
+// which are read while they are written.
 func (s *source) stream(c *cli.Call, o release.PullOptions) (*release.Release, []string, error) {
-	base, ref := splitRelease(s.name)
+	base, ref := releaseflags.Split(s.name)
 	web, err := weblayout.Open(base, weblayout.OpenOptions{Client: http.DefaultClient})
 	if err != nil {
 		return nil, nil, fmt.Errorf("-release %s: %w", s.name, err)
@@ -124,12 +121,13 @@ func (s *source) choose(c *cli.Call, from releaseSource, d ocispec.Descriptor) (
 	return d, signers, nil
 }
 
-// open verifies the release and opens it; the options are for one from the web. It is closed when the call ends.
+// open verifies the release and opens it; the options are for one from the web. It is closed when
+// the call ends.
 func (s *source) open(c *cli.Call, o release.PullOptions) (*release.Release, []string, error) {
 	if s.remote() {
 		return s.stream(c, o)
 	}
-	dir, ref := splitRelease(s.name)
+	dir, ref := releaseflags.Split(s.name)
 	layout, err := cosign.OpenLayout(os.DirFS(dir))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", dir, err)
@@ -153,30 +151,15 @@ func (s *source) open(c *cli.Call, o release.PullOptions) (*release.Release, []s
 	return r, signers, nil
 }
 
-// splitRelease takes LAYOUT:REF apart, where LAYOUT may have colons and REF be a digest. A directory of the whole name has no REF.
-func splitRelease(name string) (dir, ref string) {
-	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		return name, ""
-	}
-	colon := strings.LastIndex(name, ":sha256:")
-	if colon < 0 {
-		colon = strings.LastIndexByte(name, ':')
-	}
-	if colon < 0 || strings.ContainsAny(name[colon:], `/\`) {
-		return name, ""
-	}
-	return name[:colon], name[colon+1:]
-}
-
 // verify holds the artifact against the policy, and returns what was signed and by whom.
 func (s *source) verify(c *cli.Call, from releaseSource, d ocispec.Descriptor) (signed ocispec.Descriptor, by []string, err error) {
-	policy, err := s.loadPolicy()
+	policy, err := s.Policy(time.Now())
 	if err != nil {
 		return signed, nil, err
 	}
 	result, err := cosign.Verify(c, from, d, policy)
 	if errors.Is(err, cosign.ErrNoIdentityVerifier) {
-		return signed, nil, fmt.Errorf("-policy %s: %w; this program verifies keys alone: have release pull verify and fetch it, and sign it with a key", s.policy, err)
+		return signed, nil, fmt.Errorf("-policy %s: %w; this program verifies keys alone: have release pull verify and fetch it, and sign it with a key", s.File, err)
 	}
 	if err != nil {
 		return signed, nil, fmt.Errorf("-release %s: %w", s.name, err)
@@ -186,41 +169,4 @@ func (s *source) verify(c *cli.Call, from releaseSource, d ocispec.Descriptor) (
 	}
 	slices.Sort(by) // one who has signed in both formats is one
 	return result.Subject, slices.Compact(by), nil
-}
-
-// loadPolicy makes the policy that flags tell. What is wrong with it is no answer about a release, so types of errors are not kept.
-func (s *source) loadPolicy() (cosign.Policy, error) {
-	if s.policy == "" {
-		keys, err := publicKeys(s.keys)
-		return cosign.Policy{Keys: keys}, err
-	}
-	text, err := cli.ReadFile(s.policy, maxText)
-	if err != nil {
-		return cosign.Policy{}, err
-	}
-	rules, err := cosign.ParseRules(text, os.DirFS(filepath.Dir(s.policy)))
-	if err != nil {
-		return cosign.Policy{}, fmt.Errorf("-policy %s: %v", s.policy, err)
-	}
-	policy, err := rules.For(s.repository)
-	if err != nil {
-		return policy, fmt.Errorf("-policy %s: %w (see -repository)", s.policy, err)
-	}
-	policy.At = time.Now()
-	return policy, nil
-}
-
-func publicKeys(names []string) (keys []crypto.PublicKey, err error) {
-	for _, name := range names {
-		text, err := cli.ReadFile(name, maxText)
-		if err != nil {
-			return nil, err
-		}
-		found, err := cosign.ParseKeys(text)
-		if err != nil {
-			return nil, fmt.Errorf("-key %s: %v", name, err)
-		}
-		keys = append(keys, found...)
-	}
-	return keys, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith/examples/acmeos"
+	"github.com/osmith-dev/osmith/examples/internal/machineflags"
 )
 
 // strangers are keys of somebody else.
@@ -27,7 +28,8 @@ func flagsOf(verb string) *flag.FlagSet {
 	return set
 }
 
-// The unit calls the program as the program wants to be called, and asks for the variable that package bootloader reads.
+// The unit calls the program as the program wants to be called, and asks for the variable that
+// package bootloader reads.
 func TestUnit(t *testing.T) {
 	b, err := os.ReadFile("upgrade-commit.service")
 	require.NoError(t, err)
@@ -57,6 +59,6 @@ func TestUnit(t *testing.T) {
 		require.Empty(t, set.Args())
 		require.Equal(t, settings["RequiresMountsFor"], set.Lookup("esp").Value.String())
 	}
-	require.Contains(t, settings["ConditionPathExists"], efivarfs+"/LoaderBootCountPath-")
+	require.Contains(t, settings["ConditionPathExists"], machineflags.EFIVarFS+"/LoaderBootCountPath-")
 	require.Contains(t, settings["After"], "boot-complete.target")
 }

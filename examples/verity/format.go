@@ -65,8 +65,8 @@ func (f *formatter) place(data, tree string) error {
 	return nil
 }
 
-// run opens the files, makes tree and parity, and gives the outputs their names. Data that shares its file is not touched, and a
-// file that has grown is cut again after a failure.
+// run opens the files, makes tree and parity, and gives the outputs their names. Data that shares
+// its file is not touched, and a file that has grown is cut again after a failure.
 func (f *formatter) run(dataName, treeName string) error {
 	flag := os.O_RDONLY
 	if f.treeInData || f.parityInData {
@@ -103,7 +103,8 @@ func (f *formatter) run(dataName, treeName string) error {
 	return err
 }
 
-// data is the part of the first file that the tree is to be of. What would be overwritten must not be data.
+// data is the part of the first file that the tree is to be of. What would be overwritten must not
+// be data.
 func (f *formatter) data(in *cli.Input) (osmith.Source, error) {
 	size, end, what := in.Size(), in.Size(), ""
 	switch {
@@ -135,7 +136,8 @@ func (f *formatter) isTree(in *cli.Input) bool {
 	return err == nil && sb.DataSize() <= f.params.HashOffset
 }
 
-// format makes the tree and the parity of data, which is read from in, keeps the outputs and answers.
+// format makes the tree and the parity of data, which is read from in, keeps the outputs and
+// answers.
 func (f *formatter) format(in *cli.Input, data osmith.Source, tree, inPlace *cli.Output, treeName string, outputs []*cli.Output) error {
 	treeSize, err := verity.TreeSize(data.Size(), f.params)
 	if err != nil {

@@ -45,8 +45,9 @@ func ranges(rs []verity.Range) []blocks {
 // verifyResult is the object of verify.
 type verifyResult struct {
 	cli.Header
-	Verified   bool     `json:"verified"`
-	Findings   []string `json:"findings"`   // of "rootHash", "tree", "data", "fec", "superblock", "size", "spare"
+	Verified bool `json:"verified"`
+	// of "rootHash", "tree", "data", "fec", "superblock", "size", "spare"
+	Findings   []string `json:"findings"`
 	Ranges     []blocks `json:"ranges"`     // damaged blocks, at most 64 runs for each level
 	DataBlocks int64    `json:"dataBlocks"` // damaged data blocks
 	TreeBlocks int64    `json:"treeBlocks"` // damaged hash blocks
@@ -56,15 +57,17 @@ type verifyResult struct {
 // repairResult is the object of repair.
 type repairResult struct {
 	cli.Header
-	Intact           bool     `json:"intact"`   // nothing that was asked for is damaged (any more)
-	Repaired         []blocks `json:"repaired"` // at most 64 runs for each level, as all lists here
-	TreeLeft         []blocks `json:"treeLeft"` // damage of the tree that -o does not write; format makes the tree anew
+	Intact   bool     `json:"intact"`   // nothing that was asked for is damaged (any more)
+	Repaired []blocks `json:"repaired"` // at most 64 runs for each level, as all lists here
+	// damage of the tree that -o does not write; format makes the tree anew
+	TreeLeft         []blocks `json:"treeLeft"`
 	Unrepaired       []blocks `json:"unrepaired"`
 	UnrepairedBlocks int64    `json:"unrepairedBlocks"` // all of them
 	Error            string   `json:"error,omitempty"`
 }
 
-// diffResult is the object of diff. Totals are blocks by origin; from is a block of the old image, for same and moved.
+// diffResult is the object of diff. Totals are blocks by origin; from is a block of the old image,
+// for same and moved.
 type diffResult struct {
 	cli.Header
 	BlockSize int              `json:"blockSize"`

@@ -90,7 +90,8 @@ func (f *paramFlags) fresh() (verity.Params, error) {
 	return p, nil
 }
 
-// existing returns the parameters of an image that is there: by its superblock, or by the flags when it has none.
+// existing returns the parameters of an image that is there: by its superblock, or by the flags
+// when it has none.
 func (f *paramFlags) existing(data, tree *cli.Input, root []byte) (verity.Image, error) {
 	im := verity.Image{Data: data, Tree: tree, RootHash: root, HashOffset: f.hashOffset}
 	p, err := f.params()

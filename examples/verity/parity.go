@@ -27,7 +27,8 @@ func addParityFlags(set *flag.FlagSet) *parityFlags {
 	return f
 }
 
-// check checks what can be checked without a file. A kernel's table says in blocks where the parity starts.
+// check checks what can be checked without a file. A kernel's table says in blocks where the parity
+// starts.
 func (f *parityFlags) check(blockSize int) (err error) {
 	f.set.Visit(func(g *flag.Flag) {
 		if f.name == "" && (g.Name == "fec-roots" || g.Name == "fec-offset") {
@@ -40,7 +41,8 @@ func (f *parityFlags) check(blockSize int) (err error) {
 	return err
 }
 
-// create opens a file for the parity alone. What is in front of the offset is kept, if there is anything.
+// create opens a file for the parity alone. What is in front of the offset is kept, if there is
+// anything.
 func (f *parityFlags) create() (*cli.Output, error) {
 	if f.offset > 0 {
 		switch file, err := os.OpenFile(f.name, os.O_RDWR, 0); {

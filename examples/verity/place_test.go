@@ -13,8 +13,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// placeCases are ways to have data, tree and parity in fewer than three files. Names of files are D, T and P; a number with a *
-// is blocks of 4096 bytes. The data has 300 blocks, its tree with the superblock 5.
+// placeCases are ways to have data, tree and parity in fewer than three files. Names of files are
+// D, T and P; a number with a * is blocks of 4096 bytes. The data has 300 blocks, its tree with the
+// superblock 5.
 var placeCases = map[string]string{
 	"all in one":             "-data D -tree D -hash-offset 300* -fec D -fec-offset 305*",
 	"all in one, room":       "-data D -tree D -hash-offset 302* -fec D -fec-offset 320*",

@@ -33,7 +33,7 @@ func TestRefused(t *testing.T) {
 	}{
 		"nothing":          {nil, 2, "usage: verity format"},
 		"verb":             {[]string{"frob"}, 2, `no verb "frob"`},
-		"flag":             {format("-x"), 2, "flag provided but not defined"},
+		"flag":             {format("-x"), 2, "no flag -x"},
 		"operand":          {format("x"), 2, `unexpected argument "x"`},
 		"dashes":           {format("--", "-json"), 2, `unexpected argument "-json"`},
 		"progress":         {format("-progress", "x"), 2, "want auto, bar, json or none"},

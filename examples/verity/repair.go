@@ -49,7 +49,8 @@ func repairFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 		if err != nil {
 			return err
 		}
-		var treeCopy *cli.Output // the tree is in the copy only when it shares the file with the data
+		// the tree is in the copy only when it shares the file with the data
+		var treeCopy *cli.Output
 		if sameName(*data, *tree) {
 			treeCopy = copied
 		}

@@ -36,7 +36,8 @@ func verifyFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// verified answers for verify: err is nil, a finding, or an error that says nothing about the image.
+// verified answers for verify: err is nil, a finding, or an error that says nothing about the
+// image.
 func verified(c *cli.Call, err error) error {
 	r := verifyResult{Header: c.Header(), Verified: err == nil, Findings: []string{}, Ranges: []blocks{}}
 	if err == nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// memory is a file in memory: the hash tree, of which the partition IDs are made before anything is written.
+// memory is a file in memory: the hash tree, of which the partition IDs are made before anything is
+// written.
 type memory struct{ b []byte }
 
 func (m *memory) WriteAt(p []byte, off int64) (int, error) { return copy(m.b[off:], p), nil }
@@ -76,7 +77,8 @@ func diskImage(b *testing.B) sides {
 		if err := f.Truncate(im.Size); err != nil {
 			return err
 		}
-		return partition.WriteImage(f, im, partition.WriteOptions{TargetIsZero: true}) // ends with a sync
+		// ends with a sync
+		return partition.WriteImage(f, im, partition.WriteOptions{TargetIsZero: true})
 	}
 	image := filepath.Join(dir, "theirs")
 	return sides{

@@ -16,7 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// eventLog parses and replays a long log in both of its banks, as tpm2_eventlog does, which also prints it.
+// eventLog parses and replays a long log in both of its banks, as tpm2_eventlog does, which also
+// prints it.
 func eventLog(b *testing.B) sides {
 	const events = 10_000
 	first, err := tpm.Predict(tpm.Boot{Stub: "262", Banks: []crypto.Hash{crypto.SHA1, crypto.SHA256}, Variables: &osmith.FirmwareVariables{SecureBoot: []byte{0}},
@@ -51,7 +52,8 @@ func eventLog(b *testing.B) sides {
 	}
 }
 
-// diffLogs compares two long logs with the same events in the opposite order, the shape that takes longest; the tools print both and compare the lines.
+// diffLogs compares two long logs with the same events in the opposite order, the shape that takes
+// longest; the tools print both and compare the lines.
 func diffLogs(b *testing.B) sides {
 	const events = 10_000
 	var paths []string
@@ -92,8 +94,9 @@ func diffLogs(b *testing.B) sides {
 	}
 }
 
-// predictBoot reads the logs of a real boot's firmware and userspace and predicts the next boot of that machine up to its last phase. systemd-pcrlock reads
-// the same two; what it predicts needs a TPM.
+// predictBoot reads the logs of a real boot's firmware and userspace and predicts the next boot of
+// that machine up to its last phase. systemd-pcrlock reads the same two; what it predicts needs a
+// TPM.
 func predictBoot(b *testing.B) sides {
 	r := testtools.Forky(b)
 	dir := b.TempDir()

@@ -20,7 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/partition/luks"
 )
 
-// xtsInMemory encrypts a GiB a mebibyte at a time, on one core; the reference is what "openssl speed" says that it would take.
+// xtsInMemory encrypts a GiB a mebibyte at a time, on one core; the reference is what "openssl
+// speed" says that it would take.
 func xtsInMemory(sector int) func(b *testing.B) sides {
 	return func(b *testing.B) sides {
 		c, err := aesxts.New([]byte("64 bytes of a key, of which the first half is not the second one"))
@@ -76,7 +77,8 @@ func luksWrite(b *testing.B) sides {
 	}
 }
 
-// luksArgon2id makes a volume whose passphrase goes through DefaultKDF; the reference is that alone, by libargon2's program.
+// luksArgon2id makes a volume whose passphrase goes through DefaultKDF; the reference is that
+// alone, by libargon2's program.
 func luksArgon2id(b *testing.B) sides {
 	f, err := os.Create(filepath.Join(b.TempDir(), "volume"))
 	require.NoError(b, err)

@@ -27,7 +27,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release/weblayout"
 )
 
-// releasePull fetches a release of 1.2 GB from a file server on this machine, holds it against its digests and syncs it; the reference fetches the same files.
+// releasePull fetches a release of 1.2 GB from a file server on this machine, holds it against its
+// digests and syncs it; the reference fetches the same files.
 func releasePull(b *testing.B) sides {
 	_, _, r, _ := machine(b)
 	dir := b.TempDir()
@@ -55,7 +56,8 @@ func releasePull(b *testing.B) sides {
 	}
 }
 
-// cosignVerify is the program verify with a release on a file server, and cosign with the same on a registry, signed by one key in one format; each time with the start of a process.
+// cosignVerify is the program verify with a release on a file server, and cosign with the same on a
+// registry, signed by one key in one format; each time with the start of a process.
 func cosignVerify(format cosign.Format, root func(testing.TB) testtools.Root) func(b *testing.B) sides {
 	return func(b *testing.B) sides {
 		r := root(b)

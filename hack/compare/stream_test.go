@@ -38,8 +38,10 @@ MatchPattern=%s
 %s
 `
 
-// upgradeFromServer streams a release from a file server on this machine: root file system and UKI to their places, where every block is checked before it is written; then it is verified, made bootable and
-// taken back. The reference fetches the same files into the same partitions and the UKI into a directory, by SHA256SUMS.
+// upgradeFromServer streams a release from a file server on this machine: root file system and UKI
+// to their places, where every block is checked before it is written; then it is verified, made
+// bootable and taken back. The reference fetches the same files into the same partitions and the
+// UKI into a directory, by SHA256SUMS.
 func upgradeFromServer(b *testing.B) sides {
 	disk, facts, r, files := machine(b)
 	dir := b.TempDir()

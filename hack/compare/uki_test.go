@@ -164,7 +164,8 @@ func ukiMeasuredAndSigned(b *testing.B) sides {
 	}))
 }
 
-// ukiMeasure computes what PCR 11 will hold from a finished image, systemd-measure from its sections.
+// ukiMeasure computes what PCR 11 will hold from a finished image, systemd-measure from its
+// sections.
 func ukiMeasure(b *testing.B) sides {
 	r := testtools.Forky(b)
 	j := newUKIJob(b, r, 200_000_000)

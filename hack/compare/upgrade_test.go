@@ -53,10 +53,12 @@ func machine(b *testing.B) (disk *osmith.Device, facts upgrade.Machine, r *relea
 	return disk, facts, two.Release(), [2]string{two.Root.(*osmith.Device).File().Name(), two.Tree.(*osmith.Device).File().Name()}
 }
 
-// planOptions leave out what has no counterpart: reading the file system that the machine returns to.
+// planOptions leave out what has no counterpart: reading the file system that the machine returns
+// to.
 var planOptions = upgrade.PlanOptions{TrustFallbackWithoutReadingIt: true}
 
-// upgradeFromFiles plans, writes, verifies and makes bootable, and takes it back; the reference writes and verifies.
+// upgradeFromFiles plans, writes, verifies and makes bootable, and takes it back; the reference
+// writes and verifies.
 func upgradeFromFiles(b *testing.B) sides {
 	disk, facts, r, files := machine(b)
 	target := filepath.Join(b.TempDir(), "slot")
@@ -78,7 +80,8 @@ func upgradeFromFiles(b *testing.B) sides {
 	}
 }
 
-// upgradePlan judges an upgrade; the reference verifies the file system of the release and hashes its UKI.
+// upgradePlan judges an upgrade; the reference verifies the file system of the release and hashes
+// its UKI.
 func upgradePlan(b *testing.B) sides {
 	disk, facts, r, files := machine(b)
 	uki := filepath.Join(filepath.Dir(files[0]), "acme_2.efi")

@@ -8,7 +8,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -58,22 +60,39 @@ func fuzz(log *records, budget time.Duration, packages []string) bool {
 		}
 	}
 	building := time.Since(begin)
-	share := min(max((budget-building)/time.Duration(len(targets))-starting, shortest), longest(budget)).Round(100 * time.Millisecond)
-	fmt.Printf("  %d targets built in %.1f s, %v each\n", len(targets), building.Seconds(), share)
+	// Each target has one processor, and all of them have work: a target that is starting or
+	// stopping keeps one busy at most.
+	lanes := runtime.GOMAXPROCS(0)
+	share := min(max((budget-building)*time.Duration(lanes)/time.Duration(len(targets))-starting, shortest), longest(budget)).Round(100 * time.Millisecond)
+	fmt.Printf("  %d targets built in %.1f s, %v each on one of %d processors\n", len(targets), building.Seconds(), share, lanes)
 
-	for _, t := range targets {
-		start := time.Now()
-		out, err := built[t.pkg].run(t.name, share)
-		r := record{Result: passed, Name: t.pkg + "." + t.name, Seconds: time.Since(start).Seconds()}
-		if err != nil {
-			ok = false
-			r.Result = failed
-			fmt.Printf("  FAIL %s %s\n%s    %v\n", t.pkg, t.name, indent(out), err)
-		} else {
-			fmt.Printf("  ok   %-64s %9s inputs  %5.1f s\n", shortPath(t.pkg)+" "+t.name, inputs(out), r.Seconds)
-		}
-		log.add(r)
+	var running sync.WaitGroup
+	var report sync.Mutex
+	next := make(chan target)
+	for range lanes {
+		running.Go(func() {
+			for t := range next {
+				start := time.Now()
+				out, err := built[t.pkg].run(t.name, share)
+				r := record{Result: passed, Name: t.pkg + "." + t.name, Seconds: time.Since(start).Seconds()}
+				report.Lock()
+				if err != nil {
+					ok = false
+					r.Result = failed
+					fmt.Printf("  FAIL %s %s\n%s    %v\n", t.pkg, t.name, indent(out), err)
+				} else {
+					fmt.Printf("  ok   %-64s %9s inputs  %5.1f s\n", shortPath(t.pkg)+" "+t.name, inputs(out), r.Seconds)
+				}
+				log.add(r)
+				report.Unlock()
+			}
+		})
 	}
+	for _, t := range targets {
+		next <- t
+	}
+	close(next)
+	running.Wait()
 	return ok
 }
 
@@ -145,7 +164,7 @@ func (b fuzzBinary) run(name string, share time.Duration) (string, error) {
 	for try := 1; ; try++ {
 		// Minimising an input of a megabyte takes longer than finding ten others.
 		cmd := exec.Command(b.file, "-test.run=^$", "-test.fuzz=^"+name+"$", "-test.fuzztime="+share.String(),
-			"-test.fuzzminimizetime=1x", "-test.parallel=2", "-test.fuzzcachedir="+b.cache, "-test.timeout=10m")
+			"-test.fuzzminimizetime=1x", "-test.parallel=1", "-test.fuzzcachedir="+b.cache, "-test.timeout=10m")
 		cmd.Dir = b.dir
 		raw, err := cmd.CombinedOutput()
 		out := string(raw)

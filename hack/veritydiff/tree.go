@@ -188,7 +188,8 @@ func (t tree) writeFiles(dir string) error {
 	return nil
 }
 
-// writeImage writes the files as an EROFS image without compression. They are made as they are written, and never all in memory.
+// writeImage writes the files as an EROFS image without compression. They are made as they are
+// written, and never all in memory.
 func (t tree) writeImage(w io.WriteSeeker) error {
 	image := erofs.Create(w, erofs.WithBuildTime(0, 0))
 	made := map[string]bool{"/": true}

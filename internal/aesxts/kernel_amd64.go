@@ -11,12 +11,14 @@ import (
 
 var useKernel = cpu.X86.HasAES && cpu.X86.HasAVX
 
-// encryptSectors encrypts sectors of 8*eights blocks each. Of each sector there is a tweak, and of the key one more round key than rounds.
+// encryptSectors encrypts sectors of 8*eights blocks each. Of each sector there is a tweak, and of
+// the key one more round key than rounds.
 //
 //go:noescape
 func encryptSectors(dst, src *byte, sectors, eights int, tweaks, keys *byte, rounds int)
 
-// decryptSectors is the reverse, with the keys of the equivalent inverse cipher (FIPS 197, section 5.3.5).
+// decryptSectors is the reverse, with the keys of the equivalent inverse cipher (FIPS 197, section
+// 5.3.5).
 //
 //go:noescape
 func decryptSectors(dst, src *byte, sectors, eights int, tweaks, keys *byte, rounds int)
@@ -31,7 +33,8 @@ func encryptBlocks(blocks *byte, eights int, keys *byte, rounds int)
 //go:noescape
 func invertKey(key *byte)
 
-// substitute puts SubWord(w1), RotWord of it, SubWord(w3) and RotWord of that in the place of four words.
+// substitute puts SubWord(w1), RotWord of it, SubWord(w3) and RotWord of that in the place of four
+// words.
 //
 //go:noescape
 func substitute(words *[4]uint32)

@@ -22,7 +22,8 @@ type Cipher struct {
 	encrypting, decrypting, tweaking []byte
 }
 
-// New sets up a key of 32 bytes (AES-128) or 64 (AES-256): the first half is for the data, the second one for the tweaks.
+// New sets up a key of 32 bytes (AES-128) or 64 (AES-256): the first half is for the data, the
+// second one for the tweaks.
 func New(key []byte) (*Cipher, error) { return newCipher(key, useKernel) }
 
 func newCipher(key []byte, kernel bool) (*Cipher, error) {
@@ -45,8 +46,9 @@ func newCipher(key []byte, kernel bool) (*Cipher, error) {
 	return &Cipher{data: data, tweak: tweak}, nil
 }
 
-// Encrypt encrypts src, which is any number of whole sectors of sectorSize bytes (512, 1024, 2048 or 4096), to dst. The number of the first one is
-// first, in units of 512 bytes. dst is src or does not overlap it, and is not shorter.
+// Encrypt encrypts src, which is any number of whole sectors of sectorSize bytes (512, 1024, 2048
+// or 4096), to dst. The number of the first one is first, in units of 512 bytes. dst is src or does
+// not overlap it, and is not shorter.
 func (c *Cipher) Encrypt(dst, src []byte, sectorSize int, first uint64) {
 	check(dst, src, sectorSize)
 	if c.encrypting != nil {
@@ -75,7 +77,8 @@ func check(dst, src []byte, sectorSize int) {
 	}
 }
 
-// batch is how many sectors the kernel takes at a time: their tweaks are encrypted together, eight in flight as well.
+// batch is how many sectors the kernel takes at a time: their tweaks are encrypted together, eight
+// in flight as well.
 const batch = 64
 
 func (c *Cipher) kernel(dst, src []byte, sectorSize int, first uint64, decrypt bool) {
@@ -88,7 +91,8 @@ func (c *Cipher) kernel(dst, src []byte, sectorSize int, first uint64, decrypt b
 			clear(tweaks[aes.BlockSize*i+8:][:8])
 			first += uint64(sectorSize / unit)
 		}
-		encryptBlocks(&tweaks[0], (n+7)/8, &c.tweaking[0], rounds) // some more than there are sectors
+		// some more than there are sectors
+		encryptBlocks(&tweaks[0], (n+7)/8, &c.tweaking[0], rounds)
 		if decrypt {
 			decryptSectors(&dst[0], &src[0], n, eights, &tweaks[0], &c.decrypting[0], rounds)
 		} else {
@@ -98,7 +102,8 @@ func (c *Cipher) kernel(dst, src []byte, sectorSize int, first uint64, decrypt b
 	}
 }
 
-// crypt makes the tweaks of a sector at once, so that they are combined with it by the vector instructions of XORBytes.
+// crypt makes the tweaks of a sector at once, so that they are combined with it by the vector
+// instructions of XORBytes.
 func (c *Cipher) crypt(dst, src []byte, sectorSize int, first uint64, block func(dst, src []byte)) {
 	tweaks := make([]byte, sectorSize)
 	for ; len(src) > 0; first += uint64(sectorSize / unit) {
@@ -114,7 +119,8 @@ func (c *Cipher) crypt(dst, src []byte, sectorSize int, first uint64, block func
 	}
 }
 
-// tweaks fills t with those of a sector: the encrypted number, and its products with the powers of x in GF(2^128).
+// tweaks fills t with those of a sector: the encrypted number, and its products with the powers of
+// x in GF(2^128).
 func (c *Cipher) tweaks(t []byte, number uint64) {
 	clear(t[:aes.BlockSize])
 	binary.LittleEndian.PutUint64(t, number)

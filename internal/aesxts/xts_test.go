@@ -30,8 +30,9 @@ func ciphers(t testing.TB, key []byte) (list []*Cipher) {
 	return list
 }
 
-// Vectors 4 and 10 of IEEE 1619-2007, annex B: sectors of 512 bytes, AES-128 and AES-256. Of the first one the end of the ciphertext is
-// compared too, since the tweak of the last block is the product of all before.
+// Vectors 4 and 10 of IEEE 1619-2007, annex B: sectors of 512 bytes, AES-128 and AES-256. Of the
+// first one the end of the ciphertext is compared too, since the tweak of the last block is the
+// product of all before.
 func TestStandard(t *testing.T) {
 	plain := make([]byte, 512)
 	for i := range plain {
@@ -59,7 +60,8 @@ func TestStandard(t *testing.T) {
 	}
 }
 
-// Any number of sectors, of any size, in place or not, is what another implementation makes of one sector after the other.
+// Any number of sectors, of any size, in place or not, is what another implementation makes of one
+// sector after the other.
 func TestAgainstAnother(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, size := range []int{512, 1024, 2048, 4096} {
@@ -104,7 +106,8 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
-// FuzzCipher: the kernel and the portable loop agree on more sectors than the kernel takes at a time, at any place in memory.
+// FuzzCipher: the kernel and the portable loop agree on more sectors than the kernel takes at a
+// time, at any place in memory.
 func FuzzCipher(f *testing.F) {
 	f.Add(uint64(1), uint64(0), byte(0), byte(1), byte(0))
 	f.Add(uint64(2), uint64(1<<63-1), byte(3), byte(65), byte(7))

@@ -1,5 +1,5 @@
-// Package arch is the one table of machine architectures: what each is called by systemd, by EFI, by Go and OCI, its PE
-// machine type, and its partition types.
+// Package arch is the one table of machine architectures: what each is called by systemd, by EFI,
+// by Go and OCI, its PE machine type, and its partition types.
 package arch
 
 import (
@@ -11,19 +11,22 @@ import (
 
 // Architecture is a row of the table. What an architecture does not have is empty.
 type Architecture struct {
-	Name    string         // in the names of partition types (systemd-id128 show): "x86-64"
-	Aliases []string       // other names that systemd accepts in their place
-	EFI     string         // in file names on an ESP (UEFI Specification 2.10, section 3.5.1.1): "x64"
+	Name    string   // in the names of partition types (systemd-id128 show): "x86-64"
+	Aliases []string // other names that systemd accepts in their place
+	// in file names on an ESP (UEFI Specification 2.10, section 3.5.1.1): "x64"
+	EFI     string
 	Machine uint16         // PE machine type of EFI programs (the same section)
 	Go      string         // GOARCH, which OCI image indexes use too: "amd64"
 	Types   [6]osmith.GUID // by Role; all zero: the Discoverable Partitions Specification has none
 
-	// CommandLine is how many bytes of a command line kernels take, with the NUL at the end, unless they are built for another number; 0:
-	// unknown (Linux, COMMAND_LINE_SIZE in arch/*/include/uapi/asm/setup.h, of x86 in asm/setup.h). Of x86 the setup header says it, too.
+	// CommandLine is how many bytes of a command line kernels take, with the NUL at the end, unless
+	// they are built for another number; 0: unknown (Linux, COMMAND_LINE_SIZE in
+	// arch/*/include/uapi/asm/setup.h, of x86 in asm/setup.h). Of x86 the setup header says it,
+	// too.
 	CommandLine int
 
-	// Secondary is the name of "the matching 32-bit architecture for the local 64-bit architecture" (repart.d(5), Type=). That of x86-64 was
-	// observed.
+	// Secondary is the name of "the matching 32-bit architecture for the local 64-bit architecture"
+	// (repart.d(5), Type=). That of x86-64 was observed.
 	Secondary string
 }
 
@@ -48,11 +51,12 @@ var roleNames = [6][2]string{ // around the name of the architecture
 // TypeName is systemd's name of the partition type: "usr-arm64-verity".
 func (a *Architecture) TypeName(r Role) string { return roleNames[r][0] + a.Name + roleNames[r][1] }
 
-// Loader is where firmware looks for a boot loader when no boot entry works (UEFI Specification 2.10, section 3.5.1.1):
-// "EFI/BOOT/BOOTX64.EFI".
+// Loader is where firmware looks for a boot loader when no boot entry works (UEFI Specification
+// 2.10, section 3.5.1.1): "EFI/BOOT/BOOTX64.EFI".
 func (a *Architecture) Loader() string { return FallbackDir + "BOOT" + strings.ToUpper(a.EFI) + ".EFI" }
 
-// Stub is the file name of systemd's stub for images: "linuxx64.efi.stub". Like the other file names it needs an EFI name.
+// Stub is the file name of systemd's stub for images: "linuxx64.efi.stub". Like the other file
+// names it needs an EFI name.
 func (a *Architecture) Stub() string { return "linux" + a.EFI + ".efi.stub" }
 
 // AddonStub is the file name of systemd's stub for add-ons: "addonx64.efi.stub".
@@ -61,13 +65,15 @@ func (a *Architecture) AddonStub() string { return "addon" + a.EFI + ".efi.stub"
 // SystemdBoot is the file name of systemd-boot: "systemd-bootx64.efi".
 func (a *Architecture) SystemdBoot() string { return "systemd-boot" + a.EFI + ".efi" }
 
-// SystemdBootFallback is the file name of the systemd-boot that an update has replaced (bootctl 262): "systemd-boot-fallbackx64.efi".
+// SystemdBootFallback is the file name of the systemd-boot that an update has replaced (bootctl
+// 262): "systemd-boot-fallbackx64.efi".
 func (a *Architecture) SystemdBootFallback() string { return "systemd-boot-fallback" + a.EFI + ".efi" }
 
 // Shim is the file name of shim, as its builds and vendors have it: "shimx64.efi".
 func (a *Architecture) Shim() string { return "shim" + a.EFI + ".efi" }
 
-// ShimLoader is the file name of what shim starts, in its own directory (shim, DEFAULT_LOADER, unless it is built with another): "grubx64.efi".
+// ShimLoader is the file name of what shim starts, in its own directory (shim, DEFAULT_LOADER,
+// unless it is built with another): "grubx64.efi".
 func (a *Architecture) ShimLoader() string { return "grub" + a.EFI + ".efi" }
 
 // ByName finds an architecture by its name or an alias.
@@ -90,7 +96,8 @@ func ByGo(name string) (*Architecture, bool) {
 	return find(func(a *Architecture) bool { return a.Go == name && name != "" })
 }
 
-// TypeByName is the partition type with a name such as "usr-riscv64-verity"; an alias of the architecture will do.
+// TypeByName is the partition type with a name such as "usr-riscv64-verity"; an alias of the
+// architecture will do.
 func TypeByName(name string) (osmith.GUID, bool) {
 	for r := len(roleNames) - 1; r >= 0; r-- { // the longer suffix first
 		rest, before := strings.CutPrefix(name, roleNames[r][0])
@@ -149,7 +156,8 @@ func types(text ...string) (out [6]osmith.GUID) {
 }
 
 // Table has all architectures of the Discoverable Partitions Specification
-// (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/) and of EFI. Readers do not change it.
+// (https://uapi-group.org/specifications/specs/discoverable_partitions_specification/) and of EFI.
+// Readers do not change it.
 var Table = []Architecture{
 	{Name: "alpha", Types: types(
 		"6523f8ae-3eb1-4e2a-a05a-18b695ae656f",

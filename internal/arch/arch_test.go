@@ -83,7 +83,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// Secondary architectures are rows of the table, and kernels of what EFI names have a limit of their command line.
+// Secondary architectures are rows of the table, and kernels of what EFI names have a limit of
+// their command line.
 func TestColumns(t *testing.T) {
 	secondary := map[string]string{}
 	for _, a := range Table {

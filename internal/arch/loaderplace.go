@@ -14,7 +14,8 @@ func (l LoaderPlace) Entry() string {
 	return l.Loader
 }
 
-// LoaderPlaces are those that exist: EFI/systemd, to which a Boot#### leads (bootctl), and EFI/BOOT, each without shim and with it. Like file names, they need an EFI name.
+// LoaderPlaces are those that exist: EFI/systemd, to which a Boot#### leads (bootctl), and
+// EFI/BOOT, each without shim and with it. Like file names, they need an EFI name.
 func (a *Architecture) LoaderPlaces() [4]LoaderPlace {
 	return [4]LoaderPlace{
 		{Loader: SystemdDir + a.SystemdBoot()},

@@ -41,7 +41,8 @@ func Of(f *os.File) (Device, error) {
 	return byNumber(uint64(stat.Rdev))
 }
 
-// Below is the block device whose file system a file or directory is on. One that is on none, as on a tmpfs or a file system with several devices, is [errors.ErrUnsupported].
+// Below is the block device whose file system a file or directory is on. One that is on none, as on
+// a tmpfs or a file system with several devices, is [errors.ErrUnsupported].
 func Below(name string) (Device, error) {
 	f, err := os.Open(name) // and not stat(2), by which an automount unit mounts nothing
 	if err != nil {
@@ -91,7 +92,8 @@ func (d Device) Disk() (disk Device, ok bool, err error) {
 	return disk, err == nil, err
 }
 
-// Partitions are those that the kernel knows of the disk, which may be others than its table has by now.
+// Partitions are those that the kernel knows of the disk, which may be others than its table has by
+// now.
 func (d Device) Partitions() ([]Partition, error) { return PartitionsBelow(d.Dir) }
 
 // PartitionsBelow reads the partitions of a disk from its directory in sysfs.
@@ -119,13 +121,15 @@ func PartitionsBelow(disk string) (list []Partition, err error) {
 				return nil, fmt.Errorf("%s of %s: %w", attribute, dir, err)
 			}
 		}
-		p.Number, p.Offset, p.Size = int(v[0]), v[1]*512, v[2]*512 // sysfs counts in 512 bytes, whatever the sector size
+		// sysfs counts in 512 bytes, whatever the sector size
+		p.Number, p.Offset, p.Size = int(v[0]), v[1]*512, v[2]*512
 		list = append(list, p)
 	}
 	return list, nil
 }
 
-// exclusive opens with O_EXCL what the kernel knows of a disk in a range: partitions must be used by nothing, and the disk itself neither.
+// exclusive opens with O_EXCL what the kernel knows of a disk in a range: partitions must be used
+// by nothing, and the disk itself neither.
 func exclusive(f *os.File, off, n int64) (release func() error, err error) {
 	d, err := Of(f)
 	if err != nil {
@@ -218,7 +222,8 @@ func parseMounts(b []byte) (list []Mount, err error) {
 	return list, nil
 }
 
-// unescape reads a path in which the kernel has written blanks, tabs, line ends and backslashes as three octal digits.
+// unescape reads a path in which the kernel has written blanks, tabs, line ends and backslashes as
+// three octal digits.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

@@ -25,7 +25,8 @@ func TestParseMounts(t *testing.T) {
 	}
 }
 
-// A file has no device, and the device that this test runs on has a disk or is one, where there is any.
+// A file has no device, and the device that this test runs on has a disk or is one, where there is
+// any.
 func TestOf(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "disk.img")
 	require.NoError(t, os.WriteFile(name, make([]byte, 512), 0o600))

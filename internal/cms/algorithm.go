@@ -25,7 +25,8 @@ var (
 	oidRSA = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
 )
 
-// hashes is the one table of digests: identifier, and the signature identifiers that name the digest themselves.
+// hashes is the one table of digests: identifier, and the signature identifiers that name the
+// digest themselves.
 var hashes = []struct {
 	hash              crypto.Hash
 	oid, rsa, ecdsaID asn1.ObjectIdentifier
@@ -68,8 +69,8 @@ func known(id asn1.ObjectIdentifier) bool {
 	return false
 }
 
-// DigestAlgorithm encodes the AlgorithmIdentifier of h with NULL parameters, as OpenSSL does. It returns nil for a digest
-// that [HashOID] does not know.
+// DigestAlgorithm encodes the AlgorithmIdentifier of h with NULL parameters, as OpenSSL does. It
+// returns nil for a digest that [HashOID] does not know.
 func DigestAlgorithm(h crypto.Hash) []byte {
 	id := HashOID(h)
 	if id == nil {
@@ -82,8 +83,8 @@ func DigestAlgorithm(h crypto.Hash) []byte {
 	return tlv(tagSequence, b, []byte{tagNull, 0})
 }
 
-// signatureAlgorithm encodes the AlgorithmIdentifier for a key and a digest: rsaEncryption with NULL, or ecdsa-with-SHA* without
-// parameters.
+// signatureAlgorithm encodes the AlgorithmIdentifier for a key and a digest: rsaEncryption with
+// NULL, or ecdsa-with-SHA* without parameters.
 func signatureAlgorithm(pub crypto.PublicKey, h crypto.Hash) ([]byte, error) {
 	switch pub.(type) {
 	case *rsa.PublicKey:
@@ -106,7 +107,8 @@ func signatureAlgorithm(pub crypto.PublicKey, h crypto.Hash) ([]byte, error) {
 	return nil, fmt.Errorf("a key of type %T with %v: want RSA or ECDSA with SHA-256, SHA-384 or SHA-512", pub, h)
 }
 
-// checkSignature checks a signature over a digest. alg is the signature algorithm of the message, nil to take it from the key.
+// checkSignature checks a signature over a digest. alg is the signature algorithm of the message,
+// nil to take it from the key.
 func checkSignature(cert *x509.Certificate, alg asn1.ObjectIdentifier, h crypto.Hash, digest, signature []byte) error {
 	if err := keycheck.Public(cert.PublicKey); err != nil {
 		return err

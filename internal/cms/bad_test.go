@@ -141,9 +141,9 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
-// A message of this package is written again from what was read, to the byte; and no bit of it can be changed without the signature
-// becoming invalid, those of the certificates apart: which one signed is the caller's to say. So is the
-// version.
+// A message of this package is written again from what was read, to the byte; and no bit of it can
+// be changed without the signature becoming invalid, those of the certificates apart: which one
+// signed is the caller's to say. So is the version.
 func TestMalleability(t *testing.T) {
 	content := []byte("content")
 	for _, key := range []crypto.Signer{rsaKey(), ecKey(t)} {
@@ -174,7 +174,8 @@ func TestMalleability(t *testing.T) {
 			from := bytes.Index(der, id.cert.Raw)
 			bad := bytes.Clone(der)
 			for i := range 8 * len(der) {
-				// The tag of content other than data is not signed (RFC 2315, section 9.3); who knows the type looks at it.
+				// The tag of content other than data is not signed (RFC 2315, section 9.3); who
+				// knows the type looks at it.
 				tag := name == "typed" && int64(i/8) == sd.ContentOffset
 				if tag || i/8 >= from && i/8 < from+len(id.cert.Raw) {
 					continue

@@ -7,16 +7,19 @@ import (
 	"github.com/osmith-dev/osmith/internal/keycheck"
 )
 
-// Bounds on the search for a chain: OpenSSL's default depth is 100, real chains have at most four certificates.
+// Bounds on the search for a chain: OpenSSL's default depth is 100, real chains have at most four
+// certificates.
 const (
 	maxDepth  = 16
 	maxChecks = 256 // signatures tried per search
 )
 
-// Chain looks for a path of signatures from leaf to one of trusted, as firmware does (edk2 Pkcs7Verify: OpenSSL with
-// X509_V_FLAG_PARTIAL_CHAIN, X509_V_FLAG_NO_CHECK_TIME and purpose "any"): the leaf is itself trusted, or is issued by a trusted
-// certificate, directly or through intermediates. Every issuer must be allowed to issue; dates, names of hosts, key usage of
-// the leaf and revocation are not looked at. The path starts with leaf and ends with the trusted certificate; nil means that there is none.
+// Chain looks for a path of signatures from leaf to one of trusted, as firmware does (edk2
+// Pkcs7Verify: OpenSSL with X509_V_FLAG_PARTIAL_CHAIN, X509_V_FLAG_NO_CHECK_TIME and purpose
+// "any"): the leaf is itself trusted, or is issued by a trusted certificate, directly or through
+// intermediates. Every issuer must be allowed to issue; dates, names of hosts, key usage of the
+// leaf and revocation are not looked at. The path starts with leaf and ends with the trusted
+// certificate; nil means that there is none.
 func Chain(leaf *x509.Certificate, intermediates, trusted []*x509.Certificate) []*x509.Certificate {
 	s := search{intermediates: intermediates, trusted: trusted}
 	return s.from([]*x509.Certificate{leaf})
@@ -73,8 +76,8 @@ func (s *search) issued(issuer, cert *x509.Certificate, below int) bool {
 	return keycheck.Public(issuer.PublicKey) == nil && issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil
 }
 
-// mayIssue follows OpenSSL's check_ca: basic constraints decide; without them a certificate of version 1 that signs itself, or one
-// whose key usage says so, is an authority.
+// mayIssue follows OpenSSL's check_ca: basic constraints decide; without them a certificate of
+// version 1 that signs itself, or one whose key usage says so, is an authority.
 func mayIssue(c *x509.Certificate, below int) bool {
 	if c.KeyUsage != 0 && c.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return false

@@ -56,8 +56,8 @@ func (sd *SignedData) Certificate(si *SignerInfo) *x509.Certificate {
 
 var errAttributes = errors.New("content other than id-data is signed without signed attributes (RFC 5652, section 5.3)")
 
-// Check checks that a signer's signature was made by the key of cert over the content that the message carries, or over detached
-// when it carries none. It says nothing about trust: see [Chain].
+// Check checks that a signer's signature was made by the key of cert over the content that the
+// message carries, or over detached when it carries none. It says nothing about trust: see [Chain].
 func (sd *SignedData) Check(si *SignerInfo, cert *x509.Certificate, detached []byte) error {
 	if si.Hash == 0 {
 		return fmt.Errorf("digest algorithm %v: want SHA-256, SHA-384 or SHA-512", si.DigestOID)

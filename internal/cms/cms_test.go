@@ -155,7 +155,8 @@ func TestTemplateRefuses(t *testing.T) {
 	require.ErrorContains(t, err, "signature to join")
 }
 
-// Attributes are mandatory for content other than data; a signature must not be taken for one in the other dress.
+// Attributes are mandatory for content other than data; a signature must not be taken for one in
+// the other dress.
 func TestAttributesAreMandatory(t *testing.T) {
 	id := issue(t, ecKey(t), named("signer", true), nil)
 	tmpl := forms(id, []byte("x"), crypto.SHA256)["typed"]
@@ -218,7 +219,8 @@ func TestChain(t *testing.T) {
 	require.Nil(t, cms.Chain(leaf(root), many, list(impostor.cert)))
 }
 
-// openssl verifies ours, and we check its: CMS and PKCS #7, with and without attributes, named by key identifier.
+// openssl verifies ours, and we check its: CMS and PKCS #7, with and without attributes, named by
+// key identifier.
 func TestOpenssl(t *testing.T) {
 	testtools.Require(t, "openssl")
 	content := []byte("0123456789abcdef, a root hash for one")
@@ -271,7 +273,8 @@ func TestOpenssl(t *testing.T) {
 			require.Error(t, sd.Check(si, sd.Certificate(si), content[1:]), args)
 		}
 
-		// What the verity signature partition carries: the same bytes, when the key's algorithm has only one signature.
+		// What the verity signature partition carries: the same bytes, when the key's algorithm has
+		// only one signature.
 		if _, ok := key.(*rsa.PrivateKey); ok {
 			testtools.Run(t, "openssl", "smime", "-sign", "-noattr", "-binary", "-outform", "DER", "-in", data, "-signer", certFile, "-inkey", keyFile, "-out", out)
 			theirs, err := os.ReadFile(out)

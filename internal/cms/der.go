@@ -130,8 +130,8 @@ func (c *cursor) oid(field string) (asn1.ObjectIdentifier, error) {
 	return id, nil
 }
 
-// algorithm reads an AlgorithmIdentifier. Parameters of the algorithms of this package are absent or NULL; of others, which no
-// signature is accepted with, they are any one element.
+// algorithm reads an AlgorithmIdentifier. Parameters of the algorithms of this package are absent
+// or NULL; of others, which no signature is accepted with, they are any one element.
 func (c *cursor) algorithm(field string) (asn1.ObjectIdentifier, error) {
 	e, err := c.expect(tagSequence, field)
 	if err != nil {

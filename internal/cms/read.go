@@ -34,8 +34,10 @@ type SignedData struct {
 
 	Digests      []asn1.ObjectIdentifier
 	Certificates []*x509.Certificate
-	Revocations  []byte // revocation lists, an element of tag [1] whose content was not looked at; nil when there is none
-	Signers      []SignerInfo
+	// revocation lists, an element of tag [1] whose content was not looked at; nil when there is
+	// none
+	Revocations []byte
+	Signers     []SignerInfo
 }
 
 // A SignerInfo is one signature of a message.
@@ -60,8 +62,9 @@ type Attribute struct {
 	Values [][]byte
 }
 
-// Parse reads one message, with or without ContentInfo, and returns what follows it. The offset is that of b in the file that it comes from:
-// offsets in errors and in the result count from the start of the file.
+// Parse reads one message, with or without ContentInfo, and returns what follows it. The offset is
+// that of b in the file that it comes from: offsets in errors and in the result count from the
+// start of the file.
 func Parse(b []byte, offset int64) (sd *SignedData, rest []byte, err error) {
 	if len(b) > MaxSize {
 		return nil, nil, &osmith.FormatError{Offset: offset, Field: "message", Err: fmt.Errorf("%d bytes, limit %d", len(b), MaxSize)}
@@ -85,7 +88,8 @@ func Parse(b []byte, offset int64) (sd *SignedData, rest []byte, err error) {
 	return sd, c.b, nil
 }
 
-// unwrap enters ContentInfo ::= SEQUENCE { contentType, content [0] EXPLICIT } (RFC 5652, section 3).
+// unwrap enters ContentInfo ::= SEQUENCE { contentType, content [0] EXPLICIT } (RFC 5652, section
+// 3).
 func unwrap(c *cursor) (*cursor, error) {
 	at := c.off
 	id, err := c.oid("content type of the message")
@@ -164,7 +168,8 @@ func (sd *SignedData) parse(c *cursor) error {
 		}
 		sd.Signers = append(sd.Signers, si)
 	}
-	// CMS has version 3 for these two; PKCS #7 knows 1 only. 4 and 5 come with certificates of other kinds.
+	// CMS has version 3 for these two; PKCS #7 knows 1 only. 4 and 5 come with certificates of
+	// other kinds.
 	if v == 3 && sd.ContentType.Equal(OIDData) && !slices.ContainsFunc(sd.Signers, func(si SignerInfo) bool { return si.Serial == nil }) {
 		return &osmith.FormatError{Offset: at, Field: "SignedData version", Err: errors.New("3, but neither content type nor a signer calls for it")}
 	}
@@ -194,7 +199,8 @@ func (sd *SignedData) parseContent(c *cursor) (err error) {
 		return err
 	}
 	in := e.cursor()
-	// The tag is not signed. Types other than data have a structure of their own, which their readers know.
+	// The tag is not signed. Types other than data have a structure of their own, which their
+	// readers know.
 	if sd.ContentType.Equal(OIDData) {
 		e, err = in.expect(tagOctets, "content")
 	} else {
@@ -213,7 +219,8 @@ func (sd *SignedData) parseCertificates(c *cursor) error {
 			return c.fail("certificates", fmt.Errorf("more than %d", maxCertificates))
 		}
 		if sd.Version == 3 && c.is(tagContext1) {
-			// An attribute certificate of version 1, which Microsoft's timestamp authority sends along (RFC 5652, sections 5.1 and 10.2.2).
+			// An attribute certificate of version 1, which Microsoft's timestamp authority sends
+			// along (RFC 5652, sections 5.1 and 10.2.2).
 			if _, err := c.next("attribute certificate"); err != nil {
 				return err
 			}

@@ -12,8 +12,9 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Identifiers of what makes a timestamp: the token of RFC 3161 as Authenticode attaches it (attribute szOID_RFC3161_counterSign of Microsoft's wincrypt.h),
-// its content type (RFC 3161, section 2.4.2), and the counter-signature of PKCS #9 that came before (RFC 5652, section 11.4).
+// Identifiers of what makes a timestamp: the token of RFC 3161 as Authenticode attaches it
+// (attribute szOID_RFC3161_counterSign of Microsoft's wincrypt.h), its content type (RFC 3161,
+// section 2.4.2), and the counter-signature of PKCS #9 that came before (RFC 5652, section 11.4).
 var (
 	oidTimestampToken   = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 3, 3, 1}
 	oidTimestampInfo    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 16, 1, 4}
@@ -28,8 +29,9 @@ type Timestamp struct {
 	Err       error             // why it is not such a statement about this signature
 }
 
-// Timestamps lists what the unsigned attributes of a signer say about the time of its signature. Each is checked to be about this signature and
-// to be signed by its authority, in whom trust is up to the caller.
+// Timestamps lists what the unsigned attributes of a signer say about the time of its signature.
+// Each is checked to be about this signature and to be signed by its authority, in whom trust is up
+// to the caller.
 func (sd *SignedData) Timestamps(si *SignerInfo) []Timestamp {
 	if si.Unsigned == nil {
 		return nil
@@ -101,8 +103,8 @@ func (t *Timestamp) readToken(b []byte, si *SignerInfo) error {
 	return nil
 }
 
-// parseTimestampInfo reads the beginning of TSTInfo: version, policy, messageImprint, serialNumber and genTime. Accuracy, nonce and names that may
-// follow are signed, and of no use here.
+// parseTimestampInfo reads the beginning of TSTInfo: version, policy, messageImprint, serialNumber
+// and genTime. Accuracy, nonce and names that may follow are signed, and of no use here.
 func parseTimestampInfo(c *cursor) (h crypto.Hash, imprint []byte, at time.Time, err error) {
 	e, err := c.expect(tagSequence, "TSTInfo")
 	if err != nil {
@@ -139,7 +141,8 @@ func parseTimestampInfo(c *cursor) (h crypto.Hash, imprint []byte, at time.Time,
 	return HashByOID(id), imprint, at.UTC(), nil
 }
 
-// readCountersignature reads a SignerInfo whose content is the signature of si; the certificates are those of the message.
+// readCountersignature reads a SignerInfo whose content is the signature of si; the certificates
+// are those of the message.
 func (t *Timestamp) readCountersignature(b []byte, sd *SignedData, si *SignerInfo) error {
 	c := &cursor{b: b}
 	counter, err := parseSigner(c)

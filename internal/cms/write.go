@@ -14,9 +14,9 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// A Template says what is signed, by which certificate, and in which of the forms that firmware, kernel and tools expect. The zero
-// value of every field but Certificate and the content is what a UEFI variable and dm-verity want: detached id-data
-// under SHA-256, no signed attributes.
+// A Template says what is signed, by which certificate, and in which of the forms that firmware,
+// kernel and tools expect. The zero value of every field but Certificate and the content is what a
+// UEFI variable and dm-verity want: detached id-data under SHA-256, no signed attributes.
 type Template struct {
 	// Hash digests the content and the signed attributes: SHA-256 when zero, SHA-384 or SHA-512.
 	Hash crypto.Hash
@@ -24,20 +24,21 @@ type Template struct {
 	// ContentType is id-data when nil.
 	ContentType asn1.ObjectIdentifier
 
-	// Content is one DER element that the message carries. The digest is over its value, without tag and length, as PKCS #7 has
-	// it. When nil the message is detached and Digest is needed.
+	// Content is one DER element that the message carries. The digest is over its value, without
+	// tag and length, as PKCS #7 has it. When nil the message is detached and Digest is needed.
 	Content []byte
 
 	// Digest is the digest of detached content under Hash.
 	Digest []byte
 
-	// Attributes adds the signed attributes contentType and messageDigest, and signingTime when SigningTime is not zero. The key
-	// then signs them instead of the content.
+	// Attributes adds the signed attributes contentType and messageDigest, and signingTime when
+	// SigningTime is not zero. The key then signs them instead of the content.
 	Attributes  bool
 	SigningTime time.Time
 
-	// RawAttributes are signed attributes that were made elsewhere, a DER SET with the content type and digest of this template and more; they
-	// take the place of those that Attributes and SigningTime describe.
+	// RawAttributes are signed attributes that were made elsewhere, a DER SET with the content type
+	// and digest of this template and more; they take the place of those that Attributes and
+	// SigningTime describe.
 	RawAttributes []byte
 
 	// Certificate is the signer's; it and Chain are carried in the message.
@@ -50,9 +51,10 @@ type Template struct {
 
 // A Request is what the key has to sign.
 type Request struct {
-	Hash       crypto.Hash // how Digest was made
-	Digest     []byte      // input of the signature
-	Attributes []byte      // the signed attributes as DER SET, whose digest Digest is; nil when there are none
+	Hash   crypto.Hash // how Digest was made
+	Digest []byte      // input of the signature
+	// the signed attributes as DER SET, whose digest Digest is; nil when there are none
+	Attributes []byte
 }
 
 func (t *Template) hash() crypto.Hash {
@@ -99,7 +101,8 @@ func (t *Template) contentDigest() ([]byte, error) {
 	return sum, nil
 }
 
-// Prepare returns what the key has to sign. It depends on nothing but the template, so it can be repeated at any time and place.
+// Prepare returns what the key has to sign. It depends on nothing but the template, so it can be
+// repeated at any time and place.
 func (t *Template) Prepare() (*Request, error) {
 	sum, err := t.contentDigest()
 	if err != nil {
@@ -122,7 +125,8 @@ func (t *Template) Prepare() (*Request, error) {
 	return &Request{Hash: h, Digest: digest(h, attrs), Attributes: attrs}, nil
 }
 
-// checkRawAttributes checks that attributes from elsewhere are DER, in its order, and about the content of this template.
+// checkRawAttributes checks that attributes from elsewhere are DER, in its order, and about the
+// content of this template.
 func (t *Template) checkRawAttributes(sum []byte) error {
 	c := &cursor{b: t.RawAttributes}
 	e, err := c.expect(tagSet, "signed attributes")
@@ -183,7 +187,8 @@ func (t *Template) signedAttributes(sum []byte) ([]byte, error) {
 	return setOf(tagSet, attrs...), nil
 }
 
-// encodeTime writes a Time in whole seconds: UTCTime for 1950 to 2049, else GeneralizedTime (RFC 5652, section 11.3).
+// encodeTime writes a Time in whole seconds: UTCTime for 1950 to 2049, else GeneralizedTime (RFC
+// 5652, section 11.3).
 func encodeTime(at time.Time) ([]byte, error) {
 	at = at.UTC()
 	switch y := at.Year(); {
@@ -195,8 +200,8 @@ func encodeTime(at time.Time) ([]byte, error) {
 	return nil, fmt.Errorf("signing time %v: the year does not have four digits", at)
 }
 
-// Join builds the message from a signature over the Digest of [Template.Prepare], after checking it against the certificate: a message
-// that would not verify is never returned.
+// Join builds the message from a signature over the Digest of [Template.Prepare], after checking it
+// against the certificate: a message that would not verify is never returned.
 func (t *Template) Join(signature []byte) ([]byte, error) {
 	req, err := t.Prepare()
 	if err != nil {
@@ -220,7 +225,8 @@ func (t *Template) Join(signature []byte) ([]byte, error) {
 		digestAlg,
 	}
 	if req.Attributes != nil {
-		implicit := bytes.Clone(req.Attributes) // [0] IMPLICIT SET OF: the same element under another tag
+		// [0] IMPLICIT SET OF: the same element under another tag
+		implicit := bytes.Clone(req.Attributes)
 		implicit[0] = tagContext0
 		info = append(info, implicit)
 	}
@@ -265,8 +271,9 @@ next:
 	return raw
 }
 
-// Sign is Prepare, key.Sign and Join. RSA signs by PKCS #1 v1.5; an *ecdsa.PrivateKey signs by RFC 6979, so that both give the same
-// bytes every time. Other keys are given the system's randomness and may do with it what they like.
+// Sign is Prepare, key.Sign and Join. RSA signs by PKCS #1 v1.5; an *ecdsa.PrivateKey signs by RFC
+// 6979, so that both give the same bytes every time. Other keys are given the system's randomness
+// and may do with it what they like.
 func (t *Template) Sign(key crypto.Signer) ([]byte, error) {
 	req, err := t.Prepare()
 	if err != nil {
@@ -290,7 +297,8 @@ func CheckKey(key crypto.Signer, cert *x509.Certificate) error {
 	return nil
 }
 
-// SignDigest has the key of a certificate sign a digest, deterministically where the kind of key allows it.
+// SignDigest has the key of a certificate sign a digest, deterministically where the kind of key
+// allows it.
 func SignDigest(key crypto.Signer, cert *x509.Certificate, h crypto.Hash, digest []byte) ([]byte, error) {
 	if err := CheckKey(key, cert); err != nil {
 		return nil, err

@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// WithoutCertificates is the message without the certificates that it carries, as openssl smime -nocerts writes it (RFC 5652, section 5.1: they are optional).
+// WithoutCertificates is the message without the certificates that it carries, as openssl smime
+// -nocerts writes it (RFC 5652, section 5.1: they are optional).
 func WithoutCertificates(t testing.TB, message []byte) []byte {
 	t.Helper()
 	info := elements(t, message)

@@ -105,8 +105,8 @@ func nodeOf(h *unix.DmIoctl) string {
 	return fmt.Sprintf("/dev/dm-%d", unix.Minor(h.Dev))
 }
 
-// encode lays targets out for DM_TABLE_LOAD: struct dm_target_spec, where next counts from the spec it is in, the parameters, a NUL, and
-// zeros up to a multiple of 8 bytes.
+// encode lays targets out for DM_TABLE_LOAD: struct dm_target_spec, where next counts from the spec
+// it is in, the parameters, a NUL, and zeros up to a multiple of 8 bytes.
 func encode(targets []Target) ([]byte, error) {
 	var b []byte
 	for _, t := range targets {

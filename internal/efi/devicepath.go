@@ -9,7 +9,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// eachNode calls do for the nodes of an EFI_DEVICE_PATH_PROTOCOL (UEFI 2.10, section 10.3) until do says that this is enough. It reports whether there was no node that cannot be one.
+// eachNode calls do for the nodes of an EFI_DEVICE_PATH_PROTOCOL (UEFI 2.10, section 10.3) until do
+// says that this is enough. It reports whether there was no node that cannot be one.
 func eachNode(path []byte, do func(kind, sub byte, data []byte) bool) (whole bool) {
 	for len(path) >= 4 {
 		size := int(binary.LittleEndian.Uint16(path[2:]))
@@ -24,9 +25,10 @@ func eachNode(path []byte, do func(kind, sub byte, data []byte) bool) (whole boo
 	return true
 }
 
-// PathText is a device path as text, nodes separated by slashes, in the notation of UEFI 2.10, section 10.6: for example
-// PciRoot(0x0)/Pci(0x1,0x0)/HD(1,GPT,…)/\EFI\BOOT\BOOTX64.EFI. A node of an unknown kind is Path(type,subtype,bytes);
-// what cannot be a node ends the text with "…". Whoever wrote the path may have put anything into it: the text is not safe to print.
+// PathText is a device path as text, nodes separated by slashes, in the notation of UEFI 2.10,
+// section 10.6: for example PciRoot(0x0)/Pci(0x1,0x0)/HD(1,GPT,…)/\EFI\BOOT\BOOTX64.EFI. A node of
+// an unknown kind is Path(type,subtype,bytes); what cannot be a node ends the text with "…".
+// Whoever wrote the path may have put anything into it: the text is not safe to print.
 func PathText(path []byte) string {
 	var nodes []string
 	whole := eachNode(path, func(kind, sub byte, data []byte) bool {
@@ -54,7 +56,8 @@ func PathFile(path []byte) (file string) {
 	return file
 }
 
-// PathPartition is the unique ID of the GPT partition that a device path leads through; false if it leads through none.
+// PathPartition is the unique ID of the GPT partition that a device path leads through; false if it
+// leads through none.
 func PathPartition(path []byte) (id osmith.GUID, ok bool) {
 	h, ok := PathHardDrive(path)
 	return h.ID, ok

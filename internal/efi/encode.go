@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// HardDrive is a partition of a GPT as a device path names it (UEFI 2.10, section 10.3.5.1). LBAs count logical blocks of the disk.
+// HardDrive is a partition of a GPT as a device path names it (UEFI 2.10, section 10.3.5.1). LBAs
+// count logical blocks of the disk.
 type HardDrive struct {
 	Number            uint32 // place in the table, from 1
 	FirstLBA, SizeLBA uint64
@@ -37,7 +38,8 @@ func (h HardDrive) appendData(b []byte) []byte {
 	return append(AppendGUID(b, h.ID), formatGPT, signatureGUID)
 }
 
-// hardDrive is the first node of a device path that names a partition by a GUID: its bytes behind the header, which point into path. Nil: there is none.
+// hardDrive is the first node of a device path that names a partition by a GUID: its bytes behind
+// the header, which point into path. Nil: there is none.
 func hardDrive(path []byte) (node []byte) {
 	eachNode(path, func(kind, sub byte, data []byte) bool {
 		if kind == PathMedia && sub == 1 && len(data) >= hardDriveSize && data[hardDriveSize-1] == signatureGUID {
@@ -48,7 +50,8 @@ func hardDrive(path []byte) (node []byte) {
 	return node
 }
 
-// PathHardDrive is the GPT partition that a device path leads through; false if it leads through none.
+// PathHardDrive is the GPT partition that a device path leads through; false if it leads through
+// none.
 func PathHardDrive(path []byte) (h HardDrive, ok bool) {
 	node := hardDrive(path)
 	if node == nil {
@@ -58,7 +61,8 @@ func PathHardDrive(path []byte) (h HardDrive, ok bool) {
 	return HardDrive{le.Uint32(node), le.Uint64(node[4:]), le.Uint64(node[12:]), GUID(node[20:])}, true
 }
 
-// Relocate makes the device path lead through another partition, or the same one in another place. It changes path itself, and nothing but that node. False: it leads through no GPT partition, and
+// Relocate makes the device path lead through another partition, or the same one in another place.
+// It changes path itself, and nothing but that node. False: it leads through no GPT partition, and
 // nothing was changed.
 func Relocate(path []byte, h HardDrive) bool {
 	node := hardDrive(path)
@@ -68,7 +72,8 @@ func Relocate(path []byte, h HardDrive) bool {
 	return node != nil
 }
 
-// AppendFile appends a node with the path of a file (UEFI 2.10, section 10.3.6.4), whose parts are separated by backslashes.
+// AppendFile appends a node with the path of a file (UEFI 2.10, section 10.3.6.4), whose parts are
+// separated by backslashes.
 func AppendFile(b []byte, file string) ([]byte, error) {
 	size := 4 + 2*UTF16Len(file) + 2
 	if file == "" || !encodable(file) || size > math.MaxUint16 {

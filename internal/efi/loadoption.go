@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// A LoadOption is an EFI_LOAD_OPTION: the content of a Boot#### variable (UEFI 2.10, section 3.1.3).
+// A LoadOption is an EFI_LOAD_OPTION: the content of a Boot#### variable (UEFI 2.10, section
+// 3.1.3).
 type LoadOption struct {
 	Attributes  uint32
 	Description string
@@ -25,7 +26,8 @@ const (
 	LoadOptionCategory = 0x1f00
 )
 
-// ParseLoadOption reads a load option. Of one that is cut, what is there comes with the error, which is a [*osmith.FormatError]; without a path nothing is.
+// ParseLoadOption reads a load option. Of one that is cut, what is there comes with the error,
+// which is a [*osmith.FormatError]; without a path nothing is.
 func ParseLoadOption(b []byte) (o LoadOption, err error) {
 	fail := func(off int, field string, err error) (LoadOption, error) {
 		return o, &osmith.FormatError{Offset: int64(off), Field: field, Err: err}

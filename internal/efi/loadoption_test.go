@@ -15,8 +15,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// recordedOptions are the Boot#### variables in the event logs of machines, which have them as UEFI_VARIABLE_DATA (TCG PC Client Platform Firmware Profile 1.06, section 10.2.6): vendor, lengths of name
-// and content, name, content.
+// recordedOptions are the Boot#### variables in the event logs of machines, which have them as
+// UEFI_VARIABLE_DATA (TCG PC Client Platform Firmware Profile 1.06, section 10.2.6): vendor,
+// lengths of name and content, name, content.
 func recordedOptions(t testing.TB) (found map[string][]byte) {
 	t.Helper()
 	found = map[string][]byte{}
@@ -47,7 +48,8 @@ func recordedOptions(t testing.TB) (found map[string][]byte) {
 	return found
 }
 
-// What firmware, bootctl, Windows and efibootmgr have written on machines is encoded to the same bytes.
+// What firmware, bootctl, Windows and efibootmgr have written on machines is encoded to the same
+// bytes.
 func TestLoadOptionsOfMachines(t *testing.T) {
 	drives := 0
 	for name, b := range recordedOptions(t) {
@@ -102,7 +104,8 @@ func TestRelocate(t *testing.T) {
 	mbr := path(old)
 	mbr[12+4+36], mbr[12+4+37] = 1, 1
 	cut := path(old)[:12+41]
-	second := append([]byte{0x7f, 1, 4, 0}, path(old)...) // another instance says nothing of what is started
+	// another instance says nothing of what is started
+	second := append([]byte{0x7f, 1, 4, 0}, path(old)...)
 	for _, b := range [][]byte{nil, mbr, cut, second} {
 		before := bytes.Clone(b)
 		require.False(t, efi.Relocate(b, moved))
@@ -129,7 +132,8 @@ func TestLoadOptionRefused(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// What is encoded is parsed to the same, and what is parsed is encoded to the same bytes unless the description was no UTF-16.
+// What is encoded is parsed to the same, and what is parsed is encoded to the same bytes unless the
+// description was no UTF-16.
 func FuzzLoadOption(f *testing.F) {
 	for _, b := range recordedOptions(f) {
 		f.Add(b)

@@ -11,7 +11,8 @@ import (
 // MaxVariable is more than the content of any variable that firmware stores, in bytes: 1 MiB.
 const MaxVariable = 1 << 20
 
-// ReadVariableFile reads a file of efivarfs, or of a copy of it: four bytes of attributes, and the content.
+// ReadVariableFile reads a file of efivarfs, or of a copy of it: four bytes of attributes, and the
+// content.
 func ReadVariableFile(dir fs.FS, name string, vendor osmith.GUID) ([]byte, error) {
 	f, err := dir.Open(name + "-" + vendor.String())
 	if err != nil {

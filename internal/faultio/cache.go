@@ -12,10 +12,11 @@ type cached struct {
 	dirty bool
 }
 
-// Cached puts the page cache of an operating system before the disk, which is empty at first: [Disk.WriteAt] changes the cache,
-// [Disk.Sync] brings what is dirty to the medium, and [Disk.ReadAt] reads the medium only where the cache has nothing. A sync that
-// fails takes the dirty pages for clean although they are not on the medium, as Linux does: reads go on to show what was
-// written, and no later sync, which may well succeed, writes it.
+// Cached puts the page cache of an operating system before the disk, which is empty at first:
+// [Disk.WriteAt] changes the cache, [Disk.Sync] brings what is dirty to the medium, and
+// [Disk.ReadAt] reads the medium only where the cache has nothing. A sync that fails takes the
+// dirty pages for clean although they are not on the medium, as Linux does: reads go on to show
+// what was written, and no later sync, which may well succeed, writes it.
 func (d *Disk) Cached() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -24,24 +25,25 @@ func (d *Disk) Cached() {
 	}
 }
 
-// Medium returns an independent disk, without page cache, with what is on the medium: what a power cut leaves before anything
-// more is written back. Without the page cache it is [Disk.Clone].
+// Medium returns an independent disk, without page cache, with what is on the medium: what a power
+// cut leaves before anything more is written back. Without the page cache it is [Disk.Clone].
 func (d *Disk) Medium() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return &Disk{size: d.size, under: d.under, pages: maps.Clone(d.pages)}
 }
 
-// MediumReads is how many bytes were read from the medium since the disk was made. The page cache reads whole pages, also those
-// of which a write changes a part.
+// MediumReads is how many bytes were read from the medium since the disk was made. The page cache
+// reads whole pages, also those of which a write changes a part.
 func (d *Disk) MediumReads() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.mediumReads
 }
 
-// DropCache forgets what is cached of n bytes at off, so that the next read is of the medium: all pages of 4096 bytes of which a part is in the range. As with
-// POSIX_FADV_DONTNEED of Linux, what was not synced stays. Without the page cache there is nothing to forget.
+// DropCache forgets what is cached of n bytes at off, so that the next read is of the medium: all
+// pages of 4096 bytes of which a part is in the range. As with POSIX_FADV_DONTNEED of Linux, what
+// was not synced stays. Without the page cache there is nothing to forget.
 func (d *Disk) DropCache(off, n int64) error {
 	if off < 0 || n < 0 || off > d.size || n > d.size-off {
 		return fmt.Errorf("faultio: drop the cache of %d bytes at %d on a disk of %d bytes", n, off, d.size)
@@ -56,7 +58,8 @@ func (d *Disk) DropCache(off, n int64) error {
 	return nil
 }
 
-// seen returns a page as reads show it, or nil for zeros. One that is not in the cache is read into it.
+// seen returns a page as reads show it, or nil for zeros. One that is not in the cache is read into
+// it.
 func (d *Disk) seen(number int64) []byte {
 	if c, ok := d.cache[number]; ok {
 		return c.data
@@ -78,7 +81,8 @@ func (d *Disk) keep(number int64, page []byte) {
 	d.set(number, page)
 }
 
-// clean takes all dirty pages for clean. Only where a failure has nothing against it are they written.
+// clean takes all dirty pages for clean. Only where a failure has nothing against it are they
+// written.
 func (d *Disk) clean(f *Failure) {
 	var dirty []int64
 	for number, c := range d.cache {

@@ -51,7 +51,8 @@ func TestCache(t *testing.T) {
 	require.Equal(t, byte(9), at(t, c, 0))
 }
 
-// What a sync that failed has not written is never written: only what is read from the medium shows it.
+// What a sync that failed has not written is never written: only what is read from the medium shows
+// it.
 func TestFailedSync(t *testing.T) {
 	for _, c := range []struct {
 		name    string

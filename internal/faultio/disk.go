@@ -12,8 +12,8 @@ import (
 // ErrCut is returned by every write and sync after the power was cut.
 var ErrCut = errors.New("faultio: power is cut")
 
-// ErrUnreadable is returned by reads of a physical sector that a power cut has destroyed ([LostUnreadable]), and by writes of
-// a part of one.
+// ErrUnreadable is returned by reads of a physical sector that a power cut has destroyed
+// ([LostUnreadable]), and by writes of a part of one.
 var ErrUnreadable = errors.New("faultio: sector is unreadable")
 
 const pageSize = 4096
@@ -27,12 +27,14 @@ type Write struct {
 	Epoch  int    // number of Sync calls since Record that came before it
 }
 
-// Disk implements [io.ReaderAt], [io.WriterAt] and Sync() error in memory. Its methods may be used concurrently.
+// Disk implements [io.ReaderAt], [io.WriterAt] and Sync() error in memory. Its methods may be used
+// concurrently.
 type Disk struct {
 	mu    sync.Mutex
 	size  int64
 	under map[int64][]byte // page number -> 4096 bytes; shared with other disks and never changed
-	pages map[int64][]byte // pages that differ from under; what a page holds is never changed in place
+	// pages that differ from under; what a page holds is never changed in place
+	pages map[int64][]byte
 
 	armed bool
 	left  int // writes until the cut
@@ -155,7 +157,8 @@ func (d *Disk) write(p []byte, off int64) error {
 	return nil
 }
 
-// Sync marks a point that all earlier writes have reached the medium. One that fails or lies ([Failure]) marks none.
+// Sync marks a point that all earlier writes have reached the medium. One that fails or lies
+// ([Failure]) marks none.
 func (d *Disk) Sync() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -224,23 +227,25 @@ func (d *Disk) freeze() map[int64][]byte {
 	return all
 }
 
-// CutAfter cuts the power after k more writes: the next one and all that follow return [ErrCut] and change nothing.
+// CutAfter cuts the power after k more writes: the next one and all that follow return [ErrCut] and
+// change nothing.
 func (d *Disk) CutAfter(k int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.armed, d.left = true, k
 }
 
-// Clone returns an independent disk with the same contents, in the page cache too if there is one, powered, without a record and
-// without failures to come.
+// Clone returns an independent disk with the same contents, in the page cache too if there is one,
+// powered, without a record and without failures to come.
 func (d *Disk) Clone() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return &Disk{size: d.size, under: d.under, pages: maps.Clone(d.pages), cache: maps.Clone(d.cache)}
 }
 
-// Record forgets earlier records and starts to keep the writes that follow. With a page cache ([Disk.Cached]) these are the calls of
-// WriteAt too, not what is written back, and the disk as it was is what reads show.
+// Record forgets earlier records and starts to keep the writes that follow. With a page cache
+// ([Disk.Cached]) these are the calls of WriteAt too, not what is written back, and the disk as it
+// was is what reads show.
 func (d *Disk) Record() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -262,8 +267,8 @@ func (d *Disk) Prefix(k int) *Disk {
 	return d.replay(k, func(int) bool { return true })
 }
 
-// Torn is Prefix(k) plus the first n bytes of the next write: a cut in the middle of it. n should be a multiple of the
-// sector size unless the test means to break the sector too.
+// Torn is Prefix(k) plus the first n bytes of the next write: a cut in the middle of it. n should
+// be a multiple of the sector size unless the test means to break the sector too.
 func (d *Disk) Torn(k, n int) *Disk {
 	t := d.Prefix(k)
 	next := d.Writes()[k]
@@ -271,8 +276,8 @@ func (d *Disk) Torn(k, n int) *Disk {
 	return t
 }
 
-// Lossy is a cut after k writes on a medium that reorders: the writes of earlier epochs are all there, those after the
-// last Sync only if keep(i) says so, i being the index in [Disk.Writes].
+// Lossy is a cut after k writes on a medium that reorders: the writes of earlier epochs are all
+// there, those after the last Sync only if keep(i) says so, i being the index in [Disk.Writes].
 func (d *Disk) Lossy(k int, keep func(i int) bool) *Disk {
 	writes := d.Writes()
 	if k == 0 {
@@ -304,8 +309,8 @@ func (d *Disk) replayWrite(data []byte, off int64) {
 	}
 }
 
-// WriteTo writes the whole disk, zeros included. Where w also is an [io.Seeker] (a new file), zero pages are skipped and
-// become holes.
+// WriteTo writes the whole disk, zeros included. Where w also is an [io.Seeker] (a new file), zero
+// pages are skipped and become holes.
 func (d *Disk) WriteTo(w io.Writer) (int64, error) {
 	d.mu.Lock()
 	pages := d.shown()

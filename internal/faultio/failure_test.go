@@ -51,7 +51,8 @@ func TestFailuresAreCounted(t *testing.T) {
 		{"a read", []Failure{{Op: OpRead}}, "wsrr", "..X.", 1},
 		{"all that follow", []Failure{{After: 1, Always: true}}, "rwsr", ".XXX", 3},
 		{"all reads", []Failure{{Op: OpRead, Always: true}}, "rwsr", "X..X", 2},
-		{"two at one operation", []Failure{{Op: OpWrite}, {Op: OpSync, After: 1}, {After: 3}}, "wswsrs", "X..XX.", 3}, // the second strikes at the next
+		// the second strikes at the next
+		{"two at one operation", []Failure{{Op: OpWrite}, {Op: OpSync, After: 1}, {After: 3}}, "wswsrs", "X..XX.", 3},
 		{"one after another", []Failure{{}, {}}, "rws", "XX.", 2},
 		{"an error of its own", []Failure{{Err: io.ErrShortWrite}}, "ww", "?.", 1},
 		{"lies", []Failure{{Op: OpWrite, Lie: true}, {Op: OpSync, Lie: true}, {Op: OpRead, Lie: true}}, "wsrwsr", "..X...", 3},

@@ -23,17 +23,19 @@ const (
 
 // FaultOptions says which states [Disk.Faults] makes.
 type FaultOptions struct {
-	// Sector is the unit that the device writes whole or not at all: 512 (also if it is 0) or 4096. Writes of several
-	// sectors may be torn between any two.
+	// Sector is the unit that the device writes whole or not at all: 512 (also if it is 0) or 4096.
+	// Writes of several sectors may be torn between any two.
 	Sector int
-	// Physical, if it is not 0, is the size of the device's physical sectors in bytes, a multiple of 4096: a 512e disk has
-	// 4096. A power cut while the device rewrites one sector of a physical sector may lose all of it; these states have the
+	// Physical, if it is not 0, is the size of the device's physical sectors in bytes, a multiple
+	// of 4096: a 512e disk has
+	// 4096. A power cut while the device rewrites one sector of a physical sector may lose all of
+	//       it; these states have the
 	// kind [FaultLost] and come after the others of their epoch.
 	Physical int
 	// Lost is what a lost physical sector holds.
 	Lost Lost
-	// Limit is how many states of a kind are made for the writes between two syncs, 2^14 if it is 0. If there are more, they
-	// are sampled.
+	// Limit is how many states of a kind are made for the writes between two syncs, 2^14 if it is
+	// 0. If there are more, they are sampled.
 	Limit int
 	// Seed changes the samples. The same seed gives the same states.
 	Seed uint64
@@ -48,9 +50,10 @@ type FaultKind int
 // The kinds of states. A state that comes about in several ways has the first of these.
 const (
 	FaultPrefix FaultKind = iota // the first writes are on the medium, the others are not
-	FaultSubset                  // some of the writes since the last sync are on the medium, some are not
-	FaultTorn                    // and of some, a part of their sectors
-	FaultLost                    // and a physical sector was lost while it was rewritten
+	// some of the writes since the last sync are on the medium, some are not
+	FaultSubset
+	FaultTorn // and of some, a part of their sectors
+	FaultLost // and a physical sector was lost while it was rewritten
 	faultKinds
 )
 
@@ -63,8 +66,8 @@ func (k FaultKind) String() string {
 type FaultCounts struct {
 	// States is the number of states of each kind. All differ in at least one byte.
 	States [faultKinds]int
-	// Epochs is the number of sequences of writes between two syncs, Sampled that of those whose states were too many to
-	// make all.
+	// Epochs is the number of sequences of writes between two syncs, Sampled that of those whose
+	// states were too many to make all.
 	Epochs, Sampled int
 }
 
@@ -98,17 +101,20 @@ type Faults struct {
 	counts  FaultCounts
 }
 
-// Faults returns what may be on the medium if power fails during or after the writes recorded since [Disk.Record]: every
-// prefix of the writes, every subset of the writes between two syncs, and these with writes torn between their sectors.
+// Faults returns what may be on the medium if power fails during or after the writes recorded since
+// [Disk.Record]: every prefix of the writes, every subset of the writes between two syncs, and
+// these with writes torn between their sectors.
 //
-// What is on the medium is decided for each sector by itself: it holds what it held at the last sync, or what any of the
-// writes since then made of it. Where the sectors of an epoch have at most [FaultOptions.Limit] combinations, all are made. Else
-// all subsets of its writes are made if they are not more than that, and each write is torn after each of its sectors, and
-// at any of its sectors if they are few, while the other writes are there, or not, or only the earlier ones are; the rest is
-// sampled.
+// What is on the medium is decided for each sector by itself: it holds what it held at the last
+// sync, or what any of the writes since then made of it. Where the sectors of an epoch have at most
+// [FaultOptions.Limit] combinations, all are made. Else all subsets of its writes are made if they
+// are not more than that, and each write is torn after each of its sectors, and at any of its
+// sectors if they are few, while the other writes are there, or not, or only the earlier ones are;
+// the rest is sampled.
 //
-// It is an error if a write is not of whole sectors of 4096 bytes where these are wanted. A part of a sector of 512 bytes is
-// written by a driver that reads the rest: such a write is one of the whole sector.
+// It is an error if a write is not of whole sectors of 4096 bytes where these are wanted. A part of
+// a sector of 512 bytes is written by a driver that reads the rest: such a write is one of the
+// whole sector.
 func (d *Disk) Faults(o FaultOptions) (*Faults, error) {
 	if o.Sector == 0 {
 		o.Sector = 512

@@ -96,10 +96,11 @@ func TestFaultsAreCounted(t *testing.T) {
 		{"4096-byte sectors", FaultOptions{Sector: 4096}, func(t *testing.T, d *Disk) { write(t, d, 1, 0, 4096); write(t, d, 2, 4096, 8192) }, FaultCounts{States: [4]int{3, 1, 4}, Epochs: 1}},
 		{"a part of a sector", FaultOptions{}, func(t *testing.T, d *Disk) { write(t, d, 1, 100, 10); write(t, d, 1, 200, 10) }, FaultCounts{States: [4]int{3}, Epochs: 1}},
 		{"across two sectors", FaultOptions{}, func(t *testing.T, d *Disk) { write(t, d, 1, 500, 100) }, FaultCounts{States: [4]int{2, 0, 2}, Epochs: 1}},
-		// Three versions of sector 0, two of sector 1: of the six combinations the prefixes are three, without the first
-		// write there is one more, and two are torn.
+		// Three versions of sector 0, two of sector 1: of the six combinations the prefixes are
+		// three, without the first write there is one more, and two are torn.
 		{"overlapping", FaultOptions{}, func(t *testing.T, d *Disk) { write(t, d, 1, 0, 512); write(t, d, 2, 0, 1024) }, FaultCounts{States: [4]int{3, 0, 3}, Epochs: 1}},
-		// Sector 16 is lost while it, or its neighbour, or both are written, with the write to sector 0 there or not.
+		// Sector 16 is lost while it, or its neighbour, or both are written, with the write to
+		// sector 0 there or not.
 		{"a lost physical sector", FaultOptions{Physical: 4096}, func(t *testing.T, d *Disk) { write(t, d, 1, 8192, 512) }, FaultCounts{States: [4]int{2, 0, 0, 1}, Epochs: 1}},
 		{"two lost physical sectors", FaultOptions{Physical: 4096, Lost: LostGarbage}, func(t *testing.T, d *Disk) {
 			write(t, d, 1, 8192, 512)
@@ -136,7 +137,8 @@ func TestFaultsAreTheRightStates(t *testing.T) {
 
 	counts, all = states(t, d, FaultOptions{Physical: 4096, Lost: LostUnreadable})
 	require.Equal(t, [4]int{4, 1, 2, 5}, counts.States)
-	// Sector 0 is lost with the second write there or not; then the page of the others, likewise and in the second epoch.
+	// Sector 0 is lost with the second write there or not; then the page of the others, likewise
+	// and in the second epoch.
 	require.Equal(t, []string{"!00", "!20", "0!!", "1!!"}, slices.DeleteFunc(slices.Clone(all), func(s string) bool { return !bytes.ContainsRune([]byte(s), '!') })[:4])
 }
 
@@ -172,7 +174,8 @@ func TestFaultsAreSampled(t *testing.T) {
 	require.Equal(t, 21, first.States[FaultPrefix])
 	require.Greater(t, first.States[FaultSubset], limit*9/10)
 	require.LessOrEqual(t, first.States[FaultSubset], limit)
-	// Each of 20 writes is torn at its only place, from either side, in at most four contexts; the rest is random.
+	// Each of 20 writes is torn at its only place, from either side, in at most four contexts; the
+	// rest is random.
 	require.Greater(t, first.States[FaultTorn], limit/4)
 	again, same := states(t, d, FaultOptions{Limit: limit, Seed: 7})
 	require.Equal(t, first, again)
@@ -204,7 +207,8 @@ func TestFaultsRefuse(t *testing.T) {
 	require.Panics(t, func() { _, _ = NewDisk(512).Faults(FaultOptions{}) }, "nothing was recorded")
 }
 
-// TestFaultStatesAreIndependent changes states and the disk itself, on which the others must not depend.
+// TestFaultStatesAreIndependent changes states and the disk itself, on which the others must not
+// depend.
 func TestFaultStatesAreIndependent(t *testing.T) {
 	d := NewDisk(16 * pageSize)
 	write(t, d, 7, 0, 16*pageSize)
@@ -261,8 +265,8 @@ func TestUnreadable(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestPlantedOrderBug proves that a commit whose data is not synced first is found, and that one whose is, is not: the data
-// must be whole if the sector that names it is there.
+// TestPlantedOrderBug proves that a commit whose data is not synced first is found, and that one
+// whose is, is not: the data must be whole if the sector that names it is there.
 func TestPlantedOrderBug(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -21,7 +21,8 @@ func Load(name string) (*Disk, error) {
 	return DiskOf(b), nil
 }
 
-// Save writes the disk to a file for a tool, which is as large as the disk and has holes where that has zeros.
+// Save writes the disk to a file for a tool, which is as large as the disk and has holes where that
+// has zeros.
 func (d *Disk) Save(name string) error {
 	f, err := os.Create(name)
 	if err != nil {

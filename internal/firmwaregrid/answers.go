@@ -23,7 +23,8 @@ func (a Answer) String() string {
 	return "refused"
 }
 
-// Builds are the builds of firmware that were asked, in the order of the columns of testdata/answers.txt and updates.txt.
+// Builds are the builds of firmware that were asked, in the order of the columns of
+// testdata/answers.txt and updates.txt.
 var Builds = []string{"edk2-2026.08", "edk2-2022.11"}
 
 //go:embed testdata/answers.txt
@@ -69,7 +70,8 @@ func digests(cases []Case) map[string]string {
 	return out
 }
 
-// Answers are the recorded ones: of each build, by name. An answer to a question that has changed since is not there.
+// Answers are the recorded ones: of each build, by name. An answer to a question that has changed
+// since is not there.
 func (g *Grid) Answers() (map[string]map[string]Answer, error) {
 	all, err := records("answers.txt", recordedImages, len(Builds))
 	if err != nil {
@@ -87,7 +89,8 @@ func (g *Grid) Answers() (map[string]map[string]Answer, error) {
 	return out, nil
 }
 
-// Answers are the recorded ones, of each build in the order of the writes. They end at the first write that has changed since.
+// Answers are the recorded ones, of each build in the order of the writes. They end at the first
+// write that has changed since.
 func (u *Updates) Answers() (map[string][]Answer, error) {
 	all, err := records("updates.txt", recordedUpdates, len(Builds))
 	if err != nil {
@@ -105,8 +108,8 @@ func (u *Updates) Answers() (map[string][]Answer, error) {
 	return out, nil
 }
 
-// Answers are the recorded ones, by name. There are none if the variables have changed since, nor one about an image that has: the first line
-// names the variables.
+// Answers are the recorded ones, by name. There are none if the variables have changed since, nor
+// one about an image that has: the first line names the variables.
 func (g *ShimGrid) Answers() (map[string]Answer, error) {
 	first, text, _ := strings.Cut(recordedShim, "\n")
 	if first != "state "+g.State() {

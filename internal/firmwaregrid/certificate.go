@@ -87,7 +87,8 @@ func keyIdentifier(k *key) []byte {
 	return sum[:]
 }
 
-// issue is a certificate under an authority, with what is unusual about it. Without an authority it signs itself.
+// issue is a certificate under an authority, with what is unusual about it. Without an authority it
+// signs itself.
 func issue(by *authority, name string, k *key, ca bool, change func(c *certificate)) *authority {
 	serial := sha256.Sum256([]byte(name))
 	serial[0] = serial[0]&0x3f | 0x40

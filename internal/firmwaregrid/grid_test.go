@@ -19,7 +19,8 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// No two questions have one name. That the same bytes come out each time follows from the digests beside the recorded answers.
+// No two questions have one name. That the same bytes come out each time follows from the digests
+// beside the recorded answers.
 func TestNames(t *testing.T) {
 	seen := map[string]bool{}
 	for _, cases := range [][]Case{Images().Cases, Shim().Cases} {
@@ -30,7 +31,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// What is ordinary is valid to the standard library, with each kind of key and signature that it knows.
+// What is ordinary is valid to the standard library, with each kind of key and signature that it
+// knows.
 func TestOrdinaryCertificates(t *testing.T) {
 	for name, k := range keys {
 		if name == "e1" || name == "k256" || k.bare || k.ec == nil && k.n.BitLen() < 1024 {

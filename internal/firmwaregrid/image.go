@@ -7,8 +7,9 @@ import (
 	"slices"
 )
 
-// program is a PE image (Microsoft PE and COFF Specification) for x64 that returns EFI_ABORTED at once: firmware that starts it says so and goes
-// on to the next. The text makes its digest one of its own.
+// program is a PE image (Microsoft PE and COFF Specification) for x64 that returns EFI_ABORTED at
+// once: firmware that starts it says so and goes on to the next. The text makes its digest one of
+// its own.
 func program(text string) []byte { return programWith(text) }
 
 // A section is one besides code and data.
@@ -21,7 +22,8 @@ type section struct {
 func programWith(text string, more ...section) []byte {
 	const header, align = 0x200, 0x200
 	sections := append([]section{
-		{".text", []byte{0x48, 0xb8, 0x15, 0, 0, 0, 0, 0, 0, 0x80, 0xc3}, align}, // mov rax, EFI_ABORTED; ret
+		// mov rax, EFI_ABORTED; ret
+		{".text", []byte{0x48, 0xb8, 0x15, 0, 0, 0, 0, 0, 0, 0x80, 0xc3}, align},
 		{".data", []byte(text), align},
 	}, more...)
 	b := make([]byte, header)
@@ -131,7 +133,8 @@ var (
 	oidTime        = oid(1, 2, 840, 113549, 1, 9, 5)
 )
 
-// indirectData is the content of SpcIndirectDataContent (Windows Authenticode Portable Executable Signature Format, 2008).
+// indirectData is the content of SpcIndirectDataContent (Windows Authenticode Portable Executable
+// Signature Format, 2008).
 func indirectData(h crypto.Hash, sum []byte) []byte {
 	obsolete := slices.Concat([]byte{0, '<', 0, '<', 0, '<'}, utf16("Obsolete"), []byte{0, '>', 0, '>', 0, '>'})
 	link := tlv(0xa0, tlv(0xa2, tlv(0x80, obsolete)))

@@ -128,7 +128,8 @@ func (k *key) private(em []byte) *big.Int {
 	return h.Mod(h, k.p).Mul(h, k.q).Add(h, b)
 }
 
-// pssParameters and signPSS are RSASSA-PSS with SHA-256 and a salt of 32 zero bytes (RFC 8017, section 9.1.1).
+// pssParameters and signPSS are RSASSA-PSS with SHA-256 and a salt of 32 zero bytes (RFC 8017,
+// section 9.1.1).
 func pssParameters() []byte {
 	hash := seq(oidHash[crypto.SHA256], null)
 	return seq(oidPSS, seq(tlv(0xa0, hash), tlv(0xa1, seq(oidMGF1, hash)), tlv(0xa2, integer(32))))

@@ -15,7 +15,8 @@ type kind struct {
 	change func(c *certificate)
 }
 
-// Places of an unusual certificate. Under all but inItself the signer's certificate leads to an authority in db.
+// Places of an unusual certificate. Under all but inItself the signer's certificate leads to an
+// authority in db.
 const (
 	inLeaf    = 'l' // the signer
 	inBetween = 'b' // an authority that the message carries, under the one in db
@@ -281,7 +282,8 @@ func sum(b []byte) []byte {
 // key tells certificates of one kind apart.
 func (c *certificate) key() string { return string(c.subject[len(c.subject)-1:]) }
 
-// retag is a name of one UTF8String as another type, with a number of zero octets in front of each character.
+// retag is a name of one UTF8String as another type, with a number of zero octets in front of each
+// character.
 func retag(name []byte, tag byte, zeros int) []byte {
 	i := bytes.IndexByte(name, 0x0c)
 	var out []byte

@@ -9,7 +9,8 @@ import (
 // efiPKCS7 is EFI_CERT_TYPE_PKCS7_GUID as it is stored.
 var efiPKCS7 = []byte{0x9d, 0xd2, 0xaf, 0x4a, 0xdf, 0x68, 0xee, 0x49, 0x8a, 0xa9, 0x34, 0x7d, 0x37, 0x56, 0x65, 0xa7}
 
-// messageKinds are respects in which a signature of an image is unusual, whose signer leads to the authority in db.
+// messageKinds are respects in which a signature of an image is unusual, whose signer leads to the
+// authority in db.
 var messageKinds = []struct {
 	name  string
 	hash  crypto.Hash // of the image; 0: SHA-256

@@ -16,7 +16,8 @@ type Write struct {
 	Data       []byte // as it is handed over: with EFI_VARIABLE_AUTHENTICATION_2
 }
 
-// Updates are writes for one machine, one after the other: what firmware says to one depends on those before it.
+// Updates are writes for one machine, one after the other: what firmware says to one depends on
+// those before it.
 type Updates struct {
 	PK, KEK, DB []byte // of the machine before the first; it has no dbx
 	Writes      []Write
@@ -24,7 +25,8 @@ type Updates struct {
 
 // Attributes of authenticated variables (UEFI Specification 2.10, section 8.2.1).
 const (
-	attributes      = 0x27 // non-volatile, in boot services and at runtime, authenticated with a time
+	// non-volatile, in boot services and at runtime, authenticated with a time
+	attributes      = 0x27
 	attributeAppend = 0x40
 )
 
@@ -38,7 +40,8 @@ var (
 	efiRSA2048 = []byte{0xe8, 0x66, 0x57, 0x3c, 0x9c, 0x26, 0x34, 0x4e, 0xaa, 0x14, 0xed, 0x77, 0x6e, 0x85, 0xb3, 0xb6}
 )
 
-// efiTime is EFI_TIME of a day of 2026 (UEFI Specification 2.10, section 8.3), with all that has to be zero.
+// efiTime is EFI_TIME of a day of 2026 (UEFI Specification 2.10, section 8.3), with all that has to
+// be zero.
 func efiTime(month, day byte) []byte {
 	return []byte{0xea, 0x07, month, day, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 }

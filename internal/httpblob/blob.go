@@ -1,5 +1,6 @@
-// Package httpblob reads files of known size over HTTP (RFC 9110, section 14, "Range Requests"): from any offset, with retries, and
-// going on where a transfer broke. The adapters to web servers and registries share it.
+// Package httpblob reads files of known size over HTTP (RFC 9110, section 14, "Range Requests"):
+// from any offset, with retries, and going on where a transfer broke. The adapters to web servers
+// and registries share it.
 package httpblob
 
 import (
@@ -21,12 +22,14 @@ type Doer interface {
 	Do(*http.Request) (*http.Response, error)
 }
 
-// A Retry says how often and when something is tried again that may work later. The zero value is 5 attempts, a second after
-// the first and twice as long after each further one, a little more or less by chance, so that a fleet does not come back as one.
+// A Retry says how often and when something is tried again that may work later. The zero value is 5
+// attempts, a second after the first and twice as long after each further one, a little more or
+// less by chance, so that a fleet does not come back as one.
 type Retry struct {
-	Attempts int                                            // in all; 0: 5, 1: none is repeated
-	Wait     func(attempt int) time.Duration                // after the n-th attempt, from 1
-	Notify   func(attempt int, wait time.Duration, e error) // is told of every attempt that failed and will be repeated
+	Attempts int                             // in all; 0: 5, 1: none is repeated
+	Wait     func(attempt int) time.Duration // after the n-th attempt, from 1
+	// is told of every attempt that failed and will be repeated
+	Notify func(attempt int, wait time.Duration, e error)
 }
 
 func (r Retry) attempts() int {
@@ -70,11 +73,12 @@ type Client struct {
 	Do    Doer
 	Retry Retry
 
-	// NoRanges is the error, which comes wrapped, for a server that sends a whole file where a part of it was asked for. It
-	// must be set.
+	// NoRanges is the error, which comes wrapped, for a server that sends a whole file where a part
+	// of it was asked for. It must be set.
 	NoRanges error
 
-	// TooLarge is the error, which comes wrapped, for a file or the headers of an answer that are larger than any that are read; nil: none is wrapped.
+	// TooLarge is the error, which comes wrapped, for a file or the headers of an answer that are
+	// larger than any that are read; nil: none is wrapped.
 	TooLarge error
 
 	// User, if not nil, is told to the server; it is not in the URLs, which errors show.
@@ -84,9 +88,10 @@ type Client struct {
 	Stall time.Duration
 }
 
-// Open reads n bytes from an offset of a file of a known size. Failures that may pass are tried again as Retry says, those
-// in the middle of the transfer from where it broke; the reader ends with io.EOF after n bytes, and with an error if the server has another idea
-// of the file. Nothing says that the bytes are the right ones.
+// Open reads n bytes from an offset of a file of a known size. Failures that may pass are tried
+// again as Retry says, those in the middle of the transfer from where it broke; the reader ends
+// with io.EOF after n bytes, and with an error if the server has another idea of the file. Nothing
+// says that the bytes are the right ones.
 func (c Client) Open(ctx context.Context, at string, off, n, size int64) (io.ReadCloser, error) {
 	if off < 0 || n < 0 || n > size-off {
 		return nil, fmt.Errorf("%s: %d bytes at %d of %d", at, n, off, size)
@@ -135,8 +140,8 @@ type permanent struct{ error }
 // Permanent marks an error of what is given to Again as one that trying again does not mend.
 func Permanent(err error) error { return &permanent{err} }
 
-// Again calls do, which sends a request by other means, until it works or Retry has enough. A *StatusError says by itself whether it
-// may pass.
+// Again calls do, which sends a request by other means, until it works or Retry has enough. A
+// *StatusError says by itself whether it may pass.
 func (c Client) Again(ctx context.Context, do func() error) error {
 	attempt := 0
 	return c.again(ctx, &attempt, do)
@@ -144,7 +149,8 @@ func (c Client) Again(ctx context.Context, do func() error) error {
 
 func (p *permanent) Unwrap() error { return p.error }
 
-// again calls do until it works, or Retry has enough. attempt counts the failures, over several calls if it is the same one.
+// again calls do until it works, or Retry has enough. attempt counts the failures, over several
+// calls if it is the same one.
 func (c Client) again(ctx context.Context, attempt *int, do func() error) error {
 	for {
 		err := do()
@@ -186,14 +192,16 @@ func (c Client) tooLarge(err error) error {
 	return fmt.Errorf("%w: %w", c.TooLarge, err)
 }
 
-// headersExceed recognises that net/http has given up on the headers of an answer, for which it has no type: http.Transport's MaxResponseHeaderBytes, 10 MiB by default, in HTTP/1.1
-// and HTTP/2 (Go 1.25 and 1.26).
+// headersExceed recognises that net/http has given up on the headers of an answer, for which it has
+// no type: http.Transport's MaxResponseHeaderBytes, 10 MiB by default, in HTTP/1.1 and HTTP/2 (Go
+// 1.25 and 1.26).
 func headersExceed(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "server response headers exceeded") || strings.Contains(text, "response header list larger than advertised limit")
 }
 
-// redact takes what may be secret out of the URL that an error of net/http has, which is that of a redirection: names, passwords, tokens in a query.
+// redact takes what may be secret out of the URL that an error of net/http has, which is that of a
+// redirection: names, passwords, tokens in a query.
 func redact(err error) {
 	failed, ok := errors.AsType[*url.Error](err)
 	if !ok {
@@ -320,7 +328,8 @@ func (r *reader) Read(p []byte) (int, error) {
 		}
 		n, err := r.body.Read(p[:min(int64(len(p)), r.end-r.at)])
 		r.at += int64(n)
-		// As long as it goes on, there is patience: that is for standing still. A byte for each connection is that, too.
+		// As long as it goes on, there is patience: that is for standing still. A byte for each
+		// connection is that, too.
 		if r.since += int64(n); r.since >= minRate {
 			r.attempt = 0
 		}

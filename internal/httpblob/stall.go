@@ -15,7 +15,8 @@ var ErrStalled = errors.New("no more data arrives")
 // ErrSlow says that a server sends so little that it would never end.
 var ErrSlow = errors.New("too slow")
 
-// minRate is how many bytes a server sends in a second at least, on average over the time that it may send nothing.
+// minRate is how many bytes a server sends in a second at least, on average over the time that it
+// may send nothing.
 const minRate = 1 << 10
 
 // Patience is how long a server may send nothing.
@@ -29,8 +30,9 @@ func (c Client) Patience() time.Duration {
 // defaultStall is long for a server that answers, and short for one that never will.
 const defaultStall = time.Minute
 
-// patiently sends a request that ends when nothing arrives for so long: the answer, or the next bytes of it. A connection whose other
-// end is gone without a word would otherwise be waited for for ever.
+// patiently sends a request that ends when nothing arrives for so long: the answer, or the next
+// bytes of it. A connection whose other end is gone without a word would otherwise be waited for
+// for ever.
 func (c Client) patiently(ctx context.Context, request *http.Request) (*http.Response, error) {
 	stall := c.Patience()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -76,7 +78,8 @@ func (p *patient) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// rate makes sure that enough arrives, by the time that was spent waiting and whatever the reader did in between.
+// rate makes sure that enough arrives, by the time that was spent waiting and whatever the reader
+// did in between.
 func (p *patient) rate(n int) error {
 	if p.got += int64(n); p.waited < p.stall {
 		return nil

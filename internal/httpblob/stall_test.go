@@ -54,7 +54,8 @@ func TestStall(t *testing.T) {
 	require.ErrorIs(t, err, ErrStalled)
 }
 
-// A byte now and then, or for each connection, is not progress: it would take a server of four gigabytes years to end.
+// A byte now and then, or for each connection, is not progress: it would take a server of four
+// gigabytes years to end.
 func TestDrip(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Length", "10000")
@@ -84,7 +85,8 @@ func TestDrip(t *testing.T) {
 	require.ErrorContains(t, err, "of 10000 bytes")
 	require.EqualValues(t, 3, requests.Load())
 
-	// Headers without end are an error of the client, of the type that it was given, and not asked for again.
+	// Headers without end are an error of the client, of the type that it was given, and not asked
+	// for again.
 	requests.Store(0)
 	url, _ = serve(t, func(_ int, w http.ResponseWriter, _ *http.Request) bool {
 		requests.Add(1)

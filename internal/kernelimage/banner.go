@@ -21,8 +21,9 @@ func BeforeBuilder(b []byte) (string, bool) {
 
 var ErrNoBanner = errors.New("no banner (Linux version) in the kernel")
 
-// FindBanner looks for "Linux version VERSION (BUILDER)" (Linux, init/version.c), which stands in the kernel's
-// read-only data. The same words with something else behind them are a text of their own.
+// FindBanner looks for "Linux version VERSION (BUILDER)" (Linux, init/version.c), which stands in
+// the kernel's read-only data. The same words with something else behind them are a text of their
+// own.
 func FindBanner(r io.Reader) (string, error) {
 	banner := []byte("Linux version ")
 	const tail = MaxVersion // what may have to be looked at again with the next bytes

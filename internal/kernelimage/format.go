@@ -9,8 +9,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// The first bytes of what kernel builds compress with (RFC 1952; RFC 8878; the xz, LZ4 and lzop file formats; Linux,
-// scripts/Makefile.lib).
+// The first bytes of what kernel builds compress with (RFC 1952; RFC 8878; the xz, LZ4 and lzop
+// file formats; Linux, scripts/Makefile.lib).
 var compressions = []struct{ magic, format string }{
 	{"\x1f\x8b", "gzip"},
 	{"\x28\xb5\x2f\xfd", "zstd"},
@@ -22,7 +22,8 @@ var compressions = []struct{ magic, format string }{
 	{"BZh", "bzip2"},
 }
 
-// Compression names how a source is compressed as a whole: "gzip", "zstd", "xz", "lz4", "lzo", "lzma", "bzip2"; "" if it is not.
+// Compression names how a source is compressed as a whole: "gzip", "zstd", "xz", "lz4", "lzo",
+// "lzma", "bzip2"; "" if it is not.
 func Compression(src osmith.Source) (string, error) {
 	b := make([]byte, min(src.Size(), 16))
 	if n, err := src.ReadAt(b, 0); n < len(b) {
@@ -36,8 +37,9 @@ func Compression(src osmith.Source) (string, error) {
 	return "", nil
 }
 
-// Offsets of the header of EFI zboot kernels (Linux, drivers/firmware/efi/libstub/zboot-header.S): "MZ\0\0", "zimg",
-// u32 offset and u32 size of the compressed kernel, and the name of the compression.
+// Offsets of the header of EFI zboot kernels (Linux, drivers/firmware/efi/libstub/zboot-header.S):
+// "MZ\0\0", "zimg", u32 offset and u32 size of the compressed kernel, and the name of the
+// compression.
 const (
 	zbootMagic       = 4
 	zbootOffset      = 8

@@ -1,5 +1,5 @@
-// Package keycheck bounds public keys that come with the input, before they are used: an operation with an RSA key of 131,072 bits takes seconds, one
-// with a key of a few megabytes hours.
+// Package keycheck bounds public keys that come with the input, before they are used: an operation
+// with an RSA key of 131,072 bits takes seconds, one with a key of a few megabytes hours.
 package keycheck
 
 import (
@@ -32,8 +32,8 @@ func RSA(n, e *big.Int) error {
 	return nil
 }
 
-// Public says why a public key is not used: it is an RSA key beyond the bounds, or of a kind or curve that is not known. Known are RSA, ECDSA over the
-// curves of NIST, and Ed25519.
+// Public says why a public key is not used: it is an RSA key beyond the bounds, or of a kind or
+// curve that is not known. Known are RSA, ECDSA over the curves of NIST, and Ed25519.
 func Public(key crypto.PublicKey) error {
 	switch k := key.(type) {
 	case *rsa.PublicKey:

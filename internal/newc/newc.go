@@ -1,4 +1,5 @@
-// Package newc writes headers of cpio archives in the "new ASCII" format, of which an initrd consists (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
+// Package newc writes headers of cpio archives in the "new ASCII" format, of which an initrd
+// consists (Linux, Documentation/driver-api/early-userspace/buffer-format.rst).
 package newc
 
 import "fmt"
@@ -21,16 +22,19 @@ const (
 	Lower Digits = "%08x"
 )
 
-// Header is an entry without its content. Sizes have 32 bits, times are seconds since 1970; the device numbers are those of the entry, if it is one.
+// Header is an entry without its content. Sizes have 32 bits, times are seconds since 1970; the
+// device numbers are those of the entry, if it is one.
 type Header struct {
 	Inode, Mode, UID, GID, Links, Mtime, Size, Major, Minor uint32
 	Name                                                    string
 }
 
-// Append writes the header with the name and its NUL byte behind it. Whoever has the archive fills it up to a multiple of four bytes, and does so behind the content.
+// Append writes the header with the name and its NUL byte behind it. Whoever has the archive fills
+// it up to a multiple of four bytes, and does so behind the content.
 func (h Header) Append(b []byte, d Digits) []byte {
 	b = append(b, "070701"...)
-	// Two zeros for the device that the file is on, and at the end one for a checksum, which this format has not.
+	// Two zeros for the device that the file is on, and at the end one for a checksum, which this
+	// format has not.
 	for _, v := range []uint32{h.Inode, h.Mode, h.UID, h.GID, h.Links, h.Mtime, h.Size, 0, 0, h.Major, h.Minor, uint32(len(h.Name) + 1), 0} {
 		b = fmt.Appendf(b, string(d), v)
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// CheckDescriptor refuses digests that do not protect what they name, and those that would be another path.
+// CheckDescriptor refuses digests that do not protect what they name, and those that would be
+// another path.
 func CheckDescriptor(desc ocispec.Descriptor) error {
 	if err := desc.Digest.Validate(); err != nil {
 		return fmt.Errorf("digest %q: %w", desc.Digest, err)
@@ -27,8 +28,9 @@ func CheckDescriptor(desc ocispec.Descriptor) error {
 	return nil
 }
 
-// CheckedReader checks size and digest of a blob while it is read, without keeping it: the end is io.EOF only if everything
-// before is what the descriptor names, and a *osmith.DigestError otherwise. The descriptor must have passed CheckDescriptor.
+// CheckedReader checks size and digest of a blob while it is read, without keeping it: the end is
+// io.EOF only if everything before is what the descriptor names, and a *osmith.DigestError
+// otherwise. The descriptor must have passed CheckDescriptor.
 func CheckedReader(ctx context.Context, r io.ReadCloser, want ocispec.Descriptor) io.ReadCloser {
 	return &checkedReader{ctx: ctx, r: r, hash: sha256.New(), want: want}
 }
@@ -90,7 +92,8 @@ func (b *checkedReader) finish() error {
 
 func (b *checkedReader) Close() error { return b.r.Close() }
 
-// CheckDigest compares what a blob was found to be with its descriptor; the error is a *osmith.DigestError.
+// CheckDigest compares what a blob was found to be with its descriptor; the error is a
+// *osmith.DigestError.
 func CheckDigest(want ocispec.Descriptor, got digest.Digest, size int64) error {
 	if size != want.Size {
 		return mismatch(want, "", size)

@@ -1,9 +1,9 @@
 // Package ocilayout writes OCI image layouts (OCI Image Format Specification 1.1, image-layout.md,
-// https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md): a directory of blobs named by digest and an
-// index that lists the manifests people start from.
+// https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md): a directory of blobs
+// named by digest and an index that lists the manifests people start from.
 //
-// Blobs are written beside and renamed, so a blob that exists is whole. The index is rewritten in a fixed order: the same
-// calls leave the same bytes.
+// Blobs are written beside and renamed, so a blob that exists is whole. The index is rewritten in a
+// fixed order: the same calls leave the same bytes.
 package ocilayout
 
 import (
@@ -33,8 +33,9 @@ const (
 // ErrTooLarge says that a document would be larger than any that is read, so it was not written.
 var ErrTooLarge = errors.New("too large")
 
-// AnnotationSubject of an entry in index.json is the digest of the manifest that the entry's refers to: readers of a layout on a web server
-// need not fetch every manifest to find those about one artifact.
+// AnnotationSubject of an entry in index.json is the digest of the manifest that the entry's refers
+// to: readers of a layout on a web server need not fetch every manifest to find those about one
+// artifact.
 const AnnotationSubject = "dev.osmith.subject"
 
 // Writer adds to one layout directory. It is not safe for two processes at once.
@@ -63,7 +64,8 @@ func Create(dir string) (*Writer, error) {
 
 // WriteBlob copies r into the layout and returns its descriptor.
 func (w *Writer) WriteBlob(mediaType string, r io.Reader) (ocispec.Descriptor, error) {
-	// Not os.CreateTemp, whose files nobody but their owner can read: a web server is somebody else.
+	// Not os.CreateTemp, whose files nobody but their owner can read: a web server is somebody
+	// else.
 	tmp, err := os.OpenFile(filepath.Join(w.dir, ".blob-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -84,8 +86,8 @@ func (w *Writer) WriteBlob(mediaType string, r io.Reader) (ocispec.Descriptor, e
 	return d, nil
 }
 
-// WriteManifest stores m and lists it in the index, under ref if that is not empty. A manifest that had the name before
-// loses it; one with the same digest is listed once.
+// WriteManifest stores m and lists it in the index, under ref if that is not empty. A manifest that
+// had the name before loses it; one with the same digest is listed once.
 func (w *Writer) WriteManifest(m ocispec.Manifest, ref string) (ocispec.Descriptor, error) {
 	m.Versioned = specs.Versioned{SchemaVersion: 2}
 	m.MediaType = ocispec.MediaTypeImageManifest
@@ -113,8 +115,8 @@ func (w *Writer) WriteIndex(index ocispec.Index, ref string) (ocispec.Descriptor
 	return w.write(ocispec.Descriptor{MediaType: index.MediaType, ArtifactType: index.ArtifactType}, b, ref)
 }
 
-// WriteRaw stores a manifest or index whose bytes are known, and lists it as WriteManifest does. The descriptor must be that of
-// the bytes.
+// WriteRaw stores a manifest or index whose bytes are known, and lists it as WriteManifest does.
+// The descriptor must be that of the bytes.
 func (w *Writer) WriteRaw(d ocispec.Descriptor, b []byte, ref string) error {
 	if got := digest.SHA256.FromBytes(b); got != d.Digest || int64(len(b)) != d.Size {
 		return fmt.Errorf("%d bytes with digest %s, described as %d with %s", len(b), got, d.Size, d.Digest)
@@ -187,10 +189,12 @@ func (w *Writer) writeIndex(index *ocispec.Index) error {
 	return w.replace(ocispec.ImageIndexFile, b)
 }
 
-// maxValues bounds the JSON values of an index: an entry has eight or so, and an empty one takes many times its text.
+// maxValues bounds the JSON values of an index: an entry has eight or so, and an empty one takes
+// many times its text.
 const maxValues = 1 << 17
 
-// Values counts the commas and opening brackets of a JSON document outside of strings: of containers and members there are no more.
+// Values counts the commas and opening brackets of a JSON document outside of strings: of
+// containers and members there are no more.
 func Values(b []byte) int {
 	n, quoted := 0, false
 	for i := 0; i < len(b); i++ {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// LoaderVariables are the EFI variables of vendor 4a67b082-0a4c-41cf-b6c7-440b29bb8c4f by which the boot loader chooses, as text;
-// "" is not set. Values but LastBooted are patterns.
+// LoaderVariables are the EFI variables of vendor 4a67b082-0a4c-41cf-b6c7-440b29bb8c4f by which the
+// boot loader chooses, as text; "" is not set. Values but LastBooted are patterns.
 type LoaderVariables struct {
 	OneShot    string // LoaderEntryOneShot, which the loader deletes
 	Preferred  string // LoaderEntryPreferred, since 260
@@ -14,8 +14,8 @@ type LoaderVariables struct {
 	LastBooted string // LoaderEntryLastBooted
 }
 
-// Machine is a machine before it is switched on, as far as firmware and boot loader look at it. It does not change: the machine after a
-// start is in [Choice.Next].
+// Machine is a machine before it is switched on, as far as firmware and boot loader look at it. It
+// does not change: the machine after a start is in [Choice.Next].
 type Machine struct {
 	ESP       BootFiles // as firmware reads them: see [Volume.BootFiles]
 	XBOOTLDR  BootFiles // those of an extended boot loader partition; nil if there is none
@@ -27,7 +27,8 @@ type Machine struct {
 	Architecture string
 	// NoRename is a firmware that cannot rename files, such as U-Boot 2025.01.
 	NoRename bool
-	// Refuses, if it is not nil, says why firmware does not start a program that it could load: its signature is not trusted.
+	// Refuses, if it is not nil, says why firmware does not start a program that it could load: its
+	// signature is not trusted.
 	Refuses func(path string) error
 }
 
@@ -38,7 +39,8 @@ func (m Machine) architecture() string {
 	return lowerCase(m.Architecture)
 }
 
-// loaderPath is where firmware looks for a boot loader if no variable says where it is (UEFI 2.11, section 3.5.1.1).
+// loaderPath is where firmware looks for a boot loader if no variable says where it is (UEFI 2.11,
+// section 3.5.1.1).
 func (m Machine) loaderPath() string {
 	return "EFI/BOOT/BOOT" + strings.ToUpper(m.architecture()) + ".EFI"
 }
@@ -50,14 +52,17 @@ type Outcome int
 const (
 	// OutcomeNothing is that firmware finds no boot loader that it can start.
 	OutcomeNothing Outcome = iota
-	// OutcomeDirect is that firmware starts a program in the loader's place that is no systemd-boot.
+	// OutcomeDirect is that firmware starts a program in the loader's place that is no
+	// systemd-boot.
 	OutcomeDirect
 	// OutcomeStarted is that the loader starts the program of an entry.
 	OutcomeStarted
-	// OutcomeFailed is that firmware refuses or cannot load the program of the entry that the loader chose. The loader does not go on with
-	// the next one: it waits at its menu, or since 258 starts the machine again ([Choice.Restarts]).
+	// OutcomeFailed is that firmware refuses or cannot load the program of the entry that the
+	// loader chose. The loader does not go on with the next one: it waits at its menu, or since 258
+	// starts the machine again ([Choice.Restarts]).
 	OutcomeFailed
-	// OutcomeMenu is that somebody has to come: the loader has no entry but the firmware's setup, or is told to wait at its menu.
+	// OutcomeMenu is that somebody has to come: the loader has no entry but the firmware's setup,
+	// or is told to wait at its menu.
 	OutcomeMenu
 )
 
@@ -127,8 +132,8 @@ func Boot(esp, xbootldr *Volume, v LoaderVariables) Choice {
 	return m.Boot()
 }
 
-// Chain is what happens when the machine is switched on again and again and nobody says that a boot was good: all choices up to the first that
-// changes nothing, at most so many.
+// Chain is what happens when the machine is switched on again and again and nobody says that a boot
+// was good: all choices up to the first that changes nothing, at most so many.
 func (m Machine) Chain(most int) (chain []Choice) {
 	for len(chain) < most {
 		c := m.Boot()

@@ -52,7 +52,8 @@ func (e *BootEntry) counts(version int) bool {
 	return e.Counted && e.Kind != EntryConfUKIURL && (e.Kind != EntryConfEFI || version < after257)
 }
 
-// counter takes the counter out of a file name: the last + and a number, or two with a - between them, before the suffix.
+// counter takes the counter out of a file name: the last + and a number, or two with a - between
+// them, before the suffix.
 func counter(name, suffix string) (stem string, left, done int, ok bool) {
 	at, end := strings.LastIndexByte(name, '+'), len(name)-len(suffix)
 	if at < 0 || at > end || !equalFold(name[end:], suffix) {
@@ -81,7 +82,8 @@ func (e *BootEntry) countedName() string {
 	return dir + "/" + stem + "+" + strconv.Itoa(max(left-1, 0)) + "-" + strconv.Itoa(done+1) + strings.ToLower(suffix)
 }
 
-// words are the assignments of a configuration file: a key, one of the separators, a value. 257 leaves out those without a value.
+// words are the assignments of a configuration file: a key, one of the separators, a value. 257
+// leaves out those without a value.
 func words(text, separators string, version int) iter.Seq2[string, string] {
 	text, _, _ = strings.Cut(text, "\x00")
 	return func(yield func(key, value string) bool) {
@@ -160,7 +162,8 @@ func (e *BootEntry) named(path, suffix, profile string, version int) {
 		name = stem + suffix
 	}
 	if version < after257 {
-		// The case of an entry that is counted is not folded, and all its profiles have one ID; what they are sorted by keeps the counter.
+		// The case of an entry that is counted is not folded, and all its profiles have one ID;
+		// what they are sorted by keeps the counter.
 		if e.ID, e.base = name, name; !ok {
 			e.ID, e.base = lowerCase(name+profile), lowerCase(name)
 		}
@@ -238,7 +241,8 @@ func (m Machine) confEntry(fs BootFiles, f BootFile, xbootldr bool, version int)
 		switch kind := kinds[key]; {
 		case kind == EntryConfUKIURL && strings.HasPrefix(value, ":"):
 			return nil // the loader was not started from a URL
-		case kind != 0 && e.Kind != 0 && e.Kind != kind && version >= after257: // in 257 the last one holds
+		case kind != 0 && e.Kind != 0 && e.Kind != kind && version >= after257:
+			// in 257 the last one holds
 			return nil
 		case kind != 0:
 			e.Kind, e.Image = kind, value

@@ -1,7 +1,7 @@
 package oracle
 
-// Releases of systemd-boot from which on a rule holds. 257 and 262 were tried; which release between them was the first is what
-// systemd's NEWS and manual pages say.
+// Releases of systemd-boot from which on a rule holds. 257 and 262 were tried; which release
+// between them was the first is what systemd's NEWS and manual pages say.
 const (
 	sinceUKIKeys = 258 // uki and uki-url
 
@@ -13,8 +13,8 @@ const (
 	sinceFirstProfile = 261 // only the first profile of a UKI starts by itself
 )
 
-// LoaderEvidence says what each rule about systemd-boot stands on: names of cases of testdata/loaderanswers.json, which systemd-boot 257 and 262
-// were started with, and documents.
+// LoaderEvidence says what each rule about systemd-boot stands on: names of cases of
+// testdata/loaderanswers.json, which systemd-boot 257 and 262 were started with, and documents.
 func LoaderEvidence() []Evidence {
 	return []Evidence{
 		{"firmware starts \\EFI\\BOOT\\BOOTX64.EFI of the ESP", "UEFI 2.11, section 3.5.1.1; all cases"},

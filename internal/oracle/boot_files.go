@@ -27,7 +27,8 @@ func NewBootFile(path, content string) BootFile {
 	return BootFile{Path: path, Size: int64(len(content)), r: strings.NewReader(content)}
 }
 
-// BootFiles are the files of a volume as its driver reads them, which for a boot loader is [FATReaderEDK2].
+// BootFiles are the files of a volume as its driver reads them, which for a boot loader is
+// [FATReaderEDK2].
 func (v *Volume) BootFiles() BootFiles {
 	list := make(BootFiles, 0, len(v.Files)) // not nil: the volume is there
 	for _, f := range v.Files {
@@ -99,7 +100,8 @@ func (fs BootFiles) ReadFile(path string) ([]byte, error) {
 	return b, nil
 }
 
-// find opens a path as firmware does: each part is the first name that is equal but for the case of letters.
+// find opens a path as firmware does: each part is the first name that is equal but for the case of
+// letters.
 func (fs BootFiles) find(path string) (BootFile, bool) {
 	at, found := "", BootFile{Dir: true}
 	for part := range strings.SplitSeq(path, "/") {
@@ -144,8 +146,8 @@ func (fs BootFiles) list(dir string) (in []BootFile) {
 	return in
 }
 
-// renamed returns the files after one got another name in its directory, of which it is the last then: the driver of edk2 takes the old
-// directory entry away and makes a new one.
+// renamed returns the files after one got another name in its directory, of which it is the last
+// then: the driver of edk2 takes the old directory entry away and makes a new one.
 func (fs BootFiles) renamed(from, to string) BootFiles {
 	list := make(BootFiles, 0, len(fs))
 	var moved []BootFile

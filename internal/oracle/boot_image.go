@@ -115,10 +115,12 @@ func (im *peImage) sectionsOf(part []peSection) map[string]*peSection {
 	return found
 }
 
-// maxProfiles is how many profiles a UKI can have. There is a limit in the loader, too, but nobody has met it.
+// maxProfiles is how many profiles a UKI can have. There is a limit in the loader, too, but nobody
+// has met it.
 const maxProfiles = 256
 
-// profiles are the sections that count for each profile of a UKI: its own, and those in front of all profiles.
+// profiles are the sections that count for each profile of a UKI: its own, and those in front of
+// all profiles.
 func (im *peImage) profiles() (list []map[string]*peSection) {
 	var starts []int
 	for i, s := range im.sections {

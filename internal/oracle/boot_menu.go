@@ -105,8 +105,9 @@ func (m Machine) choose(entries []*BootEntry, config loaderConfig, version int) 
 	return nil, BootReasonNone
 }
 
-// saves says whether the loader writes down what it starts: LoaderEntryLastBooted. An entry that the one-shot variable names, and not only
-// matches, is not written down. Where nothing asks for it, the variable is deleted.
+// saves says whether the loader writes down what it starts: LoaderEntryLastBooted. An entry that
+// the one-shot variable names, and not only matches, is not written down. Where nothing asks for
+// it, the variable is deleted.
 func (m Machine) saves(config loaderConfig) bool {
 	if m.Variables.Default != "" {
 		return lowerCase(m.Variables.Default) == "@saved"
@@ -114,7 +115,8 @@ func (m Machine) saves(config loaderConfig) bool {
 	return lowerCase(config.def) == "@saved"
 }
 
-// sortMenu puts entries in the order of the menu. One that is not told apart from another stays behind it.
+// sortMenu puts entries in the order of the menu. One that is not told apart from another stays
+// behind it.
 func sortMenu(list []*BootEntry, version int) {
 	for i := range list {
 		for k := i; k > 0 && menuOrder(list[k-1], list[k], version) > 0; k-- {

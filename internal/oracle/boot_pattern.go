@@ -2,8 +2,8 @@ package oracle
 
 import "slices"
 
-// matches says whether a pattern is all of a text: ? is one character, * any number, [...] a set with ranges, and \ takes the
-// meaning of the next character away.
+// matches says whether a pattern is all of a text: ? is one character, * any number, [...] a set
+// with ranges, and \ takes the meaning of the next character away.
 func matches(pattern, text string) bool {
 	p, t := []rune(pattern), []rune(text)
 	// from are the lengths of the text that what was read of the pattern can be.

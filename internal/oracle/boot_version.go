@@ -5,12 +5,14 @@ import "strings"
 const (
 	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	digits  = "0123456789"
-	// signs are what means something in a version besides letters and digits. The side that has one where the other has not is the older.
+	// signs are what means something in a version besides letters and digits. The side that has one
+	// where the other has not is the older.
 	signs = "~-^."
 )
 
-// CompareVersions orders versions by UAPI.10, the Version Format Specification, as systemd's code has it: what is only a separator is skipped
-// at the start of a round and nowhere else, and digits are newer than none, even if they are 0.
+// CompareVersions orders versions by UAPI.10, the Version Format Specification, as systemd's code
+// has it: what is only a separator is skipped at the start of a round and nowhere else, and digits
+// are newer than none, even if they are 0.
 func CompareVersions(a, b string) int {
 	for {
 		a, b = a[separators(a):], b[separators(b):]

@@ -36,17 +36,18 @@ var ErrTooMuch = errors.New("the volume makes its reader read too much")
 // FATOptions says how [ReadFAT] reads.
 type FATOptions struct {
 	Reader FATReader
-	// SectorSize is that of the device, 512 if it is 0. U-Boot reads no volume whose sectors have another size, and Linux
-	// none whose sectors are smaller.
+	// SectorSize is that of the device, 512 if it is 0. U-Boot reads no volume whose sectors have
+	// another size, and Linux none whose sectors are smaller.
 	SectorSize int
-	// Second reads the second FAT instead of the first. No driver does; it shows what fsck.fat would repair from.
+	// Second reads the second FAT instead of the first. No driver does; it shows what fsck.fat
+	// would repair from.
 	Second bool
 	// NoContent leaves the contents of files alone: [File.SHA256] stays zero.
 	NoContent bool
 	// NoCheck leaves out the search for [Volume.Problems].
 	NoCheck bool
-	// MaxRead is the most bytes that are read of directories and files, eight times the size of the volume if it is 0: a
-	// hostile volume may have a million names for one chain.
+	// MaxRead is the most bytes that are read of directories and files, eight times the size of the
+	// volume if it is 0: a hostile volume may have a million names for one chain.
 	MaxRead int64
 }
 
@@ -55,7 +56,8 @@ type File struct {
 	Path string // with slashes, without one at its start
 	Dir  bool
 	Size int64 // that of the directory entry
-	// Short is the name of the directory entry, such as OS_1~1.EFI; Long says whether a long name hides it.
+	// Short is the name of the directory entry, such as OS_1~1.EFI; Long says whether a long name
+	// hides it.
 	Short      string
 	Long       bool
 	Attributes byte
@@ -76,8 +78,8 @@ type Volume struct {
 	Clusters    int // the last one has the number Clusters+1
 	Label       string
 	ID          uint32
-	// Files are all files and directories the driver can find, each directory before what it holds, in the order of the
-	// directory entries.
+	// Files are all files and directories the driver can find, each directory before what it holds,
+	// in the order of the directory entries.
 	Files []File
 	// Problems are what fsck.fat would find, and some that it does not see ([Volume.Beyond]).
 	Problems []Problem
@@ -108,8 +110,8 @@ type Volume struct {
 // maxFAT is the largest FAT that is read: 16 Mi clusters of FAT32.
 const maxFAT = 64 << 20
 
-// ReadFAT reads a volume of size bytes. It returns an error where the driver would not mount the volume; what it cannot
-// read of a mounted one is in [File.Err].
+// ReadFAT reads a volume of size bytes. It returns an error where the driver would not mount the
+// volume; what it cannot read of a mounted one is in [File.Err].
 func ReadFAT(r io.ReaderAt, size int64, o FATOptions) (*Volume, error) {
 	v := &Volume{r: r, size: size, options: o}
 	if o.SectorSize == 0 {
@@ -300,8 +302,9 @@ const (
 // stepCost is what a step along a chain costs of [FATOptions.MaxRead].
 const stepCost = 32
 
-// chain returns the clusters from start. A cluster whose own entry is wrong is still the last of the chain. With a limit that
-// is not negative, it returns so many clusters at most, and a loop is gone round as often as it takes.
+// chain returns the clusters from start. A cluster whose own entry is wrong is still the last of
+// the chain. With a limit that is not negative, it returns so many clusters at most, and a loop is
+// gone round as often as it takes.
 func (v *Volume) chain(fat []byte, start uint32, limit int) ([]uint32, chainEnd) {
 	var all []uint32
 	n := start
@@ -410,7 +413,8 @@ func (e *chainError) Error() string {
 	return fmt.Sprintf("the chain from cluster %d %s after %d clusters, want %d", e.start, how, e.got, e.want)
 }
 
-// File returns the file that the driver opens under a path: the first whose long or short names match without regard to case.
+// File returns the file that the driver opens under a path: the first whose long or short names
+// match without regard to case.
 func (v *Volume) File(path string) (File, bool) {
 	prefix := ""
 	var found File
@@ -459,8 +463,9 @@ func (v *Volume) ReadFile(path string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Contents returns the SHA-256 of each file by its path, as text; directories have a slash at the end and nothing, and what
-// cannot be read has the reason. Two volumes with the same contents are the same to the driver.
+// Contents returns the SHA-256 of each file by its path, as text; directories have a slash at the
+// end and nothing, and what cannot be read has the reason. Two volumes with the same contents are
+// the same to the driver.
 func (v *Volume) Contents() map[string]string {
 	all, again := map[string]string{}, map[string]int{}
 	for _, f := range v.Files {

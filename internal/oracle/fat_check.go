@@ -20,19 +20,22 @@ const (
 	ProblemLostClusters                    // in use by no file
 	ProblemShared                          // a cluster belongs to two files
 	ProblemLoop                            // a chain or a directory contains itself
-	ProblemStart                           // the first cluster of a file or directory does not exist
-	ProblemChain                           // a chain comes to a free or bad cluster
-	ProblemSize                            // the size of a file is not that of its chain
-	ProblemDirectory                       // a directory has a size
-	ProblemDots                            // . or .. is missing or wrong
-	ProblemName                            // an 8.3 name has characters that it must not have
-	ProblemDuplicate                       // two 8.3 names are equal
-	ProblemLongName                        // a long name, or a piece of one, belongs to no 8.3 name
-	ProblemFSInfo                          // the free count is wrong, or the sector is none
-	ProblemBackupBoot                      // the backup of the boot sector differs
-	ProblemLabel                           // the boot sector and the root directory have different labels
+	// the first cluster of a file or directory does not exist
+	ProblemStart
+	ProblemChain      // a chain comes to a free or bad cluster
+	ProblemSize       // the size of a file is not that of its chain
+	ProblemDirectory  // a directory has a size
+	ProblemDots       // . or .. is missing or wrong
+	ProblemName       // an 8.3 name has characters that it must not have
+	ProblemDuplicate  // two 8.3 names are equal
+	ProblemLongName   // a long name, or a piece of one, belongs to no 8.3 name
+	ProblemFSInfo     // the free count is wrong, or the sector is none
+	ProblemBackupBoot // the backup of the boot sector differs
+	// the boot sector and the root directory have different labels
+	ProblemLabel
 
-	// ProblemBehindEnd is an entry behind the end of its directory: fsck.fat takes it for a file, drivers do not see it.
+	// ProblemBehindEnd is an entry behind the end of its directory: fsck.fat takes it for a file,
+	// drivers do not see it.
 	ProblemBehindEnd
 )
 
@@ -74,8 +77,9 @@ func (v *Volume) problem(kind ProblemKind, path, format string, args ...any) {
 	}
 }
 
-// checker looks for what fsck.fat would find, in the order in which that does: all entries of a directory, then one after the
-// other the directories in it. What it would change is changed in a copy of the FAT.
+// checker looks for what fsck.fat would find, in the order in which that does: all entries of a
+// directory, then one after the other the directories in it. What it would change is changed in a
+// copy of the FAT.
 type checker struct {
 	*Volume
 	fat    []byte
@@ -269,7 +273,8 @@ func (c *checker) ownerOf(n uint32) uint32 {
 	return c.owner[n]
 }
 
-// free frees what a chain has beyond the size of its file: the clusters from n, which comes after last.
+// free frees what a chain has beyond the size of its file: the clusters from n, which comes after
+// last.
 func (c *checker) free(n, last uint32) {
 	if last != 0 {
 		c.setEntry(last, fatEnd)
@@ -303,7 +308,8 @@ func (c *checker) setEntry(n, value uint32) {
 	}
 }
 
-// chainProblem says what is wrong with the end of a chain. Numbers that are no cluster are told for the whole FAT.
+// chainProblem says what is wrong with the end of a chain. Numbers that are no cluster are told for
+// the whole FAT.
 func (c *checker) chainProblem(path string, start uint32, got int, end chainEnd) {
 	switch end {
 	case chainStart:
@@ -392,7 +398,8 @@ func (c *checker) checkRest() error {
 	return nil
 }
 
-// headRight says whether a FAT starts with a media byte and ones, as that of a volume that nothing has damaged does.
+// headRight says whether a FAT starts with a media byte and ones, as that of a volume that nothing
+// has damaged does.
 func (v *Volume) headRight(fat []byte) bool {
 	le := binary.LittleEndian
 	switch v.Bits {

@@ -108,7 +108,8 @@ func (v *Volume) dirProblem(end chainEnd) string {
 	case chainWhole, chainLimited:
 		return ""
 	case chainBad:
-		if v.options.Reader != FATReaderUBoot { // to Linux, a bad cluster is the end of a chain; to edk2, the directory is empty
+		if v.options.Reader != FATReaderUBoot {
+			// to Linux, a bad cluster is the end of a chain; to edk2, the directory is empty
 			return ""
 		}
 	case chainRange:
@@ -206,7 +207,8 @@ func (v *Volume) unreadable(d *directory, clusters []uint32, end chainEnd) strin
 	return v.dirProblem(end)
 }
 
-// hasDots is what Linux wants of a directory: at least two entries that are directories, which are . and .. in most.
+// hasDots is what Linux wants of a directory: at least two entries that are directories, which are
+// . and .. in most.
 func hasDots(table []byte) bool {
 	n := 0
 	for len(table) >= 32 {
@@ -346,7 +348,8 @@ func (set *longSet) take(raw []byte, report tell) bool {
 	return true
 }
 
-// shortName is the text of an 8.3 name. The case flags of Windows NT are honoured, as all drivers do.
+// shortName is the text of an 8.3 name. The case flags of Windows NT are honoured, as all drivers
+// do.
 func (v *Volume) shortName(raw []byte, label bool) string {
 	b := bytes.Clone(raw[:11])
 	edk2 := v.options.Reader == FATReaderEDK2

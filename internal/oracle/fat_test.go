@@ -117,7 +117,8 @@ var fsckLines = []struct {
 	{"There is no label in boot sector", ProblemLabel},
 }
 
-// fsckKinds are the kinds of problems that fsck.fat found. ok is false if it gave up, which it does without telling all.
+// fsckKinds are the kinds of problems that fsck.fat found. ok is false if it gave up, which it does
+// without telling all.
 func fsckKinds(text string) (kinds map[ProblemKind]bool, ok bool) {
 	kinds = map[ProblemKind]bool{}
 	ok = true
@@ -220,7 +221,8 @@ func damage(rng *rand.Rand, f *fatImage) {
 	}
 }
 
-// TestFATAgreesWithFsck compares what the oracle and fsck.fat find in volumes that were damaged at random.
+// TestFATAgreesWithFsck compares what the oracle and fsck.fat find in volumes that were damaged at
+// random.
 func TestFATAgreesWithFsck(t *testing.T) {
 	testtools.Require(t, "fsck.fat")
 	seed := *fuzzSeed

@@ -36,7 +36,8 @@ func readAll(d *faultio.Disk, o FATOptions) error {
 	return nil
 }
 
-// FuzzReadFAT: no panic and an end, whatever is changed in the boot sector, the FATs and the directories.
+// FuzzReadFAT: no panic and an end, whatever is changed in the boot sector, the FATs and the
+// directories.
 func FuzzReadFAT(f *testing.F) {
 	names := []string{"f00-fat16", "f01-fat32", "f02-fat12", "f04-mtools-dots", "f05-rename-cut"}
 	var disks []*faultio.Disk
@@ -92,8 +93,8 @@ func FuzzReadFATBytes(f *testing.F) {
 	})
 }
 
-// hostileVolume is a FAT32 with clusters of 512 bytes in which all clusters are one chain from the root directory's first to the last,
-// but for what change does.
+// hostileVolume is a FAT32 with clusters of 512 bytes in which all clusters are one chain from the
+// root directory's first to the last, but for what change does.
 func hostileVolume(size int64, change func(f *fatImage)) *faultio.Disk {
 	d := faultio.NewDisk(size)
 	b := make([]byte, 512)

@@ -15,10 +15,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// The volumes on which the FAT readers are compared with what drivers and fsck.fat said of them: five that other tools made
-// (testdata/README.md), and those with one thing changed each.
+// The volumes on which the FAT readers are compared with what drivers and fsck.fat said of them:
+// five that other tools made (testdata/README.md), and those with one thing changed each.
 
-// fatImage pokes into a volume. It has its own idea of the format, so that the tests do not read with the code under test.
+// fatImage pokes into a volume. It has its own idea of the format, so that the tests do not read
+// with the code under test.
 type fatImage struct {
 	d                                  *faultio.Disk
 	sector, cluster, fatStart, fatSize int64
@@ -367,8 +368,8 @@ func TestDumpFATVolumes(t *testing.T) {
 
 // fatAnswer is what drivers and fsck.fat said about one volume.
 type fatAnswer struct {
-	// Linux is what Linux 6.12 and 7.2 found: the SHA-256 of each file, "" for directories, and what begins with "!" could not
-	// be read. A volume that was not mounted has the one name "!".
+	// Linux is what Linux 6.12 and 7.2 found: the SHA-256 of each file, "" for directories, and
+	// what begins with "!" could not be read. A volume that was not mounted has the one name "!".
 	Linux map[string]string `json:"linux"`
 	// EDK2 is what the shell of edk2-stable202211 listed: sizes, and -1 for directories.
 	EDK2 map[string]int64 `json:"edk2"`

@@ -83,7 +83,8 @@ type Write struct {
 type Result struct {
 	Table      Table
 	Partitions []Partition
-	// Writes are what the reader wrote before it offered the partitions, in order. Only edk2 writes.
+	// Writes are what the reader wrote before it offered the partitions, in order. Only edk2
+	// writes.
 	Writes []Write
 	// Rejected says why tables that were looked at are not used, in the order they were looked at.
 	Rejected []string
@@ -121,7 +122,8 @@ func parseHeader(block []byte) header {
 
 func (h header) signed() bool { return string(h.raw[:8]) == "EFI PART" }
 
-// checksum is the CRC-32 of the header's first size bytes with the checksum itself zero. size must not exceed the block.
+// checksum is the CRC-32 of the header's first size bytes with the checksum itself zero. size must
+// not exceed the block.
 func (h header) checksum() uint32 {
 	b := append([]byte(nil), h.raw[:h.size]...)
 	if len(b) > 16 {
@@ -210,9 +212,9 @@ func protective(mbr []byte) bool {
 	return false
 }
 
-// ReadGPT returns what a reader makes of a disk of size bytes with sectors of sectorSize bytes (512 to 4096). The disk is
-// not changed: see [Apply]. An error means that the arguments make no sense; an unreadable sector is one that the reader
-// could not read either.
+// ReadGPT returns what a reader makes of a disk of size bytes with sectors of sectorSize bytes (512
+// to 4096). The disk is not changed: see [Apply]. An error means that the arguments make no sense;
+// an unreadable sector is one that the reader could not read either.
 func ReadGPT(reader Reader, r io.ReaderAt, size int64, sectorSize int) (Result, error) {
 	if sectorSize < 512 || sectorSize > 4096 || sectorSize&(sectorSize-1) != 0 {
 		return Result{}, fmt.Errorf("oracle: sectors of %d bytes, want 512, 1024, 2048 or 4096", sectorSize)
@@ -233,8 +235,8 @@ func ReadGPT(reader Reader, r io.ReaderAt, size int64, sectorSize int) (Result, 
 	return result, nil
 }
 
-// Apply returns the disk after a reader's writes without changing the disk itself. Part of [Result.Writes] gives the disk on
-// which the firmware lost its power too.
+// Apply returns the disk after a reader's writes without changing the disk itself. Part of
+// [Result.Writes] gives the disk on which the firmware lost its power too.
 func Apply(r io.ReaderAt, writes []Write) io.ReaderAt { return overlay(r, writes) }
 
 func overlay(r io.ReaderAt, writes []Write) io.ReaderAt {

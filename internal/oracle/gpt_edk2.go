@@ -7,8 +7,9 @@ import (
 	"slices"
 )
 
-// edk2 is the partition driver of edk2. Its rules are those of MdeModulePkg/Universal/Disk/PartitionDxe/Gpt.c of
-// edk2-stable202211 and, strict, of MdeModulePkg/Library/GptLib/Gpt.c of 2026-08-06.
+// edk2 is the partition driver of edk2. Its rules are those of
+// MdeModulePkg/Universal/Disk/PartitionDxe/Gpt.c of edk2-stable202211 and, strict, of
+// MdeModulePkg/Library/GptLib/Gpt.c of 2026-08-06.
 type edk2 struct{ strict bool }
 
 // edk2Header is how much of a header edk2 keeps.
@@ -73,8 +74,8 @@ func (e edk2) read(d *disk) (Result, error) {
 	return r, err
 }
 
-// valid reads a table and says what is wrong with it, or nothing. A header that is right is kept in h even if its entries
-// are not.
+// valid reads a table and says what is wrong with it, or nothing. A header that is right is kept in
+// h even if its entries are not.
 func (e edk2) valid(d *disk, lba uint64, h *header) string {
 	block, err := d.read(lba, uint64(d.sector))
 	if err != nil {
@@ -172,7 +173,8 @@ func edk2Entries(h header, array []byte) ([]Partition, error) {
 	return all, nil
 }
 
-// edk2MBR adds the records of the MBR, which are offered if they are on the disk and do not overlap.
+// edk2MBR adds the records of the MBR, which are offered if they are on the disk and do not
+// overlap.
 func edk2MBR(d *disk, mbr []byte, r Result) Result {
 	records := mbrRecords(mbr)
 	if !mbrSigned(mbr) {

@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// linux is a Linux kernel, force one with "gpt" on its command line (Documentation/admin-guide/kernel-parameters.txt).
+// linux is a Linux kernel, force one with "gpt" on its command line
+// (Documentation/admin-guide/kernel-parameters.txt).
 type linux struct{ force bool }
 
 // What a kernel reads at most.

@@ -19,8 +19,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// answer is what one reader said about one disk: the partitions as NUMBER:FIRST-LAST, or as NUMBER:ID or NUMBER: where the
-// firmware shows no more, and the sectors that differ after it ran.
+// answer is what one reader said about one disk: the partitions as NUMBER:FIRST-LAST, or as
+// NUMBER:ID or NUMBER: where the firmware shows no more, and the sectors that differ after it ran.
 type answer struct {
 	Partitions []string    `json:"partitions"`
 	Changed    [][2]uint64 `json:"changed"`
@@ -125,7 +125,8 @@ func requireChanged(t *testing.T, d gptDisk, before *faultio.Disk, got Result, w
 		}
 	}
 	require.Equal(t, want.Changed, changed, "%s: sectors that %s changed", d.name, column)
-	if len(changed) > 0 && !strings.HasPrefix(d.name, "g4") { // the stored disks lack the contents of partitions
+	if len(changed) > 0 && !strings.HasPrefix(d.name, "g4") {
+		// the stored disks lack the contents of partitions
 		h := sha256.New()
 		_, err := after.WriteTo(h)
 		require.NoError(t, err)
@@ -169,8 +170,8 @@ func TestPartitionsAreDecoded(t *testing.T) {
 	require.False(t, ok)
 }
 
-// TestFirmwareThenKernel is a boot after a power cut between new primary entries and their header: edk2 repairs the disk
-// for the kernel, U-Boot does not.
+// TestFirmwareThenKernel is a boot after a power cut between new primary entries and their header:
+// edk2 repairs the disk for the kernel, U-Boot does not.
 func TestFirmwareThenKernel(t *testing.T) {
 	d := diskNamed(gptDisks(), "g04-cut-backup-new-entries-new-header-old").make()
 	for firmware, want := range map[Reader]int{ReaderEDK2Stable202608: 3, ReaderUBoot: 0} {
@@ -218,7 +219,8 @@ func TestUnreadableSectors(t *testing.T) {
 	}
 }
 
-// TestReadersBearAnything changes disks at random: no reader may fail, and the partitions that Linux offers are on the disk.
+// TestReadersBearAnything changes disks at random: no reader may fail, and the partitions that
+// Linux offers are on the disk.
 func TestReadersBearAnything(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	all := gptDisks()

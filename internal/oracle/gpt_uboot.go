@@ -36,7 +36,8 @@ func readUBoot(d *disk) (Result, error) {
 			return r, nil // the MBR is not tried
 		}
 	}
-	// The entries are taken to be of 128 bytes. Beyond the array there is memory of which nothing is known.
+	// The entries are taken to be of 128 bytes. Beyond the array there is memory of which nothing
+	// is known.
 	for i := 0; i < int(h.count) && (i+1)*128 <= len(entries); i++ {
 		if p := entryAt(entries[i*128:], i+1); p.Type != (GUID{}) {
 			r.Partitions = append(r.Partitions, p)
@@ -62,7 +63,8 @@ func ubootValid(d *disk, lba uint64) (h header, entries []byte, why string) {
 		why = "header checksum"
 	case h.myLBA != lba:
 		why = fmt.Sprintf("MyLBA %d, want %d", h.myLBA, lba)
-	case h.firstUsable > sectors, h.lastUsable > sectors: // one sector beyond the disk is still right
+	case h.firstUsable > sectors, h.lastUsable > sectors:
+		// one sector beyond the disk is still right
 		why = fmt.Sprintf("usable LBA %d to %d, the disk has %d sectors", h.firstUsable, h.lastUsable, sectors)
 	case h.arraySize() == 0:
 		why = "no entries"

@@ -23,11 +23,13 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// The disks on which the readers of a GPT are compared with what real firmware and kernels did with them.
+// The disks on which the readers of a GPT are compared with what real firmware and kernels did with
+// them.
 //
-// g00-g30 are made here as the Python program of testdata/README.md makes them, byte for byte (TestGPTDisksAreTheRecordedOnes).
-// g40-g44 were made by other tools and are stored. m.. and k.. change one field of a header, an entry or the MBR each, and
-// were made to learn what each reader checks.
+// g00-g30 are made here as the Python program of testdata/README.md makes them, byte for byte
+// (TestGPTDisksAreTheRecordedOnes). g40-g44 were made by other tools and are stored. m.. and k..
+// change one field of a header, an entry or the MBR each, and were made to learn what each reader
+// checks.
 
 const (
 	espType   = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
@@ -53,7 +55,8 @@ type craftedPart struct {
 	attributes  uint64
 }
 
-// crafted says how a disk with a GPT is made. Fields that are nil have the value that a good table has.
+// crafted says how a disk with a GPT is made. Fields that are nil have the value that a good table
+// has.
 type crafted struct {
 	sectors, sectorSize            int64
 	parts, backupParts             []craftedPart
@@ -462,8 +465,8 @@ func diskNamed(all []gptDisk, name string) gptDisk {
 	panic("no disk " + name)
 }
 
-// storedDisk makes a disk of a file in testdata: the size and what is not zero of each disk. The disks with a GPT are without
-// the contents of their partitions.
+// storedDisk makes a disk of a file in testdata: the size and what is not zero of each disk. The
+// disks with a GPT are without the contents of their partitions.
 func storedDisk(file, name string) *faultio.Disk {
 	f, err := os.Open("testdata/" + file)
 	if err != nil {
@@ -492,7 +495,8 @@ func storedDisk(file, name string) *faultio.Disk {
 	return d
 }
 
-// TestGPTDisksAreTheRecordedOnes proves that the disks made here are those which firmware was tried on.
+// TestGPTDisksAreTheRecordedOnes proves that the disks made here are those which firmware was tried
+// on.
 func TestGPTDisksAreTheRecordedOnes(t *testing.T) {
 	sums := recordedSums(t)
 	require.Len(t, sums, 31)

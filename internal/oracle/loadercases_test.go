@@ -236,7 +236,8 @@ func loaderCases() []labCase {
 
 const randomLoaderCases = 120
 
-// randomLoaderCase has entries that agree in much, so that each rule of the order decides somewhere.
+// randomLoaderCase has entries that agree in much, so that each rule of the order decides
+// somewhere.
 func randomLoaderCase(i int) labCase {
 	r := rand.New(rand.NewPCG(uint64(i), 2026))
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }

@@ -22,11 +22,13 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// A labFile is a file of a loader's case. Content that begins with "PE " is an EFI program that says what started it, with sections:
-// "PE .osrel=ID=os;.cmdline=quiet". A path with a slash at its end is a directory.
+// A labFile is a file of a loader's case. Content that begins with "PE " is an EFI program that
+// says what started it, with sections: "PE .osrel=ID=os;.cmdline=quiet". A path with a slash at its
+// end is a directory.
 type labFile struct{ path, content string }
 
-// A labCase is a machine that is started several times with its file systems and the variables of the boot loader.
+// A labCase is a machine that is started several times with its file systems and the variables of
+// the boot loader.
 type labCase struct {
 	name          string
 	esp, xbootldr []labFile
@@ -160,8 +162,8 @@ func labText(s string) string {
 	return strings.TrimSuffix(s, "|")
 }
 
-// runLab starts the loader with all cases in one virtual machine after the other: where a case does not come back, the machine is ended
-// and the others go on in the next.
+// runLab starts the loader with all cases in one virtual machine after the other: where a case does
+// not come back, the machine is ended and the others go on in the next.
 func runLab(t testing.TB, loader string, cases []labCase) (boots [][]labBoot) {
 	dir := t.TempDir()
 	loaderContent, err := os.ReadFile(loader)
@@ -232,7 +234,8 @@ func runLab(t testing.TB, loader string, cases []labCase) (boots [][]labBoot) {
 	return boots
 }
 
-// labMachine is one virtual machine. It returns the last case that was started, and whether all came to their end.
+// labMachine is one virtual machine. It returns the last case that was started, and whether all
+// came to their end.
 func labMachine(t testing.TB, dir string, disks []string, boots [][]labBoot) (last int, done bool) {
 	vars := filepath.Join(dir, "vars")
 	b, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
@@ -303,8 +306,8 @@ end:
 	return last, done
 }
 
-// TestRecordLoaders starts the boot loaders of systemd 257 and 262 with the cases that have no answer, if OSMITH_UPDATE is 1, and writes down
-// what they did.
+// TestRecordLoaders starts the boot loaders of systemd 257 and 262 with the cases that have no
+// answer, if OSMITH_UPDATE is 1, and writes down what they did.
 func TestRecordLoaders(t *testing.T) {
 	if os.Getenv("OSMITH_UPDATE") != "1" {
 		t.Skip("testdata/loaderanswers.json is made with OSMITH_UPDATE=1, in some ten minutes")

@@ -49,7 +49,8 @@ func (d *directoryFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return list, err
 }
 
-// rename puts a file under its new name at the end of its directory, unless there is one of that name.
+// rename puts a file under its new name at the end of its directory, unless there is one of that
+// name.
 func (d *directoryFS) rename(from, to string) bool {
 	for _, name := range d.order {
 		if equalFold(name, to) {
@@ -62,7 +63,8 @@ func (d *directoryFS) rename(from, to string) bool {
 	return true
 }
 
-// What systemd-boot 257 and 262 did with the recorded file systems is what package bootloader says for their versions: the menu, the choice, the rename.
+// What systemd-boot 257 and 262 did with the recorded file systems is what package bootloader says
+// for their versions: the menu, the choice, the rename.
 func TestBootloaderAsSystemdBoot(t *testing.T) {
 	text, err := os.ReadFile("testdata/loaderanswers.json")
 	require.NoError(t, err)

@@ -9,14 +9,15 @@ type Reader int
 const (
 	// ReaderEDK2Stable202211 is edk2 as of November 2022 (Debian 12's OVMF).
 	ReaderEDK2Stable202211 Reader = iota + 1
-	// ReaderEDK2Stable202608 is edk2 as of August 2026: it checks more fields of a header, and gives up where it could not
-	// restore a primary table.
+	// ReaderEDK2Stable202608 is edk2 as of August 2026: it checks more fields of a header, and
+	// gives up where it could not restore a primary table.
 	ReaderEDK2Stable202608
 	// ReaderUBoot is U-Boot's EFI loader. It never writes.
 	ReaderUBoot
 	// ReaderLinux is a kernel whose command line lacks "gpt": it reads no backup at all.
 	ReaderLinux
-	// ReaderLinuxGPT is a kernel with "gpt" on its command line, which needs no protective MBR and uses backup tables.
+	// ReaderLinuxGPT is a kernel with "gpt" on its command line, which needs no protective MBR and
+	// uses backup tables.
 	ReaderLinuxGPT
 )
 
@@ -87,8 +88,10 @@ func Readers() []Reader {
 // String is the reader's name.
 func (r Reader) String() string { return readers[r].name }
 
-// Firmware says whether the reader is firmware, which boots from what it finds, or a kernel, which finds its root there.
+// Firmware says whether the reader is firmware, which boots from what it finds, or a kernel, which
+// finds its root there.
 func (r Reader) Firmware() bool { return readers[r].firmware }
 
-// Evidence says what each rule of the reader stands on: disks of testdata/readers.json, and source where it may be read.
+// Evidence says what each rule of the reader stands on: disks of testdata/readers.json, and source
+// where it may be read.
 func (r Reader) Evidence() []Evidence { return slices.Clone(readers[r].evidence) }

@@ -18,12 +18,17 @@ type Content struct {
 type Versions struct {
 	Sector int                          // of the disk, in bytes
 	UKIs   map[[sha256.Size]byte]string // versions by the digests of their UKIs
-	Path   *regexp.Regexp               // what the path of a UKI that is started must be, such as one with a boot counter; nil: anything
-	Roots  map[string][]Content         // what a version mounts: file system and hash tree; of one that runs from its UKI alone, nothing
+	// what the path of a UKI that is started must be, such as one with a boot counter; nil:
+	// anything
+	Path *regexp.Regexp
+	// what a version mounts: file system and hash tree; of one that runs from its UKI alone,
+	// nothing
+	Roots map[string][]Content
 }
 
-// Up are the versions that come up, by each firmware, when a machine with this disk is switched on: firmware finds the ESP, the loader chooses, and the kernel finds a root file system that is, byte by byte,
-// the one of the UKI that was started. An error says which firmware comes up with none.
+// Up are the versions that come up, by each firmware, when a machine with this disk is switched on:
+// firmware finds the ESP, the loader chooses, and the kernel finds a root file system that is, byte
+// by byte, the one of the UKI that was started. An error says which firmware comes up with none.
 func (v *Versions) Up(disk io.ReaderAt, size int64) (versions []string, err error) {
 	for _, firmware := range []Reader{ReaderEDK2Stable202211, ReaderEDK2Stable202608, ReaderUBoot} {
 		version, err := v.up(firmware, disk, size)
@@ -125,8 +130,10 @@ func (v *Versions) extent(p Partition) (off, size int64) {
 	return int64(p.FirstLBA) * int64(v.Sector), int64(p.LastLBA-p.FirstLBA+1) * int64(v.Sector)
 }
 
-// UpOrNothing are the versions that come up, as [Versions.Up] has them, where firmware may also find nothing that it could start: no FAT file system on the disk as a whole or in any partition that it offers,
-// whatever the type of that is. That is "". An error says which firmware finds a file system and does not come up from it.
+// UpOrNothing are the versions that come up, as [Versions.Up] has them, where firmware may also
+// find nothing that it could start: no FAT file system on the disk as a whole or in any partition
+// that it offers, whatever the type of that is. That is "". An error says which firmware finds a
+// file system and does not come up from it.
 func (v *Versions) UpOrNothing(disk io.ReaderAt, size int64) (versions []string, err error) {
 	for _, firmware := range []Reader{ReaderEDK2Stable202211, ReaderEDK2Stable202608, ReaderUBoot} {
 		version, err := v.upOrNothing(firmware, disk, size)

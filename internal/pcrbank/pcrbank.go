@@ -1,5 +1,6 @@
-// Package pcrbank is the one table of the hash algorithms that PCR banks have: what event logs, policies and the commands to
-// a TPM share. Errors carry no prefix: the package that returns them adds its own.
+// Package pcrbank is the one table of the hash algorithms that PCR banks have: what event logs,
+// policies and the commands to a TPM share. Errors carry no prefix: the package that returns them
+// adds its own.
 package pcrbank
 
 import (
@@ -17,7 +18,8 @@ import (
 // Count is how many PCRs a bank of a PC client TPM has: 0 to 23.
 const Count = 24
 
-// Algorithm is one row of the TCG Algorithm Registry (revision 01.34, table 3) as far as PCR banks go.
+// Algorithm is one row of the TCG Algorithm Registry (revision 01.34, table 3) as far as PCR banks
+// go.
 type Algorithm struct {
 	ID   uint16 // TPM_ALG_ID
 	Hash crypto.Hash

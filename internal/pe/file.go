@@ -9,7 +9,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Offsets and sizes of the fixed headers (Microsoft PE Format, "MS-DOS Stub", "COFF File Header", "Optional Header").
+// Offsets and sizes of the fixed headers (Microsoft PE Format, "MS-DOS Stub", "COFF File Header",
+// "Optional Header").
 const (
 	dosHeaderSize     = 64
 	dosLfanew         = 0x3c
@@ -106,8 +107,8 @@ type Section struct {
 	Characteristics uint32
 }
 
-// Data is where the section's bytes stand in the file, without the padding behind VirtualSize. A loader zero-fills
-// from there to VirtualSize.
+// Data is where the section's bytes stand in the file, without the padding behind VirtualSize. A
+// loader zero-fills from there to VirtualSize.
 func (s Section) Data() Range {
 	return Range{int64(s.Offset), int64(min(s.RawSize, s.VirtualSize))}
 }
@@ -115,8 +116,9 @@ func (s Section) Data() Range {
 // Raw is the section's run of bytes in the file including padding.
 func (s Section) Raw() Range { return Range{int64(s.Offset), int64(s.RawSize)} }
 
-// Parse reads the headers of an image of size bytes. Sections that reach outside the file, a certificate table that
-// overlaps them, and header sizes that contradict each other are errors of type [*osmith.FormatError].
+// Parse reads the headers of an image of size bytes. Sections that reach outside the file, a
+// certificate table that overlaps them, and header sizes that contradict each other are errors of
+// type [*osmith.FormatError].
 func Parse(r io.ReaderAt, size int64) (*File, error) {
 	p := parser{r: r, size: size}
 	return p.parse()
@@ -311,7 +313,8 @@ func (f *File) checkCertificates() error {
 	return nil
 }
 
-// DataEnd is the offset behind the headers and the last section's data, where appended data and certificates begin.
+// DataEnd is the offset behind the headers and the last section's data, where appended data and
+// certificates begin.
 func (f *File) DataEnd() int64 {
 	end := int64(f.SizeOfHeaders)
 	for _, s := range f.Sections {
@@ -332,7 +335,8 @@ func (f *File) Section(name string) (Section, bool) {
 	return Section{}, false
 }
 
-// sectionHeader is a row of the section table (Microsoft PE Format, "Section Table (Section Headers)").
+// sectionHeader is a row of the section table (Microsoft PE Format, "Section Table (Section
+// Headers)").
 type sectionHeader struct {
 	Name                 [8]byte // padded with NULs
 	VirtualSize          uint32
@@ -346,8 +350,8 @@ type sectionHeader struct {
 	Characteristics      uint32
 }
 
-// AppendSectionHeader appends the 40-byte form of s, relocation and line-number fields zero. A name longer than eight
-// bytes is cut: callers refuse those before.
+// AppendSectionHeader appends the 40-byte form of s, relocation and line-number fields zero. A name
+// longer than eight bytes is cut: callers refuse those before.
 func AppendSectionHeader(b []byte, s Section) []byte {
 	h := sectionHeader{VirtualSize: s.VirtualSize, VirtualAddress: s.VirtualAddress, SizeOfRawData: s.RawSize, PointerToRawData: s.Offset, Characteristics: s.Characteristics}
 	copy(h.Name[:], s.Name)

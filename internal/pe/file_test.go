@@ -46,7 +46,8 @@ func TestParse(t *testing.T) {
 	require.Equal(t, int64(0x58+144), f.Fields.CertificateDirectory)
 }
 
-// What a loader wants to know of an image beyond its sections, in both forms of the optional header.
+// What a loader wants to know of an image beyond its sections, in both forms of the optional
+// header.
 func TestParseLoading(t *testing.T) {
 	le := binary.LittleEndian
 	b := image()

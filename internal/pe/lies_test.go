@@ -11,8 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Headers that lie, each with the field that is named and where it stands. The optional header of image is at 0x58, its section table at 0x148, its only
-// section's data at 0x400 to 0x600, which is the end.
+// Headers that lie, each with the field that is named and where it stands. The optional header of
+// image is at 0x58, its section table at 0x148, its only section's data at 0x400 to 0x600, which is
+// the end.
 func TestLies(t *testing.T) {
 	le := binary.LittleEndian
 	u16 := func(off int, v uint16) func([]byte) []byte {
@@ -74,7 +75,8 @@ func TestLies(t *testing.T) {
 		})
 	}
 
-	// These are none: nobody looks at the offset of a section without data or of a table without a size.
+	// These are none: nobody looks at the offset of a section without data or of a table without a
+	// size.
 	for _, harmless := range []func([]byte) []byte{u32(0x148+16, 0, all), u32(0x58+144, all, 0), u32(0x58+64, all)} {
 		b := harmless(image())
 		f, err := Parse(bytes.NewReader(b), int64(len(b)))

@@ -16,9 +16,10 @@ const (
 // ShimSection is the section that shims have and no other program (shim, cert.S).
 const ShimSection = ".vendor_cert"
 
-// LongSection returns the content of the section with a name of more than eight bytes: the section header has the name's offset in the string table behind
-// the symbol table, "/37" (Microsoft PE Format, "Section Table" and "COFF String Table"). r is what f was parsed from. A content of more than limit bytes is an
-// error, as is a string table that is not in the file.
+// LongSection returns the content of the section with a name of more than eight bytes: the section
+// header has the name's offset in the string table behind the symbol table, "/37" (Microsoft PE
+// Format, "Section Table" and "COFF String Table"). r is what f was parsed from. A content of more
+// than limit bytes is an error, as is a string table that is not in the file.
 func (f *File) LongSection(r io.ReaderAt, name string, limit int64) (content []byte, found bool, err error) {
 	table, err := f.stringTable(r)
 	if err != nil {

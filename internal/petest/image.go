@@ -40,8 +40,9 @@ type Image struct {
 	DllCharacteristics uint16
 	ImageVersion       uint16 // MajorImageVersion; kernels have 1 or more
 	ImageBase          uint64 // preferred address
-	Whole              bool   // sections are as large in memory as in the file, as those of kernels are
-	Sections           []Section
+	// sections are as large in memory as in the file, as those of kernels are
+	Whole    bool
+	Sections []Section
 }
 
 // imageBase is where the linker of systemd's EFI programs puts them.
@@ -57,7 +58,8 @@ func (im Image) Bytes() []byte {
 	le.PutUint16(b[peOffset+4:], arch.X8664.Machine)
 	le.PutUint16(b[peOffset+6:], uint16(len(im.Sections)))
 	le.PutUint16(b[peOffset+20:], optionalSize)
-	le.PutUint16(b[peOffset+22:], 0x022e) // executable, large addresses, no line numbers, symbols or debug data
+	// executable, large addresses, no line numbers, symbols or debug data
+	le.PutUint16(b[peOffset+22:], 0x022e)
 
 	table := make([]byte, 0, len(im.Sections)*40)
 	address := roundUp(im.SizeOfHeaders, sectionAlignment)

@@ -10,13 +10,15 @@ const sbatHeader = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/bl
 // dllCharacteristics of systemd's EFI binaries: high-entropy addresses, relocatable, NX-compatible.
 const dllCharacteristics = 0x0160
 
-// Stub is a stand-in for systemd-stub of that version ("262-1"): the marker in .sdmagic, a .sbat section with the 1024
-// bytes of room that systemd 258 and later leave, and header space for 120 more sections.
+// Stub is a stand-in for systemd-stub of that version ("262-1"): the marker in .sdmagic, a .sbat
+// section with the 1024 bytes of room that systemd 258 and later leave, and header space for 120
+// more sections.
 func Stub(version string) []byte {
 	return systemd("stub", version, 1024, nil)
 }
 
-// AddonStub is a stand-in for the stub of add-ons: code, the marker, no .sbat, and headers with room for 17 more sections.
+// AddonStub is a stand-in for the stub of add-ons: code, the marker, no .sbat, and headers with
+// room for 17 more sections.
 func AddonStub(version string) []byte {
 	return Image{SizeOfHeaders: 1024, DllCharacteristics: dllCharacteristics, ImageBase: imageBase, Sections: []Section{
 		{Name: ".text", Content: halt, Code: true},
@@ -42,7 +44,8 @@ func systemd(what, version string, sbatRoom int, more []Section) []byte {
 	return im.Bytes()
 }
 
-// Offsets of the real-mode setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header").
+// Offsets of the real-mode setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode
+// Kernel Header").
 const (
 	setupBootFlag      = 0x1fe
 	setupMagic         = 0x202 // "HdrS"
@@ -53,8 +56,9 @@ const (
 	setupCmdlineSize   = 0x238
 )
 
-// Kernel is a stand-in for an x86-64 bzImage whose `uname -r` is the argument. It is a PE with the EFI stub's outer
-// shape and the setup header with the version string; more sections, such as .sbat, follow its own.
+// Kernel is a stand-in for an x86-64 bzImage whose `uname -r` is the argument. It is a PE with the
+// EFI stub's outer shape and the setup header with the version string; more sections, such as
+// .sbat, follow its own.
 func Kernel(uname string, more ...Section) []byte {
 	const versionAt = 0x400
 	im := Image{SizeOfHeaders: 0x1000, DllCharacteristics: 0x0100, ImageVersion: 3, Whole: true, Sections: []Section{
@@ -75,9 +79,10 @@ func Kernel(uname string, more ...Section) []byte {
 	return b
 }
 
-// Shim is a stand-in for shim with the sections .vendor_cert, .sbatlevel and .sbat. The names of the first two are longer than eight bytes: their
-// headers have offsets into the string table, which is behind a symbol table of that many symbols and has names in it, ".vendor_cert\x00.sbatlevel\x00". It has the text by
-// which real ones find the loader beside them.
+// Shim is a stand-in for shim with the sections .vendor_cert, .sbatlevel and .sbat. The names of
+// the first two are longer than eight bytes: their headers have offsets into the string table,
+// which is behind a symbol table of that many symbols and has names in it,
+// ".vendor_cert\x00.sbatlevel\x00". It has the text by which real ones find the loader beside them.
 func Shim(vendorCert, sbatLevel, sbat []byte, symbols uint32, names string) []byte {
 	b := Image{SizeOfHeaders: 1024, Sections: []Section{{Name: ".text", Content: append([]byte{0xf4, 0}, utf16(`\grubx64.efi`)...)}, {Name: "/4", Content: vendorCert},
 		{Name: "/17", Content: sbatLevel}, {Name: ".sbat", Content: sbat}}}.Bytes()

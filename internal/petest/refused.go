@@ -4,12 +4,14 @@ import "encoding/binary"
 
 // RefusedKernel is a kernel that some stub does not start, for one reason.
 type RefusedKernel struct {
-	Name   string // for files and tests: the name of a row of the stub's model (internal/sdstub, KernelTrait)
+	// for files and tests: the name of a row of the stub's model (internal/sdstub, KernelTrait)
+	Name   string
 	Kernel []byte
 }
 
-// RefusedKernels are copies of an x86-64 kernel, each with one change for which some stub does not start it. The kernel is one that all stubs
-// start, [Kernel] or a real one: PE32+, with the setup header. It is not changed. The order and the bytes are always the same.
+// RefusedKernels are copies of an x86-64 kernel, each with one change for which some stub does not
+// start it. The kernel is one that all stubs start, [Kernel] or a real one: PE32+, with the setup
+// header. It is not changed. The order and the bytes are always the same.
 func RefusedKernels(kernel []byte) []RefusedKernel {
 	le := binary.LittleEndian
 	pe := int(le.Uint32(kernel[0x3c:]))
@@ -19,7 +21,8 @@ func RefusedKernels(kernel []byte) []RefusedKernel {
 	directories := opt + 112                             // of PE32+
 	u16 := func(off int, v uint16) func([]byte) { return func(b []byte) { le.PutUint16(b[off:], v) } }
 	u32 := func(off int, v uint32) func([]byte) { return func(b []byte) { le.PutUint32(b[off:], v) } }
-	handover := func(more func([]byte)) func([]byte) { // a kernel of the time before EFI told it of its initrd
+	// a kernel of the time before EFI told it of its initrd
+	handover := func(more func([]byte)) func([]byte) {
 		return func(b []byte) {
 			le.PutUint16(b[opt+44:], 0) // MajorImageVersion
 			more(b)
@@ -35,7 +38,8 @@ func RefusedKernels(kernel []byte) []RefusedKernel {
 		{"linux-entry-point", u32(opt+16, 0x7fff0000)},
 		{"linux-relocations", func(b []byte) {
 			clear(b[directories+8*4:][:8]) // no certificates: the kernel is changed
-			// A block for no page with two entries that are padding, at the end of the headers: who applies relocations has nothing to do.
+			// A block for no page with two entries that are padding, at the end of the headers: who
+			// applies relocations has nothing to do.
 			const block = 12
 			at := le.Uint32(b[opt+60:]) - block
 			le.PutUint32(b[directories+8*5:], at)

@@ -16,15 +16,18 @@ import (
 // Chunk is how much of a source goes by one digest, in bytes.
 const Chunk = 64 << 10
 
-// A Reader is a source of which the first reading counts: what is read of it again must be the same.
+// A Reader is a source of which the first reading counts: what is read of it again must be the
+// same.
 type Reader struct {
 	// Changed makes the error for n bytes at off that are not what they were. It must be set.
 	Changed func(off, n int64) error
 
-	// Keep is how many bytes of the chunks that are read one at a time are kept in memory, and not read again: headers and texts, which several readers look at.
+	// Keep is how many bytes of the chunks that are read one at a time are kept in memory, and not
+	// read again: headers and texts, which several readers look at.
 	Keep int64
 
-	// Elsewhere, if not nil, is asked before that: true says that the bytes can come from another place now, and they are read once more.
+	// Elsewhere, if not nil, is asked before that: true says that the bytes can come from another
+	// place now, and they are read once more.
 	Elsewhere func() bool
 
 	source osmith.Source
@@ -154,7 +157,8 @@ func (p *Reader) Sums() (Sums, error) {
 	return Sums{p.size, maps.Clone(p.sums)}, nil
 }
 
-// Of is another source, or the same one again, of which these bytes are expected from the first reading on.
+// Of is another source, or the same one again, of which these bytes are expected from the first
+// reading on.
 func (s Sums) Of(src osmith.Source, changed func(off, n int64) error) *Reader {
 	return &Reader{Changed: changed, source: src, size: src.Size(), sums: s.sums, all: true}
 }

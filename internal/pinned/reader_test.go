@@ -34,7 +34,8 @@ func content() []byte {
 	return b
 }
 
-// Whatever is read first counts, in any order and at any offset; what was not read yet may still change.
+// Whatever is read first counts, in any order and at any offset; what was not read yet may still
+// change.
 func TestFirstReadingCounts(t *testing.T) {
 	b := content()
 	s := New(bytes.NewReader(b), changed)
@@ -85,7 +86,8 @@ func TestSums(t *testing.T) {
 	require.ErrorIs(t, Scan((Sums{}).Of(bytes.NewReader(content()), changed), io.Discard), errChanged)
 }
 
-// Chunks that are read one at a time are kept, as many as there is room for, and read in full again with the others.
+// Chunks that are read one at a time are kept, as many as there is room for, and read in full again
+// with the others.
 func TestKeep(t *testing.T) {
 	src := &counted{Reader: bytes.NewReader(content())}
 	s := New(src, changed)
@@ -146,7 +148,8 @@ func (f *failing) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// All writers get all bytes; behind an error of one, or of the source, nothing more is read but what is on its way.
+// All writers get all bytes; behind an error of one, or of the source, nothing more is read but
+// what is on its way.
 func TestScan(t *testing.T) {
 	large := bytes.Repeat(content(), 50)
 	var one, two bytes.Buffer

@@ -13,7 +13,8 @@ import (
 // block is how much of a source is in memory of each of the blocks that are on their way.
 const block = 1 << 20
 
-// Scan writes a source to several writers at once, and reads the next block meanwhile. Behind the first error nothing more is read.
+// Scan writes a source to several writers at once, and reads the next block meanwhile. Behind the
+// first error nothing more is read.
 func Scan(src osmith.Source, to ...io.Writer) error {
 	type read struct {
 		b   []byte

@@ -1,5 +1,6 @@
-// Package prefix puts the name of a package in front of the errors that leave it, once. Errors inside a package carry no
-// prefix, so that they can be nested, and so that no text has to be cut later; its exported functions add it:
+// Package prefix puts the name of a package in front of the errors that leave it, once. Errors
+// inside a package carry no prefix, so that they can be nested, and so that no text has to be cut
+// later; its exported functions add it:
 //
 //	func Open(r osmith.Source) (f *File, err error) {
 //		defer prefix.Add("uki", &err)
@@ -26,8 +27,8 @@ func Error(pkg string, err error) error {
 	return err
 }
 
-// Bare is err without the name that [Add] put in front of it: for an exported function that another function of the same
-// package calls, and wraps.
+// Bare is err without the name that [Add] put in front of it: for an exported function that another
+// function of the same package calls, and wraps.
 func Bare(err error) error {
 	if e, ok := err.(*named); ok {
 		return e.err

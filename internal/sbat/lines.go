@@ -9,10 +9,12 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Lines are those of a text that may be written into a .sbat section, each without its line break. Lines end in LF or CR LF, the last one
-// may have no end, empty ones are left out, and NUL bytes at the end are padding. Everything that shim would refuse, or would read in another way than it is
-// written, is an error of type [*osmith.FormatError]: fewer than six columns, an empty one, a generation that is no decimal number from 1 to 65535 ([Generation]),
-// a byte order mark, and control characters, NUL and CR inside a line among them.
+// Lines are those of a text that may be written into a .sbat section, each without its line break.
+// Lines end in LF or CR LF, the last one may have no end, empty ones are left out, and NUL bytes at
+// the end are padding. Everything that shim would refuse, or would read in another way than it is
+// written, is an error of type [*osmith.FormatError]: fewer than six columns, an empty one, a
+// generation that is no decimal number from 1 to 65535 ([Generation]), a byte order mark, and
+// control characters, NUL and CR inside a line among them.
 func Lines(text []byte) (lines []string, err error) {
 	if len(text) > MaxSize {
 		return nil, bad(0, "SBAT data", "%d bytes, limit %d", len(text), MaxSize)
@@ -50,8 +52,8 @@ func checkLine(line []byte) error {
 	return nil
 }
 
-// Generation reads a generation as it has to be written: a decimal number from 1 to 65535, without sign, blanks or leading zeros. Shim
-// compares 16 bits: it takes 65536 for 0.
+// Generation reads a generation as it has to be written: a decimal number from 1 to 65535, without
+// sign, blanks or leading zeros. Shim compares 16 bits: it takes 65536 for 0.
 func Generation(column string) (uint16, error) {
 	n, err := strconv.ParseUint(column, 10, 16)
 	if err != nil || n == 0 || column[0] == '0' {
@@ -60,7 +62,8 @@ func Generation(column string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// IsASCII reports whether a line has printable ASCII only, as SBAT.md asks for ("specifically ASCII encoded strings"). Shim does not look.
+// IsASCII reports whether a line has printable ASCII only, as SBAT.md asks for ("specifically ASCII
+// encoded strings"). Shim does not look.
 func IsASCII(line string) bool {
 	return !strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' })
 }

@@ -15,7 +15,8 @@ func bad(off int, field, format string, args ...any) error {
 // MaxSize bounds what is read, in bytes; real sections have some hundred. Shim has no bound.
 const MaxSize = 64 << 10
 
-// Columns of a line of a section: component, generation, vendor, package, version, URL. A level has the first two, and the date in its first line.
+// Columns of a line of a section: component, generation, vendor, package, version, URL. A level has
+// the first two, and the date in its first line.
 const (
 	sectionColumns = 6
 	levelColumns   = 3
@@ -26,11 +27,13 @@ const (
 type Entry struct {
 	Component  string
 	Generation uint16
-	Fields     []string // the columns that shim reads, at most six of a section and three of a level, Component first
+	// the columns that shim reads, at most six of a section and three of a level, Component first
+	Fields []string
 }
 
-// Parse reads the .sbat section of an image, padding included, as shim does (parse_sbat_section). A line with fewer than six columns or
-// with an empty one is an error: shim does not start such an image. A section without a line is none: shim starts the image, and cannot revoke it.
+// Parse reads the .sbat section of an image, padding included, as shim does (parse_sbat_section). A
+// line with fewer than six columns or with an empty one is an error: shim does not start such an
+// image. A section without a line is none: shim starts the image, and cannot revoke it.
 func Parse(section []byte) ([]Entry, error) {
 	return parse(section, sectionColumns, sectionColumns)
 }
@@ -40,8 +43,9 @@ type Level struct {
 	Entries []Entry
 }
 
-// ParseLevel reads the content of shim's variable SbatLevel or SbatLevelRT (parse_sbat_var_data). It begins with "sbat,": shim replaces a
-// variable that does not. Each line has a component and a generation; further columns are not looked at.
+// ParseLevel reads the content of shim's variable SbatLevel or SbatLevelRT (parse_sbat_var_data).
+// It begins with "sbat,": shim replaces a variable that does not. Each line has a component and a
+// generation; further columns are not looked at.
 func ParseLevel(b []byte) (*Level, error) {
 	if !bytes.HasPrefix(b, []byte("sbat,")) {
 		return nil, bad(0, "SBAT level", "begins with %q, want a line for sbat", b[:min(len(b), 16)])
@@ -72,8 +76,9 @@ func (r *Revocation) String() string {
 	return fmt.Sprintf("component %q is of generation %d, the level asks for %d", r.Component, r.Generation, r.Least)
 }
 
-// Revokes returns the first component of an image that the level refuses, nil if there is none (verify_sbat_helper): names are compared byte for
-// byte, and of several lines of a level for one component the first counts.
+// Revokes returns the first component of an image that the level refuses, nil if there is none
+// (verify_sbat_helper): names are compared byte for byte, and of several lines of a level for one
+// component the first counts.
 func (l *Level) Revokes(section []Entry) *Revocation {
 	for _, e := range section {
 		for _, least := range l.Entries {
@@ -89,8 +94,10 @@ func (l *Level) Revokes(section []Entry) *Revocation {
 	return nil
 }
 
-// parse is parse_csv_data of shim's csv.c: lines of comma-separated columns, with no quoting, up to columns of which are kept. Shim puts
-// a NUL byte behind the data; a NUL ends the text in the middle of a line, and right behind a line break unless more line breaks were passed over to come there.
+// parse is parse_csv_data of shim's csv.c: lines of comma-separated columns, with no quoting, up to
+// columns of which are kept. Shim puts a NUL byte behind the data; a NUL ends the text in the
+// middle of a line, and right behind a line break unless more line breaks were passed over to come
+// there.
 func parse(data []byte, columns, required int) (entries []Entry, err error) {
 	if len(data) > MaxSize {
 		return nil, bad(0, "SBAT data", "%d bytes, limit %d", len(data), MaxSize)
@@ -137,8 +144,9 @@ func parseLine(line []byte, columns, required int) (Entry, error) {
 	return Entry{fields[0], generation(fields[1]), fields}, nil
 }
 
-// generation reads the number at the start of a column as shim does, whose atoi (AsciiStrDecimalToUintn of its Cryptlib) knows no signs, and which puts the
-// result into 16 bits: 0 for what is no number, and 0 again for 65536.
+// generation reads the number at the start of a column as shim does, whose atoi
+// (AsciiStrDecimalToUintn of its Cryptlib) knows no signs, and which puts the result into 16 bits:
+// 0 for what is no number, and 0 again for 65536.
 func generation(s string) (n uint16) {
 	for _, c := range []byte(strings.TrimLeft(s, " \t")) {
 		if c < '0' || c > '9' {

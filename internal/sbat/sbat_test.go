@@ -12,7 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sbat"
 )
 
-// The .sbat section of systemd-stub 257 of Debian trixie, and the level of shim 15.8 (its SbatLevel_Variable.txt, 2024010900).
+// The .sbat section of systemd-stub 257 of Debian trixie, and the level of shim 15.8 (its
+// SbatLevel_Variable.txt, 2024010900).
 const (
 	stub = "sbat,1,SBAT Version,sbat,1,https://github.com/rhboot/shim/blob/main/SBAT.md\n" +
 		"systemd-stub,1,The systemd Developers,systemd,257,https://systemd.io/\n" +
@@ -50,7 +51,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// What shim lets pass. Each row was put to csv.c and sbat.c of shim 16.1, compiled for Linux, with the same result.
+// What shim lets pass. Each row was put to csv.c and sbat.c of shim 16.1, compiled for Linux, with
+// the same result.
 func TestParseAsShim(t *testing.T) {
 	const a, b = "a,1,x,x,x,x", "b,2,x,x,x,x"
 	for text, want := range map[string]string{
@@ -133,7 +135,8 @@ func TestRevokes(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, e[0].Generation, text)
 	}
-	// Of two lines for one component the first counts; another component behind it is still looked at.
+	// Of two lines for one component the first counts; another component behind it is still looked
+	// at.
 	l, err := sbat.ParseLevel([]byte("sbat,1\ngrub,1\ngrub,9\nshim,2\n"))
 	require.NoError(t, err)
 	e, err := sbat.Parse([]byte("grub,3,a,b,c,d\nshim,1,a,b,c,d\n"))
@@ -219,7 +222,8 @@ func FuzzParse(f *testing.F) {
 		}
 		// What was parsed, written again, is parsed to the same.
 		var text strings.Builder
-		text.WriteString("\n") // so that a component that begins as a byte order mark does stays what it is
+		// so that a component that begins as a byte order mark does stays what it is
+		text.WriteString("\n")
 		for _, x := range e {
 			text.WriteString(strings.Join(x.Fields, ",") + "\n")
 		}

@@ -6,11 +6,13 @@ import (
 	"unicode/utf16"
 )
 
-// CmdlineExtra begins the OEM string in SMBIOS with which a hypervisor adds to the kernel command line (systemd-stub(7)).
+// CmdlineExtra begins the OEM string in SMBIOS with which a hypervisor adds to the kernel command
+// line (systemd-stub(7)).
 const CmdlineExtra = "io.systemd.stub.kernel-cmdline-extra="
 
-// UTF16 converts the content of a .cmdline section in the stub's way: it ends at a NUL byte, and sequences that are no UTF-8 or
-// stand for characters beyond U+FFFF are left out (systemd 262, src/boot/efi-string.c, xstrn8_to_16). Boots of 257 and 262.
+// UTF16 converts the content of a .cmdline section in the stub's way: it ends at a NUL byte, and
+// sequences that are no UTF-8 or stand for characters beyond U+FFFF are left out (systemd 262,
+// src/boot/efi-string.c, xstrn8_to_16). Boots of 257 and 262.
 func UTF16(b []byte) []uint16 {
 	units := make([]uint16, 0, len(b))
 	for len(b) > 0 && b[0] != 0 {
@@ -26,7 +28,8 @@ func UTF16(b []byte) []uint16 {
 	return units
 }
 
-// decode reads one sequence by its first byte, of up to six bytes, with overlong forms taken; -1 for what is none.
+// decode reads one sequence by its first byte, of up to six bytes, with overlong forms taken; -1
+// for what is none.
 func decode(b []byte) (c rune, n int) {
 	lead := b[0]
 	switch {
@@ -57,9 +60,9 @@ func decode(b []byte) (c rune, n int) {
 	return c, n
 }
 
-// Mangle cleans a command line up as the stub does before it measures and passes it: since systemd 255 blanks and control
-// characters become spaces, and none stay at either end; before, leading ones stayed, and so did DEL (src/boot/util.c,
-// mangle_stub_cmdline of 252, 254, 255, 257, 262).
+// Mangle cleans a command line up as the stub does before it measures and passes it: since systemd
+// 255 blanks and control characters become spaces, and none stay at either end; before, leading
+// ones stayed, and so did DEL (src/boot/util.c, mangle_stub_cmdline of 252, 254, 255, 257, 262).
 func Mangle(units []uint16, release int) []uint16 {
 	full := release >= 255
 	out := make([]uint16, len(units))
@@ -95,7 +98,8 @@ func Join(a, b []uint16) []uint16 {
 	return append(append(a[:len(a):len(a)], ' '), b...)
 }
 
-// JoinAddons puts the command lines of add-ons one behind the other; since systemd 257 each is cleaned up first.
+// JoinAddons puts the command lines of add-ons one behind the other; since systemd 257 each is
+// cleaned up first.
 func JoinAddons(texts []string, release int) []uint16 {
 	var all []uint16
 	for _, text := range texts {
@@ -108,8 +112,8 @@ func JoinAddons(texts []string, release int) []uint16 {
 	return all
 }
 
-// IsText says whether load options are taken for a command line: stubs look at the first character, and since 258 at all of
-// them.
+// IsText says whether load options are taken for a command line: stubs look at the first character,
+// and since 258 at all of them.
 func IsText(units []uint16, release int) bool {
 	if release < 258 && len(units) > 1 {
 		units = units[:1]
@@ -135,5 +139,6 @@ func AppendUnits(b []byte, units []uint16) []byte {
 	return b
 }
 
-// Bytes are UTF-16LE with a NUL at the end: what is measured of a command line, and what the kernel gets.
+// Bytes are UTF-16LE with a NUL at the end: what is measured of a command line, and what the kernel
+// gets.
 func Bytes(units []uint16) []byte { return append(AppendUnits(nil, units), 0, 0) }

@@ -12,9 +12,10 @@ import (
 // include/uapi/asm-generic/setup.h, COMMAND_LINE_SIZE, less the NUL).
 const unknownCmdline = 511
 
-// CmdlineLimit is how many bytes of a command line a kernel for that machine type takes, without a NUL at the end; what is behind
-// them is lost. Of x86 the kernel says it in its setup header (Linux, Documentation/arch/x86/boot.rst, "The Kernel Command Line"),
-// of others the architecture. It is known for what is not known of either: the number is then one that every kernel takes.
+// CmdlineLimit is how many bytes of a command line a kernel for that machine type takes, without a
+// NUL at the end; what is behind them is lost. Of x86 the kernel says it in its setup header
+// (Linux, Documentation/arch/x86/boot.rst, "The Kernel Command Line"), of others the architecture.
+// It is known for what is not known of either: the number is then one that every kernel takes.
 func CmdlineLimit(kernel io.ReaderAt, size int64, machine uint16) (limit int, known bool, err error) {
 	a, ok := arch.ByMachine(machine)
 	if ok && (a == arch.X86 || a == arch.X8664) && size >= setupCmdlineSize+4 {
@@ -37,8 +38,9 @@ func CmdlineLimit(kernel io.ReaderAt, size int64, machine uint16) (limit int, kn
 	return a.CommandLine - 1, true, nil
 }
 
-// FirstLost is the first option of a command line that does not end within so many bytes; "" if all do. The kernel takes
-// what is in double quotes for one option, and leaves out a whole one that it would have to cut, or in older releases cuts it.
+// FirstLost is the first option of a command line that does not end within so many bytes; "" if all
+// do. The kernel takes what is in double quotes for one option, and leaves out a whole one that it
+// would have to cut, or in older releases cuts it.
 func FirstLost(cmdline string, limit int) string {
 	if len(strings.TrimRight(cmdline, " \t\n")) <= limit {
 		return ""

@@ -20,26 +20,37 @@ const (
 	AnswerRefuses // or the machine crashes while the stub loads the kernel
 )
 
-// KernelTrait is something about a kernel for which some stub does not start it. Its text is the code of a finding.
+// KernelTrait is something about a kernel for which some stub does not start it. Its text is the
+// code of a finding.
 type KernelTrait string
 
-// The traits of kernels. Those of the handover count for x86 kernels that the stub does not start by their PE entry point: the major
-// image version is 0, or the kernel has no entry point for the machine type of the stub.
+// The traits of kernels. Those of the handover count for x86 kernels that the stub does not start
+// by their PE entry point: the major image version is 0, or the kernel has no entry point for the
+// machine type of the stub.
 const (
-	KernelNoSections          KernelTrait = "linux-no-sections"
-	KernelImageVersion        KernelTrait = "linux-image-version"       // is 0, and there is no handover on this architecture
-	KernelDirectories         KernelTrait = "linux-directories"         // there is none for base relocations
-	KernelHeaderSize          KernelTrait = "linux-header-size"         // SizeOfOptionalHeader has room for more directories than there are
-	KernelEntryPoint          KernelTrait = "linux-entry-point"         // outside of SizeOfImage
-	KernelMixedMode           KernelTrait = "linux-mixed-mode"          // a kernel for x86-64, a stub for 32 bits, and an entry point for it in .compat
-	KernelBaseRelocations     KernelTrait = "linux-relocations"         // there is a directory of base relocations
-	KernelImageBase           KernelTrait = "linux-image-base"          // is not 0
-	KernelSectionRelocations  KernelTrait = "linux-section-relocations" // PointerToRelocations of a section is not 0
-	KernelSizeOfImage         KernelTrait = "linux-size-of-image"       // a section with data ends behind it
-	KernelRawSize             KernelTrait = "linux-raw-size"            // SizeOfRawData of a section is above VirtualSize
-	KernelHandoverSize        KernelTrait = "linux-handover-size"       // shorter than the boot parameters
-	KernelHandoverSetup       KernelTrait = "linux-handover-setup"      // no real-mode setup header
-	KernelHandoverProtocol    KernelTrait = "linux-handover-protocol"   // before 2.11
+	KernelNoSections KernelTrait = "linux-no-sections"
+	// is 0, and there is no handover on this architecture
+	KernelImageVersion KernelTrait = "linux-image-version"
+	// there is none for base relocations
+	KernelDirectories KernelTrait = "linux-directories"
+	// SizeOfOptionalHeader has room for more directories than there are
+	KernelHeaderSize KernelTrait = "linux-header-size"
+	KernelEntryPoint KernelTrait = "linux-entry-point" // outside of SizeOfImage
+	// a kernel for x86-64, a stub for 32 bits, and an entry point for it in .compat
+	KernelMixedMode KernelTrait = "linux-mixed-mode"
+	// there is a directory of base relocations
+	KernelBaseRelocations KernelTrait = "linux-relocations"
+	KernelImageBase       KernelTrait = "linux-image-base" // is not 0
+	// PointerToRelocations of a section is not 0
+	KernelSectionRelocations KernelTrait = "linux-section-relocations"
+	// a section with data ends behind it
+	KernelSizeOfImage KernelTrait = "linux-size-of-image"
+	// SizeOfRawData of a section is above VirtualSize
+	KernelRawSize KernelTrait = "linux-raw-size"
+	// shorter than the boot parameters
+	KernelHandoverSize        KernelTrait = "linux-handover-size"
+	KernelHandoverSetup       KernelTrait = "linux-handover-setup"    // no real-mode setup header
+	KernelHandoverProtocol    KernelTrait = "linux-handover-protocol" // before 2.11
 	KernelHandoverRelocatable KernelTrait = "linux-handover-relocatable"
 	KernelHandoverFlag        KernelTrait = "linux-handover-flag" // no entry point for the handover
 )
@@ -49,7 +60,9 @@ type KernelRow struct {
 	Trait        KernelTrait
 	Since, Until int // releases, both included
 	Answer       Answer
-	Booted       []int // releases of which it was seen; of the others it was read, unless the answer is that it is not known
+	// releases of which it was seen; of the others it was read, unless the answer is that it is not
+	// known
+	Booted []int
 }
 
 // Evidence is how the answer for one of the releases of the row is known.
@@ -71,18 +84,22 @@ var booted = []int{252, 254, 257, 262}
 
 // kernelRows is the one table of what stubs do with odd kernels. Sources:
 //
-//   - systemd 252, 253, 254, 255 and 256-rc4, src/boot/efi/{linux,linux_x86,pe}.c, and 257 and 262, src/boot: linux_exec,
-//     linux_exec_efi_handover, pe_kernel_info, verify_pe, pe_kernel_check_no_relocation, pe_section_table_from_base. Up to 257 the
-//     firmware loads a kernel with a PE entry point, and what it refuses was read in edk2 (MdePkg/Library/BasePeCoffLib,
-//     PeCoffLoaderLoadImage); from 258 on the stub does it itself (systemd pull request 37372), unless shim is there.
-//   - Image base: 258 and 259 subtract it from addresses that do not contain it (systemd issue 40342, seen with 258.2); mended in 260
-//     (pull request 40429) and in some later point releases of 258 and 259.
-//   - Raw size: 260 and later refuse it (pull request 40721, and point releases of 259); 258 and 259 clear memory from there to the end of
-//     the first 4 GiB.
-//   - Size of image: likewise, 258 to 261 do not hold the part of a section that has no data in the file against it, and clear memory
-//     behind the image.
+//   - systemd 252, 253, 254, 255 and 256-rc4, src/boot/efi/{linux,linux_x86,pe}.c, and 257 and 262,
+//     src/boot: linux_exec, linux_exec_efi_handover, pe_kernel_info, verify_pe,
+//     pe_kernel_check_no_relocation, pe_section_table_from_base. Up to 257 the firmware loads a
+//     kernel with a PE entry point, and what it refuses was read in edk2
+//     (MdePkg/Library/BasePeCoffLib, PeCoffLoaderLoadImage); from 258 on the stub does it itself
+//     (systemd pull request 37372), unless shim is there.
+//   - Image base: 258 and 259 subtract it from addresses that do not contain it (systemd issue
+//     40342, seen with 258.2); mended in 260 (pull request 40429) and in some later point releases
+//     of 258 and 259.
+//   - Raw size: 260 and later refuse it (pull request 40721, and point releases of 259); 258 and
+//     259 clear memory from there to the end of the first 4 GiB.
+//   - Size of image: likewise, 258 to 261 do not hold the part of a section that has no data in the
+//     file against it, and clear memory behind the image.
 //   - Entry point: up to 261 nothing is held against it, and what lies behind the image is run.
-//   - Booted: the kernels of internal/petest, RefusedKernels, made of Debian's 6.12 for x86-64, under OVMF 2022.11 without Secure Boot.
+//   - Booted: the kernels of internal/petest, RefusedKernels, made of Debian's 6.12 for x86-64,
+//     under OVMF 2022.11 without Secure Boot.
 var kernelRows = []KernelRow{
 	{KernelNoSections, 252, 262, AnswerRefuses, booted},
 	{KernelImageVersion, 252, 262, AnswerRefuses, nil},
@@ -114,7 +131,8 @@ var kernelRows = []KernelRow{
 // KernelRows are all rows of the table.
 func KernelRows() []KernelRow { return append([]KernelRow(nil), kernelRows...) }
 
-// KernelAnswer is what the stub of a release does with a kernel that has a trait. Nothing is known of a release that is in no row.
+// KernelAnswer is what the stub of a release does with a kernel that has a trait. Nothing is known
+// of a release that is in no row.
 func KernelAnswer(trait KernelTrait, release int) (Answer, Evidence) {
 	for _, r := range kernelRows {
 		if r.Trait == trait && r.Since <= release && release <= r.Until {
@@ -132,8 +150,8 @@ type Objection struct {
 	Text     string // what the kernel is or has
 }
 
-// Offsets of the x86 setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header"), and values that the stub
-// looks for.
+// Offsets of the x86 setup header (Linux, Documentation/arch/x86/boot.rst, "The Real-Mode Kernel
+// Header"), and values that the stub looks for.
 const (
 	setupBootFlag    = 0x1fe
 	setupMagic       = 0x202 // "HdrS"
@@ -149,8 +167,9 @@ const (
 	bootParams = 4096 // size of struct boot_params, which the stub reads of a kernel
 )
 
-// JudgeKernel lists why a stub for a machine type does not start a kernel, or may not; nothing for a kernel that it starts. The row of the stub's
-// release is the zero value if that is not known: all traits that any stub minds are then listed as unknown. The error is one of reading.
+// JudgeKernel lists why a stub for a machine type does not start a kernel, or may not; nothing for
+// a kernel that it starts. The row of the stub's release is the zero value if that is not known:
+// all traits that any stub minds are then listed as unknown. The error is one of reading.
 func JudgeKernel(k *pe.File, kernel io.ReaderAt, stub uint16, row Release) ([]Objection, error) {
 	j := kernelJudge{k: k, kernel: kernel, stub: stub, row: row}
 	if err := j.judge(); err != nil {
@@ -282,11 +301,12 @@ func (j *kernelJudge) handover(why string) error {
 	return nil
 }
 
-// maxCompat bounds what is read of a kernel's .compat section, which has eight bytes for each machine type.
+// maxCompat bounds what is read of a kernel's .compat section, which has eight bytes for each
+// machine type.
 const maxCompat = 4096
 
-// compatible looks for an entry point for the stub's machine type in the section that kernels have for that: records of a type, their
-// size, and for type 1 the machine type and the entry point.
+// compatible looks for an entry point for the stub's machine type in the section that kernels have
+// for that: records of a type, their size, and for type 1 the machine type and the entry point.
 func (j *kernelJudge) compatible() (bool, error) {
 	s, ok := j.k.Section(".compat")
 	if !ok {

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/petest"
 )
 
-// judged are the traits that the stub of a release minds, with "?" behind those of which nothing is known.
+// judged are the traits that the stub of a release minds, with "?" behind those of which nothing is
+// known.
 func judged(t testing.TB, kernel []byte, machine uint16, row Release) map[KernelTrait]Evidence {
 	t.Helper()
 	k, err := pe.Parse(bytes.NewReader(kernel), int64(len(kernel)))
@@ -63,7 +64,8 @@ func TestKernelRows(t *testing.T) {
 	}
 }
 
-// Each kernel of the list is judged by the row of its name, with every release; the kernel that they are made of is started.
+// Each kernel of the list is judged by the row of its name, with every release; the kernel that
+// they are made of is started.
 func TestJudgeKernel(t *testing.T) {
 	good := petest.Kernel("6.12.0")
 	list := petest.RefusedKernels(good)
@@ -88,7 +90,8 @@ func TestJudgeKernel(t *testing.T) {
 				want = map[KernelTrait]Evidence{trait + "?": EvidenceNone}
 			}
 			if answer, evidence := KernelAnswer(KernelHeaderSize, row.Number); trait == KernelDirectories && answer == AnswerRefuses {
-				want[KernelHeaderSize] = evidence // the header has room for the directories that it lacks
+				// the header has room for the directories that it lacks
+				want[KernelHeaderSize] = evidence
 			}
 			assert.Equal(t, want, judged(t, k.Kernel, arch.X8664.Machine, row), "%d %s", row.Number, k.Name)
 		}
@@ -160,7 +163,8 @@ func TestJudgeKernelElsewhere(t *testing.T) {
 	clear(all[88+240:][:40])
 	assert.Equal(t, none, judged(t, all, arch.X8664.Machine, row), "just long enough for the handover")
 
-	// A stub for 32 bits takes the entry point that .compat names for it, up to 257, and else the handover.
+	// A stub for 32 bits takes the entry point that .compat names for it, up to 257, and else the
+	// handover.
 	compat := func(records ...byte) []byte {
 		b := petest.Kernel("6.12.0", petest.Section{Name: ".compat", Content: records})
 		for i := range 3 { // the stub takes addresses for offsets

@@ -23,7 +23,8 @@ type Release struct {
 	Addons   Evidence // of PCRs 4 and 12 with add-ons of every kind
 	Archives Evidence // of PCRs 12 and 13 with credentials and extensions
 
-	InnerKernel bool // the firmware loads the kernel in the UKI, and measures it into PCR 4 if Secure Boot is off
+	// the firmware loads the kernel in the UKI, and measures it into PCR 4 if Secure Boot is off
+	InnerKernel bool
 	LoaderConf  bool // systemd-boot measures loader.conf into PCR 5
 	SMBIOSExtra bool // a string of SMBIOS type 11 adds to the command line
 	SMBIOS      bool // SMBIOS structures are measured into PCR 1
@@ -31,10 +32,11 @@ type Release struct {
 	BootSecret  bool // the initrds end in a secret of the machine
 }
 
-// releases is the one table of how releases differ. Booted are 252, 254, 257 and 262; of the others the source and the
-// release notes were read (systemd, src/boot/stub.c and boot.c, src/boot/efi before 257; NEWS). With Secure Boot on, a stub
-// before 257 keeps the kernel out of PCR 4, since it then replaces the firmware's check and with it the measurement; 252 and
-// 254 were booted both ways.
+// releases is the one table of how releases differ. Booted are 252, 254, 257 and 262; of the others
+// the source and the release notes were read (systemd, src/boot/stub.c and boot.c, src/boot/efi
+// before 257; NEWS). With Secure Boot on, a stub before 257 keeps the kernel out of PCR 4, since it
+// then replaces the firmware's check and with it the measurement; 252 and 254 were booted both
+// ways.
 var releases = []Release{
 	{Number: 252, Evidence: EvidenceBooted, Archives: EvidenceSource, InnerKernel: true},
 	{Number: 253, Evidence: EvidenceSource, Archives: EvidenceSource, InnerKernel: true},
@@ -77,8 +79,9 @@ func (e *UnknownReleaseError) Error() string {
 // Unwrap returns why the version has no release.
 func (e *UnknownReleaseError) Unwrap() error { return e.Err }
 
-// Find is the row for a version. One that is newer than all known releases, or that is no version, is treated as the release
-// that assume names, if it names one: nothing was seen of it then. The error is an [*UnknownReleaseError].
+// Find is the row for a version. One that is newer than all known releases, or that is no version,
+// is treated as the release that assume names, if it names one: nothing was seen of it then. The
+// error is an [*UnknownReleaseError].
 func Find(v osmith.Version, assume int) (Release, error) {
 	n, err := v.Release()
 	if assume != 0 && (err != nil || n > Newest()) {

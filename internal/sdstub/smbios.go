@@ -1,6 +1,7 @@
 package sdstub
 
-// SMBIOSEvent is an SMBIOS structure that stub and loader measure into PCR 1 since systemd 261; whichever comes first does it.
+// SMBIOSEvent is an SMBIOS structure that stub and loader measure into PCR 1 since systemd 261;
+// whichever comes first does it.
 type SMBIOSEvent struct {
 	Type byte
 	All  bool // not only the first structure of its type
@@ -18,5 +19,6 @@ var smbiosEvents = []SMBIOSEvent{
 // SMBIOSEvents are the measured structures, in their order.
 func SMBIOSEvents() []SMBIOSEvent { return append([]SMBIOSEvent(nil), smbiosEvents...) }
 
-// WakeUpType is the byte of a structure of type 1 that says what switched the machine on; it is measured as zero.
+// WakeUpType is the byte of a structure of type 1 that says what switched the machine on; it is
+// measured as zero.
 const WakeUpType = 0x18

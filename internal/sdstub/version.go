@@ -20,8 +20,9 @@ const (
 // MaxMarker is how much of a .sdmagic section is enough to read.
 const MaxMarker = 256
 
-// VersionOf reads the marker of a program, the content of its .sdmagic section: "#### LoaderInfo: systemd-PROGRAM VERSION ####".
-// It is false for anything else, the marker of another program included.
+// VersionOf reads the marker of a program, the content of its .sdmagic section: "#### LoaderInfo:
+// systemd-PROGRAM VERSION ####". It is false for anything else, the marker of another program
+// included.
 func VersionOf(marker []byte, program string) (osmith.Version, bool) {
 	rest, ok := bytes.CutPrefix(marker, []byte("#### LoaderInfo: systemd-"+program+" "))
 	version, _, found := bytes.Cut(rest, []byte(" ####"))
@@ -31,11 +32,13 @@ func VersionOf(marker []byte, program string) (osmith.Version, bool) {
 // ErrNoMarker is returned for a program that has no marker, or that of another program.
 var ErrNoMarker = errors.New("no marker of systemd")
 
-// maxProgram bounds how much of a program is searched for its marker. Those of systemd have up to 200 KiB.
+// maxProgram bounds how much of a program is searched for its marker. Those of systemd have up to
+// 200 KiB.
 const maxProgram = 4 << 20
 
-// ReadVersion reads the version of one of systemd's EFI programs: out of its .sdmagic section, or if it has none, as those of 252 that were
-// not linked for x86, out of whatever it has in front of the sections that were added to it. Two markers that differ are none.
+// ReadVersion reads the version of one of systemd's EFI programs: out of its .sdmagic section, or
+// if it has none, as those of 252 that were not linked for x86, out of whatever it has in front of
+// the sections that were added to it. Two markers that differ are none.
 func ReadVersion(r io.ReaderAt, f *pe.File, program string) (osmith.Version, error) {
 	if s, ok := f.Section(".sdmagic"); ok {
 		d := s.Data()

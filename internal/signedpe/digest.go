@@ -15,7 +15,8 @@ import (
 // bufferSize bounds what is in memory of an image at any time.
 const bufferSize = 256 << 10
 
-// Digests returns the Authenticode digests of an image under several hashes, in one pass over the file: see [Regions].
+// Digests returns the Authenticode digests of an image under several hashes, in one pass over the
+// file: see [Regions].
 func Digests(f *pe.File, src io.ReaderAt, hashes ...crypto.Hash) (map[crypto.Hash][]byte, error) {
 	s, err := NewScanner(f, src, hashes...)
 	if err != nil {
@@ -24,10 +25,11 @@ func Digests(f *pe.File, src io.ReaderAt, hashes ...crypto.Hash) (map[crypto.Has
 	return s.read()
 }
 
-// Regions lists what the digest covers, in order (Windows Authenticode Portable Executable Signature Format, version 1.0,
-// "Calculating the PE Image Hash"; edk2 SecurityPkg DxeImageVerificationLib, HashPeImage): the headers without checksum and certificate
-// directory entry, the sections in the order of their data, and then, counted from the number of bytes hashed so far, whatever is left
-// of the file without as many bytes as the certificate table has.
+// Regions lists what the digest covers, in order (Windows Authenticode Portable Executable
+// Signature Format, version 1.0, "Calculating the PE Image Hash"; edk2 SecurityPkg
+// DxeImageVerificationLib, HashPeImage): the headers without checksum and certificate directory
+// entry, the sections in the order of their data, and then, counted from the number of bytes hashed
+// so far, whatever is left of the file without as many bytes as the certificate table has.
 func Regions(f *pe.File) ([]pe.Range, error) {
 	headers := int64(f.SizeOfHeaders)
 	var regions []pe.Range
@@ -61,7 +63,8 @@ func Regions(f *pe.File) ([]pe.Range, error) {
 	return regions, nil
 }
 
-// Scan feeds regions of the source to fn piece by piece, with the offset of each piece, until the first error.
+// Scan feeds regions of the source to fn piece by piece, with the offset of each piece, until the
+// first error.
 func Scan(src io.ReaderAt, regions []pe.Range, fn func(off int64, b []byte) error) error {
 	var largest int64
 	for _, r := range regions {
@@ -87,7 +90,8 @@ func Scan(src io.ReaderAt, regions []pe.Range, fn func(off int64, b []byte) erro
 	return nil
 }
 
-// Skipped lists the header fields that no digest covers: checksum and, if there is one, certificate directory entry.
+// Skipped lists the header fields that no digest covers: checksum and, if there is one, certificate
+// directory entry.
 func Skipped(f *pe.File) []pe.Range {
 	r := []pe.Range{{Offset: f.Fields.CheckSum, Size: 4}}
 	if dir := f.Fields.CertificateDirectory; dir != 0 {

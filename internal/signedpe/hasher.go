@@ -19,7 +19,8 @@ type Hasher struct {
 	ahead      *ahead // of a single state, once there was something to do meanwhile
 }
 
-// NewHasher returns a Hasher for SHA-1, SHA-256, SHA-384 or SHA-512, one or several. A hash that is named twice counts once.
+// NewHasher returns a Hasher for SHA-1, SHA-256, SHA-384 or SHA-512, one or several. A hash that is
+// named twice counts once.
 func NewHasher(hashes []crypto.Hash) (*Hasher, error) {
 	s := new(Hasher)
 	for _, h := range hashes {
@@ -37,11 +38,13 @@ func NewHasher(hashes []crypto.Hash) (*Hasher, error) {
 	return s, nil
 }
 
-// parallelFrom is the size from which a piece is hashed by several goroutines: hashing it takes far longer than starting one.
+// parallelFrom is the size from which a piece is hashed by several goroutines: hashing it takes far
+// longer than starting one.
 const parallelFrom = 16 << 10
 
-// Write hashes b under every algorithm and runs meanwhile, if there is one, at the same time. With several algorithms it waits for all; a single
-// one may go on behind the caller's back until [Hasher.Sums].
+// Write hashes b under every algorithm and runs meanwhile, if there is one, at the same time. With
+// several algorithms it waits for all; a single one may go on behind the caller's back until
+// [Hasher.Sums].
 func (s *Hasher) Write(b []byte, meanwhile func()) {
 	if len(s.states) == 1 && meanwhile != nil && len(b) >= parallelFrom {
 		if s.ahead == nil {
@@ -73,7 +76,8 @@ func (s *Hasher) wait() {
 	}
 }
 
-// Sums returns the digests so far, as they would be with so many zeros (0 to 7) behind what was written.
+// Sums returns the digests so far, as they would be with so many zeros (0 to 7) behind what was
+// written.
 func (s *Hasher) Sums(padding int64) (map[crypto.Hash][]byte, error) {
 	s.wait()
 	m := make(map[crypto.Hash][]byte, len(s.states))
@@ -101,8 +105,9 @@ const (
 	aheadSize   = 256 << 10
 )
 
-// ahead hashes copies of what it is given while the caller goes on with something else: reading the next bytes, writing these. Its goroutine
-// ends when there is nothing to do, so that the caller need not say that no more will come.
+// ahead hashes copies of what it is given while the caller goes on with something else: reading the
+// next bytes, writing these. Its goroutine ends when there is nothing to do, so that the caller
+// need not say that no more will come.
 type ahead struct {
 	state hash.Hash
 	mu    sync.Mutex

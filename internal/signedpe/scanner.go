@@ -8,8 +8,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// A Scanner takes the Authenticode digests of an image that is written to it from its first byte to its last, once. What the digest covers out of the order of the
-// file, behind gaps between sections, is read again at the end.
+// A Scanner takes the Authenticode digests of an image that is written to it from its first byte to
+// its last, once. What the digest covers out of the order of the file, behind gaps between
+// sections, is read again at the end.
 type Scanner struct {
 	src     io.ReaderAt
 	regions []pe.Range // that are left

@@ -19,12 +19,14 @@ var (
 	OIDIndirectData = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 4}
 	oidPEImageData  = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 15}
 
-	// oidKeyPurpose is a key purpose, individual code signing, which pesign before version 114 wrote for oidPEImageData: the signatures of Debian 11 and of
-	// fwupd in Debian 12 have it, and firmware, which looks at the digest alone, takes them.
+	// oidKeyPurpose is a key purpose, individual code signing, which pesign before version 114
+	// wrote for oidPEImageData: the signatures of Debian 11 and of fwupd in Debian 12 have it, and
+	// firmware, which looks at the digest alone, takes them.
 	oidKeyPurpose = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 21}
 )
 
-// A Signature is what one signature of an image says: see authenticode.Signature for what each field is.
+// A Signature is what one signature of an image says: see authenticode.Signature for what each
+// field is.
 type Signature struct {
 	Hash        crypto.Hash
 	Digest      []byte
@@ -54,8 +56,9 @@ func Signatures(entries []Entry) ([]Signature, error) {
 	return list, nil
 }
 
-// ReadSignature reads the PKCS #7 message at an offset of the file, padding included where a tool counts that. A well-formed one with an
-// outdated algorithm or a wrong signature value is no error, but has its Err.
+// ReadSignature reads the PKCS #7 message at an offset of the file, padding included where a tool
+// counts that. A well-formed one with an outdated algorithm or a wrong signature value is no error,
+// but has its Err.
 func ReadSignature(b []byte, offset int64) (Signature, error) {
 	sd, err := parseMessage(b, offset)
 	if err != nil {
@@ -117,8 +120,9 @@ type digestInfo struct {
 	Digest    []byte
 }
 
-// peImageData is SpcPeImageData { flags ”, file [0] { [2] { [0] BMPString "<<<Obsolete>>>" } } } as signtool and sbsign write it: no
-// flags (the specification's default, includeResources, is written by nobody) and the text that stands for a file link.
+// peImageData is SpcPeImageData { flags ”, file [0] { [2] { [0] BMPString "<<<Obsolete>>>" } } } as
+// signtool and sbsign write it: no flags (the specification's default, includeResources, is written
+// by nobody) and the text that stands for a file link.
 var peImageData = func() []byte {
 	const text = "<<<Obsolete>>>"
 	var name []byte
@@ -144,7 +148,8 @@ func EncodeIndirectData(h crypto.Hash, sum []byte) ([]byte, error) {
 	return b, nil
 }
 
-// parseIndirectData returns the digest that a signature is about; the hash is 0 when it is not one that is accepted.
+// parseIndirectData returns the digest that a signature is about; the hash is 0 when it is not one
+// that is accepted.
 func parseIndirectData(sd *cms.SignedData) (h crypto.Hash, sum []byte, keyPurpose bool, err error) {
 	if !sd.ContentType.Equal(OIDIndirectData) {
 		return 0, nil, false, fmt.Errorf("content type %v, want SpcIndirectData (%v)", sd.ContentType, OIDIndirectData)

@@ -11,8 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// winCertificate is the beginning of WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4; PE Format, "The Attribute Certificate
-// Table"). The certificate follows.
+// winCertificate is the beginning of WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4; PE
+// Format, "The Attribute Certificate Table"). The certificate follows.
 type winCertificate struct {
 	Length         uint32 // with this header
 	Revision, Type uint16
@@ -81,7 +81,8 @@ func BytesBehind(f *pe.File) error {
 	return &osmith.FormatError{Offset: end, Field: "certificate table", Err: fmt.Errorf("%d bytes follow it, firmware would hash the wrong range", f.Size-end)}
 }
 
-// SplitTable splits the certificate table as firmware does. Nothing is lost: the raw parts one after the other are the table.
+// SplitTable splits the certificate table as firmware does. Nothing is lost: the raw parts one
+// after the other are the table.
 func SplitTable(f *pe.File, raw []byte) (entries []Entry, err error) {
 	t := f.Certificates
 	if t.Size == 0 {
@@ -144,11 +145,12 @@ func parseEntry(h winCertificate, b []byte, at int64) (Entry, error) {
 	return Entry{}, nil
 }
 
-// AppendEntry appends a WIN_CERTIFICATE with a PKCS #7 message and its padding. Like sbsign and unlike osslsigncode, the length does
-// not count the padding; firmware takes both.
+// AppendEntry appends a WIN_CERTIFICATE with a PKCS #7 message and its padding. Like sbsign and
+// unlike osslsigncode, the length does not count the padding; firmware takes both.
 func AppendEntry(b, message []byte) []byte {
 	size := certHeaderSize + len(message)
-	b, _ = binary.Append(b, binary.LittleEndian, winCertificate{uint32(size), certRevision, certTypePKCS7}) // of fixed size: it cannot fail
+	// of fixed size: it cannot fail
+	b, _ = binary.Append(b, binary.LittleEndian, winCertificate{uint32(size), certRevision, certTypePKCS7})
 	b = append(b, message...)
 	for ; size%Alignment != 0; size++ {
 		b = append(b, 0)

@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// What is split can be put together again, and what is one PKCS #7 entry is what would be written for it.
+// What is split can be put together again, and what is one PKCS #7 entry is what would be written
+// for it.
 func FuzzCertificateTable(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(AppendEntry(nil, []byte("message")))

@@ -1,5 +1,6 @@
-// Package sm3 computes the hash SM3 (GB/T 32905-2016, ISO/IEC 10118-3:2018), which PCR banks have as TPM_ALG_SM3_256 and the standard
-// library has not. A module that implements it brings ten times as much code as the hash is, for logs that few machines have.
+// Package sm3 computes the hash SM3 (GB/T 32905-2016, ISO/IEC 10118-3:2018), which PCR banks have
+// as TPM_ALG_SM3_256 and the standard library has not. A module that implements it brings ten times
+// as much code as the hash is, for logs that few machines have.
 package sm3
 
 import (

@@ -13,29 +13,36 @@ type field struct {
 // oem is the first type of structures that vendors define (DSP0134, section 6.2).
 const oem = 128
 
-// volatile are the fields that edk2 leaves out of its measurement, by type; no fields are the whole structure but its header
-// (MdeModulePkg/Universal/SmbiosMeasurementDxe/SmbiosMeasurementDxe.c, edk2-stable202608: mSmbiosFilterStandardTableBlackList).
+// volatile are the fields that edk2 leaves out of its measurement, by type; no fields are the whole
+// structure but its header (MdeModulePkg/Universal/SmbiosMeasurementDxe/SmbiosMeasurementDxe.c,
+// edk2-stable202608: mSmbiosFilterStandardTableBlackList).
 var volatile = map[byte][]field{
 	1: {{7, 1, true}, {8, 16, false}, {0x18, 1, false}}, // serial number, UUID, wake-up type
 	2: {{7, 1, true}, {0x0a, 1, true}},                  // serial number, location in chassis
 	3: {{7, 1, true}, {8, 1, true}},                     // serial number, asset tag
-	4: {{0x20, 1, true}, {0x21, 1, true}, {0x22, 1, true}, {0x23, 1, false}, {0x24, 1, false}, {0x25, 1, false}, // serial, tag, part; cores, enabled, threads
-		{0x2a, 2, false}, {0x2c, 2, false}, {0x2e, 2, false}, {0x11, 1, false}, {0x16, 2, false}}, // the same as words; voltage, current speed
-	11: nil,                                                 // OEM strings
-	15: nil,                                                 // system event log
-	17: {{0x18, 1, true}, {0x19, 1, true}, {0x1a, 1, true}}, // serial number, asset tag, part number
-	18: nil,                                                 // memory error
-	22: {{7, 1, true}, {0x10, 2, false}, {0x12, 2, false}},  // serial number, SBDS serial number, SBDS manufacture date
-	23: {{9, 2, false}},                                     // reset count
-	27: {{0x0c, 2, false}},                                  // nominal speed
-	31: nil,                                                 // boot integrity services
-	33: nil,                                                 // memory error
-	39: {{8, 1, true}, {9, 1, true}, {0x0a, 1, true}},       // serial number, asset tag, part number
+	// serial, tag, part; cores, enabled, threads
+	4: {{0x20, 1, true}, {0x21, 1, true}, {0x22, 1, true}, {0x23, 1, false}, {0x24, 1, false}, {0x25, 1, false},
+		// the same as words; voltage, current speed
+		{0x2a, 2, false}, {0x2c, 2, false}, {0x2e, 2, false}, {0x11, 1, false}, {0x16, 2, false}},
+	11: nil, // OEM strings
+	15: nil, // system event log
+	// serial number, asset tag, part number
+	17: {{0x18, 1, true}, {0x19, 1, true}, {0x1a, 1, true}},
+	18: nil, // memory error
+	// serial number, SBDS serial number, SBDS manufacture date
+	22: {{7, 1, true}, {0x10, 2, false}, {0x12, 2, false}},
+	23: {{9, 2, false}},    // reset count
+	27: {{0x0c, 2, false}}, // nominal speed
+	31: nil,                // boot integrity services
+	33: nil,                // memory error
+	// serial number, asset tag, part number
+	39: {{8, 1, true}, {9, 1, true}, {0x0a, 1, true}},
 }
 
-// Measured is what edk2 hashes of a table into PCR 1, as EV_EFI_HANDOFF_TABLES or EV_EFI_HANDOFF_TABLES2: all of it, up to the end-of-table structure and
-// with that, but what differs between machines of one kind: such fields are zero, and their strings blank. Firmware vendors may leave out others. The
-// error is that of Parse.
+// Measured is what edk2 hashes of a table into PCR 1, as EV_EFI_HANDOFF_TABLES or
+// EV_EFI_HANDOFF_TABLES2: all of it, up to the end-of-table structure and with that, but what
+// differs between machines of one kind: such fields are zero, and their strings blank. Firmware
+// vendors may leave out others. The error is that of Parse.
 func Measured(table []byte) ([]byte, error) {
 	structures, err := Parse(table)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The digest of the event EV_EFI_HANDOFF_TABLES that OVMF 2026.08 left in the log of the boot that this table is of (tpm/testdata/boot).
+// The digest of the event EV_EFI_HANDOFF_TABLES that OVMF 2026.08 left in the log of the boot that
+// this table is of (tpm/testdata/boot).
 func TestMeasuredByOVMF(t *testing.T) {
 	table, err := os.ReadFile("../../tpm/testdata/boot/a-sb-sdboot-262/DMI")
 	require.NoError(t, err)

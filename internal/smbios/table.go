@@ -22,7 +22,8 @@ type Structure struct {
 	Raw     []byte   // area, strings and the NUL bytes that end them
 }
 
-// Text is the string whose number stands at an offset of the formatted area; "" if the number is 0, or there is no such string or offset.
+// Text is the string whose number stands at an offset of the formatted area; "" if the number is 0,
+// or there is no such string or offset.
 func (s *Structure) Text(offset int) string {
 	if offset >= len(s.Area) {
 		return ""
@@ -33,7 +34,8 @@ func (s *Structure) Text(offset int) string {
 	return ""
 }
 
-// Parse splits a table, up to the end-of-table structure if there is one. A table that is cut off, or whose strings are, is a *osmith.FormatError.
+// Parse splits a table, up to the end-of-table structure if there is one. A table that is cut off,
+// or whose strings are, is a *osmith.FormatError.
 func Parse(table []byte) ([]Structure, error) {
 	if len(table) > maxTable {
 		return nil, &osmith.FormatError{Field: "SMBIOS table", Err: fmt.Errorf("%d bytes are more than the limit of %d", len(table), maxTable)}
@@ -61,8 +63,8 @@ func Parse(table []byte) ([]Structure, error) {
 	return out, nil
 }
 
-// split takes the strings behind a structure: each ends with a NUL byte, the set with another one; two NUL
-// bytes stand for no strings.
+// split takes the strings behind a structure: each ends with a NUL byte, the set with another one;
+// two NUL bytes stand for no strings.
 func split(b []byte) (texts []string, size int, err error) {
 	if bytes.HasPrefix(b, []byte{0, 0}) {
 		return nil, 2, nil

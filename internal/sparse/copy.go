@@ -11,20 +11,22 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// DataFinder is a source that knows its holes. NextData returns the first range [start, end) at or after off that may
-// hold anything but zeros. When there is none it returns [io.EOF], or a start at or beyond the size.
+// DataFinder is a source that knows its holes. NextData returns the first range [start, end) at or
+// after off that may hold anything but zeros. When there is none it returns [io.EOF], or a start at
+// or beyond the size.
 type DataFinder interface {
 	NextData(off int64) (start, end int64, err error)
 }
 
-// ZeroRanger is a target that can zero n bytes at off faster than by writing them. An error that matches
-// [errors.ErrUnsupported] says that it cannot.
+// ZeroRanger is a target that can zero n bytes at off faster than by writing them. An error that
+// matches [errors.ErrUnsupported] says that it cannot.
 type ZeroRanger interface {
 	ZeroRange(off, n int64) error
 }
 
-// NextData finds the next data of any source: through [DataFinder]; of an [io.SectionReader], through the source or the file
-// that it is a section of; otherwise all the rest is data. At the end it returns (size, size, nil).
+// NextData finds the next data of any source: through [DataFinder]; of an [io.SectionReader],
+// through the source or the file that it is a section of; otherwise all the rest is data. At the
+// end it returns (size, size, nil).
 func NextData(src osmith.Source, off int64) (start, end int64, err error) {
 	size := src.Size()
 	if off >= size {
@@ -75,8 +77,10 @@ func NextDataWithin(r io.ReaderAt, base, size, off int64) (start, end int64, err
 
 const (
 	bufferSize = 1 << 20
-	writeback  = 8 << 20  // written to a file so far before the kernel is asked to start with the disk
-	grain      = 64 << 10 // zero runs shorter than this are written: more holes than extents help nobody
+	// written to a file so far before the kernel is asked to start with the disk
+	writeback = 8 << 20
+	// zero runs shorter than this are written: more holes than extents help nobody
+	grain = 64 << 10
 )
 
 var (

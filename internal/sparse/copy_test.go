@@ -107,7 +107,8 @@ func (h holed) NextData(off int64) (start, end int64, err error) {
 	return max(off, 2<<20), 3 << 20, nil
 }
 
-// A section of a section knows the holes of the source, and one beyond its end leaves the error to the read.
+// A section of a section knows the holes of the source, and one beyond its end leaves the error to
+// the read.
 func TestNextDataOfSections(t *testing.T) {
 	src := holed{bytes.NewReader(make([]byte, 8<<20))}
 	section := io.NewSectionReader(io.NewSectionReader(src, 1<<20, 6<<20), 1<<19, 4<<20)

@@ -6,13 +6,15 @@ import (
 	"os"
 )
 
-// WritebackStarter is a target that can begin to put n written bytes at off on its medium, without waiting.
+// WritebackStarter is a target that can begin to put n written bytes at off on its medium, without
+// waiting.
 type WritebackStarter interface {
 	StartWriteback(off, n int64)
 }
 
-// StartWriteback has a target begin to put n written bytes at off on its medium, without waiting. The sync that ends the
-// writing of an image then has little left to do: on Linux it takes a third of the time. It is advice, and so has no error.
+// StartWriteback has a target begin to put n written bytes at off on its medium, without waiting.
+// The sync that ends the writing of an image then has little left to do: on Linux it takes a third
+// of the time. It is advice, and so has no error.
 func StartWriteback(w io.WriterAt, off, n int64) {
 	switch w := w.(type) {
 	case WritebackStarter:
@@ -24,14 +26,16 @@ func StartWriteback(w io.WriterAt, off, n int64) {
 	}
 }
 
-// CacheDropper is a target that can forget what it has cached of n bytes at off, so that the next read is of the medium. What was not
-// synced may stay. An error that matches [errors.ErrUnsupported] says that it cannot.
+// CacheDropper is a target that can forget what it has cached of n bytes at off, so that the next
+// read is of the medium. What was not synced may stay. An error that matches
+// [errors.ErrUnsupported] says that it cannot.
 type CacheDropper interface {
 	DropCache(off, n int64) error
 }
 
-// DropCache has the next read of n bytes at off be of the medium, where the source can be told so: through [CacheDropper], and a file through posix_fadvise(2).
-// What was not synced before may stay in the cache. known is false where it is not known whether anything is cached.
+// DropCache has the next read of n bytes at off be of the medium, where the source can be told so:
+// through [CacheDropper], and a file through posix_fadvise(2). What was not synced before may stay
+// in the cache. known is false where it is not known whether anything is cached.
 func DropCache(src any, off, n int64) (known bool, err error) {
 	switch src := src.(type) {
 	case CacheDropper:
@@ -50,12 +54,14 @@ func DropCache(src any, off, n int64) (known bool, err error) {
 	return false, nil
 }
 
-// Locker is a target that this program can have alone until unlock is called. An error that matches [errors.ErrUnsupported] says that it cannot be locked.
+// Locker is a target that this program can have alone until unlock is called. An error that matches
+// [errors.ErrUnsupported] says that it cannot be locked.
 type Locker interface {
 	Lock() (unlock func() error, err error)
 }
 
-// Lock has a target alone until unlock is called, where that can be had: one that is no [Locker], or of something that is none, is not locked.
+// Lock has a target alone until unlock is called, where that can be had: one that is no [Locker],
+// or of something that is none, is not locked.
 func Lock(target any) (unlock func() error, err error) {
 	if l, ok := target.(Locker); ok {
 		if unlock, err = l.Lock(); !errors.Is(err, errors.ErrUnsupported) {

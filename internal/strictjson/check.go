@@ -14,8 +14,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// checker holds a document against the type that it is decoded into, so that encoding/json has nothing left to be lenient
-// about or to find words for.
+// checker holds a document against the type that it is decoded into, so that encoding/json has
+// nothing left to be lenient about or to find words for.
 type checker struct {
 	doc      []byte
 	known    bool // only keys that there are fields for

@@ -52,7 +52,8 @@ func scan(b []byte, same func(key string) string) (value, error) {
 	return scanLevels(b, same, 0)
 }
 
-// scanLevels checks all of a document and keeps the values of its outer levels only, for documents that are large.
+// scanLevels checks all of a document and keeps the values of its outer levels only, for documents
+// that are large.
 func scanLevels(b []byte, same func(key string) string, keep int) (value, error) {
 	s := scanner{b: b, same: same, keep: keep}
 	v, err := s.value()
@@ -236,7 +237,8 @@ func (s *scanner) key() (out string, err error) {
 	return out, err
 }
 
-// text reads a string. Between the quotes is Unicode: UTF-8, and escapes that together are whole characters.
+// text reads a string. Between the quotes is Unicode: UTF-8, and escapes that together are whole
+// characters.
 func (s *scanner) text() error {
 	for s.pos++; s.pos < len(s.b); {
 		c := s.b[s.pos]

@@ -1,11 +1,12 @@
-// Package strictjson reads JSON documents that can be read in one way only, and is the one place where documents are read
-// so. The decoder of encoding/json takes the last of two equal keys, takes "Name" for "name", and replaces text that is not
-// UTF-8; other decoders do otherwise, and the decoder of the next Go release may, too. What is signed or trusted must
-// not depend on that.
+// Package strictjson reads JSON documents that can be read in one way only, and is the one place
+// where documents are read so. The decoder of encoding/json takes the last of two equal keys, takes
+// "Name" for "name", and replaces text that is not UTF-8; other decoders do otherwise, and the
+// decoder of the next Go release may, too. What is signed or trusted must not depend on that.
 //
-// Refused are: a key twice in an object, keys that differ in letter case only from each other or from the field that is
-// read, text that is not UTF-8 or not Unicode, more than 64 levels, anything behind the value. Errors are
-// [*osmith.FormatError] with the offset in the document; their texts are of this package and the same with every Go release.
+// Refused are: a key twice in an object, keys that differ in letter case only from each other or
+// from the field that is read, text that is not UTF-8 or not Unicode, more than 64 levels, anything
+// behind the value. Errors are [*osmith.FormatError] with the offset in the document; their texts
+// are of this package and the same with every Go release.
 package strictjson
 
 import (
@@ -27,19 +28,20 @@ const (
 	// KnownFields refuses keys that the Go value has no field for.
 	KnownFields Option = iota + 1
 
-	// Complete refuses null, and a document without a member for each field, but for fields with omitempty or omitzero. A field
-	// of an interface type or [json.RawMessage] takes null, and need not be there.
+	// Complete refuses null, and a document without a member for each field, but for fields with
+	// omitempty or omitzero. A field of an interface type or [json.RawMessage] takes null, and need
+	// not be there.
 	Complete
 
-	// ForeignKeys takes keys that no field is for and that differ from each other in letter case only: a document of which
-	// only a part is read may have them.
+	// ForeignKeys takes keys that no field is for and that differ from each other in letter case
+	// only: a document of which only a part is read may have them.
 	ForeignKeys
 )
 
-// Unmarshal decodes a document into a Go value, by the rules of encoding/json besides those of this package. Numbers in an
-// interface are json.Number. Of values that decode themselves (UnmarshalJSON) only the text is checked here, and in
-// documents for an interface or a map keys that differ in letter case only are refused as well. Bytes are base64 whose unused
-// bits are zero.
+// Unmarshal decodes a document into a Go value, by the rules of encoding/json besides those of this
+// package. Numbers in an interface are json.Number. Of values that decode themselves
+// (UnmarshalJSON) only the text is checked here, and in documents for an interface or a map keys
+// that differ in letter case only are refused as well. Bytes are base64 whose unused bits are zero.
 func Unmarshal(b []byte, into any, options ...Option) error {
 	same := fold
 	if slices.Contains(options, ForeignKeys) {
@@ -66,7 +68,8 @@ func Unmarshal(b []byte, into any, options ...Option) error {
 	return &osmith.FormatError{Field: "JSON", Err: err}
 }
 
-// hasInterface reports whether a type may take a number as a value of an interface; seen are the types that are looked at already.
+// hasInterface reports whether a type may take a number as a value of an interface; seen are the
+// types that are looked at already.
 func hasInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
 	if seen[t] {
 		return false
@@ -87,7 +90,8 @@ func hasInterface(t reflect.Type, seen map[reflect.Type]bool) bool {
 	return false
 }
 
-// Parse decodes a document that may have any keys, but none twice in an object. Numbers are json.Number.
+// Parse decodes a document that may have any keys, but none twice in an object. Numbers are
+// json.Number.
 func Parse(b []byte) (any, error) {
 	if _, err := scan(b, exact); err != nil {
 		return nil, err
@@ -108,8 +112,8 @@ type Member struct {
 	Value  json.RawMessage
 }
 
-// Object splits a document that is an object into its members, in the order of the document. No key is there twice; what
-// the values are is for the caller to find out with [Unmarshal].
+// Object splits a document that is an object into its members, in the order of the document. No key
+// is there twice; what the values are is for the caller to find out with [Unmarshal].
 func Object(b []byte) ([]Member, error) {
 	doc, err := scanLevels(b, exact, 1)
 	if err != nil {
@@ -125,7 +129,8 @@ func Object(b []byte) ([]Member, error) {
 	return members, nil
 }
 
-// Array splits a document that is an array into its elements, in the order of the document. Their keys are empty.
+// Array splits a document that is an array into its elements, in the order of the document. Their
+// keys are empty.
 func Array(b []byte) ([]Member, error) {
 	doc, err := scanLevels(b, exact, 1)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// TestStrict has what is refused with the whole text of the error, which must not come from encoding/json: hack/test runs it
-// with both Go releases that are supported.
+// TestStrict has what is refused with the whole text of the error, which must not come from
+// encoding/json: hack/test runs it with both Go releases that are supported.
 func TestStrict(t *testing.T) {
 	const half = `in a string: half a surrogate pair`
 	tests := []struct {
@@ -36,7 +36,8 @@ func TestStrict(t *testing.T) {
 
 		// Letter case.
 		{`{"a":1,"A":1}`, "", `JSON at 0x7: keys "a" and "A" differ in letter case only`},
-		{`{"k":1,"` + "\u212a" + `":1}`, "", `JSON at 0x7: keys "k" and "` + "\u212a" + `" differ in letter case only`}, // the sign of Kelvin
+		// the sign of Kelvin
+		{`{"k":1,"` + "\u212a" + `":1}`, "", `JSON at 0x7: keys "k" and "` + "\u212a" + `" differ in letter case only`},
 		{`{"s":1,"ſ":1}`, "", `JSON at 0x7: keys "s" and "ſ" differ in letter case only`},
 
 		// UTF-8 and Unicode.
@@ -255,7 +256,8 @@ func TestObject(t *testing.T) {
 	require.EqualError(t, err, "JSON at 0x0: an object, want an array")
 }
 
-// FuzzParse holds the scanner against encoding/json: it takes what that takes, less what can be read in two ways.
+// FuzzParse holds the scanner against encoding/json: it takes what that takes, less what can be
+// read in two ways.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"a":[1,"b",{"c":null}]}`))
 	f.Add([]byte(`{"a":1,"A":1}`))
@@ -288,8 +290,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// A long document costs memory, and so time, in proportion to its length, whatever it is made of: a signature that an attacker
-// made is read before it is believed.
+// A long document costs memory, and so time, in proportion to its length, whatever it is made of: a
+// signature that an attacker made is read before it is believed.
 func TestCostIsLinear(t *testing.T) {
 	const size = 1 << 16
 	for _, c := range []struct{ begin, part, end string }{

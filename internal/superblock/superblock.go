@@ -1,7 +1,8 @@
-// Package superblock knows by which bytes file systems, volumes and members of RAIDs are recognised, and where they stand. It recognises, and reads nothing of what is
-// in them.
+// Package superblock knows by which bytes file systems, volumes and members of RAIDs are
+// recognised, and where they stand. It recognises, and reads nothing of what is in them.
 //
-// The rows are what libblkid of util-linux 2.38 to 2.41 finds (blkid(8), wipefs(8)), and what the documents of the formats say.
+// The rows are what libblkid of util-linux 2.38 to 2.41 finds (blkid(8), wipefs(8)), and what the
+// documents of the formats say.
 package superblock
 
 import (
@@ -32,11 +33,13 @@ type Signature struct {
 	// Align says that the place, which then counts from the end, is moved down to a multiple of it.
 	Align int64
 
-	// Copy says that the place holds a copy of what stands elsewhere: it may be left behind by what was there before.
+	// Copy says that the place holds a copy of what stands elsewhere: it may be left behind by what
+	// was there before.
 	Copy bool
 }
 
-// Rows are all signatures, those at the start first, in the order in which a person is told of them.
+// Rows are all signatures, those at the start first, in the order in which a person is told of
+// them.
 func Rows() []Signature { return slices.Clone(rows()) }
 
 var rows = sync.OnceValue(makeRows)
@@ -131,7 +134,8 @@ type Found struct {
 	At int64 // in bytes from the start
 }
 
-// Find finds the signatures of size bytes at base of a disk. An error is one of reading: what stands there is not known.
+// Find finds the signatures of size bytes at base of a disk. An error is one of reading: what
+// stands there is not known.
 func Find(r io.ReaderAt, base, size int64) (list []Found, err error) {
 	var errs []error
 	read := pages{r: r, base: base, size: size, have: map[int64][]byte{}}
@@ -155,7 +159,8 @@ func Find(r io.ReaderAt, base, size int64) (list []Found, err error) {
 	return list, errors.Join(errs...)
 }
 
-// isChance reports whether two bytes that are right are not enough: of NILFS2 the superblock says its revision, 2, in front of them.
+// isChance reports whether two bytes that are right are not enough: of NILFS2 the superblock says
+// its revision, 2, in front of them.
 func (s Signature) isChance(read pages, off int64) bool {
 	if s.Magic != "\x34\x34" {
 		return false

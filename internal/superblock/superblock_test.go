@@ -9,7 +9,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// Each signature is found where it stands, on devices of different sizes, and in an empty one there is none.
+// Each signature is found where it stands, on devices of different sizes, and in an empty one there
+// is none.
 func TestFind(t *testing.T) {
 	for _, size := range []int64{1 << 20, 3<<20 + 12288, 80 << 20} {
 		list, err := Find(faultio.NewDisk(size+4096), 4096, size)

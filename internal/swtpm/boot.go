@@ -23,8 +23,8 @@ func (s *TPM) Boot(t testing.TB, events ...Event) []byte {
 	return EventLog(events...)
 }
 
-// EventLog is the log of a boot with the banks sha256 and sha384, in the crypto-agile format (TCG PC Client Platform Firmware
-// Profile 1.06, section 10).
+// EventLog is the log of a boot with the banks sha256 and sha384, in the crypto-agile format (TCG
+// PC Client Platform Firmware Profile 1.06, section 10).
 func EventLog(events ...Event) []byte {
 	const noAction, ipl = 3, 13 // event types
 	le := binary.LittleEndian

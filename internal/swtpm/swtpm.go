@@ -27,7 +27,8 @@ import (
 // TPM is a swtpm that ends with its test. It talks to one program at a time.
 type TPM struct {
 	Socket string // path of its unix socket; "" if it is on TCP
-	Port   int    // of its TCP server on 127.0.0.1, which tpm2-tss talks to; the control channel has the next one
+	// of its TCP server on 127.0.0.1, which tpm2-tss talks to; the control channel has the next one
+	Port int
 
 	dir     string
 	state   string // directory of the permanent state, if it is not dir
@@ -47,8 +48,8 @@ func Start(t testing.TB) *TPM {
 	return s
 }
 
-// StartFrom starts a TPM with the permanent state of another (tpm2-00.permall). A swtpm that is older than the state cannot read it: then the
-// test is skipped.
+// StartFrom starts a TPM with the permanent state of another (tpm2-00.permall). A swtpm that is
+// older than the state cannot read it: then the test is skipped.
 func StartFrom(t testing.TB, state []byte) *TPM {
 	t.Helper()
 	s := create(t)
@@ -63,7 +64,8 @@ func StartFrom(t testing.TB, state []byte) *TPM {
 	return s
 }
 
-// StartIn starts a TPM whose state is in a directory, and stays there: that of another machine that is off. Stop it before that is switched on.
+// StartIn starts a TPM whose state is in a directory, and stays there: that of another machine that
+// is off. Stop it before that is switched on.
 func StartIn(t testing.TB, state string) *TPM {
 	t.Helper()
 	s := create(t)
@@ -178,8 +180,8 @@ func (s *TPM) start(t testing.TB) error {
 	return errors.New("swtpm does not answer")
 }
 
-// answers sends TPM2_Startup, which does nothing to a TPM that was started. What answers at a TCP port may be another
-// test's, but then this one has ended.
+// answers sends TPM2_Startup, which does nothing to a TPM that was started. What answers at a TCP
+// port may be another test's, but then this one has ended.
 func (s *TPM) answers() bool {
 	conn, err := s.dial()
 	if err != nil {
@@ -217,7 +219,8 @@ func (s *TPM) stop() {
 	}
 }
 
-// Extend measures data into a PCR of the banks sha256 and sha384, as firmware does. Nothing else may be connected.
+// Extend measures data into a PCR of the banks sha256 and sha384, as firmware does. Nothing else
+// may be connected.
 func (s *TPM) Extend(t testing.TB, pcr int, data []byte) {
 	t.Helper()
 	// TPM2_PCR_Extend (TPM 2.0 Library, part 3, section 22.2), authorised by an empty password.

@@ -11,8 +11,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// DiskReads returns what says how many bytes this process has had read from disks so far, as Linux counts them (proc_pid_io(5), "read_bytes"): what comes from the page cache is
-// not among them. The test is skipped where that is not counted, or not of the files in a directory.
+// DiskReads returns what says how many bytes this process has had read from disks so far, as Linux
+// counts them (proc_pid_io(5), "read_bytes"): what comes from the page cache is not among them. The
+// test is skipped where that is not counted, or not of the files in a directory.
 func DiskReads(t testing.TB, dir string) (read func() int64) {
 	t.Helper()
 	const counts = "/proc/self/io"

@@ -41,8 +41,9 @@ func Forky(t testing.TB) Root {
 	return debian(t, "forky")
 }
 
-// Mkosi returns the tree with mkosi: that of Forky, and what mkosi needs. It is for
-// OSMITH_LONG=1, and hack/mkosi.sh makes it. Below Cache, which goes with the tree, mkosi may keep what it has downloaded and installed.
+// Mkosi returns the tree with mkosi: that of Forky, and what mkosi needs. It is for OSMITH_LONG=1,
+// and hack/mkosi.sh makes it. Below Cache, which goes with the tree, mkosi may keep what it has
+// downloaded and installed.
 func Mkosi(t testing.TB) Root {
 	t.Helper()
 	Forky(t)

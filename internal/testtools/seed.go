@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Seed returns the randomness of a grid, whose seed it logs: fixed, or fresh with OSMITH_LONG=1, which asks for the full grid.
+// Seed returns the randomness of a grid, whose seed it logs: fixed, or fresh with OSMITH_LONG=1,
+// which asks for the full grid.
 func Seed(t testing.TB) (r *rand.Rand, long bool) {
 	t.Helper()
 	s := uint64(2026)

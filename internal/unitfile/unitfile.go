@@ -1,5 +1,7 @@
-// Package unitfile reads the syntax that the configuration files of systemd's programs share (systemd.syntax(7); where it says nothing, as systemd 262 does it): lines, values that
-// mean the same for every key, and files that are not to be read. What keys there are is for whoever reads a kind of file.
+// Package unitfile reads the syntax that the configuration files of systemd's programs share
+// (systemd.syntax(7); where it says nothing, as systemd 262 does it): lines, values that mean the
+// same for every key, and files that are not to be read. What keys there are is for whoever reads a
+// kind of file.
 package unitfile
 
 import (
@@ -21,8 +23,9 @@ const Space = " \t\n\r"
 // MaxFile is how many bytes a file may have; systemd reads no longer line.
 const MaxFile = 1 << 20
 
-// Lines are those of a text that say something, without space around them and joined where one goes on in the next, each with the number of its first part from 1. Comments and empty
-// lines are left out.
+// Lines are those of a text that say something, without space around them and joined where one goes
+// on in the next, each with the number of its first part from 1. Comments and empty lines are left
+// out.
 func Lines(text string) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
 		first := true
@@ -120,7 +123,8 @@ func Read(fsys fs.FS, name string) (string, State, error) {
 	return string(b), There, err
 }
 
-// Names are the paths of what a directory has whose names end with one of the suffixes, without those that begin with a dot, by bytes; at most max.
+// Names are the paths of what a directory has whose names end with one of the suffixes, without
+// those that begin with a dot, by bytes; at most max.
 func Names(fsys fs.FS, dir string, max int, suffixes ...string) ([]string, error) {
 	entries, err := fs.ReadDir(fsys, dir)
 	if err != nil {
@@ -166,7 +170,8 @@ func OptionalBoolean(value string) (*bool, error) {
 // ErrNumber is what [Integer] cannot read.
 var ErrNumber = errors.New("want a number: decimal, 0x and hexadecimal, 0 and octal, or 0b and binary")
 
-// Integer reads a number as decimal, or as binary, octal or hexadecimal with the prefixes 0b, 0o or 0, and 0x.
+// Integer reads a number as decimal, or as binary, octal or hexadecimal with the prefixes 0b, 0o or
+// 0, and 0x.
 func Integer(value string) (negative bool, n uint64, err error) {
 	digits := value
 	if s, ok := strings.CutPrefix(digits, "-"); ok {
@@ -213,7 +218,8 @@ func UUID(value string) (osmith.GUID, error) {
 	return osmith.ParseGUID(value)
 }
 
-// Expand replaces specifiers by what text says about a letter. A percent sign at the end stands for itself.
+// Expand replaces specifiers by what text says about a letter. A percent sign at the end stands for
+// itself.
 func Expand(value string, text func(letter byte) (string, error)) (string, error) {
 	var out strings.Builder
 	for i := 0; i < len(value); i++ {

@@ -22,8 +22,9 @@ type Variable struct {
 	key   uint32
 }
 
-// A variable begins with a variableStart; with authentication there is an authentication; then variableSizes, name, data, and padding to 4
-// bytes (edk2, VariableFormat.h: VARIABLE_HEADER and AUTHENTICATED_VARIABLE_HEADER).
+// A variable begins with a variableStart; with authentication there is an authentication; then
+// variableSizes, name, data, and padding to 4 bytes (edk2, VariableFormat.h: VARIABLE_HEADER and
+// AUTHENTICATED_VARIABLE_HEADER).
 type (
 	variableStart struct {
 		ID         uint16
@@ -60,7 +61,8 @@ type Store struct {
 	// Variables are those that count, in the order of the volume.
 	Variables []Variable
 
-	// Authenticated tells that the store has room for time stamps; without, no Secure Boot variables can be in it.
+	// Authenticated tells that the store has room for time stamps; without, no Secure Boot
+	// variables can be in it.
 	Authenticated bool
 
 	image      []byte
@@ -68,7 +70,8 @@ type Store struct {
 	used       int // by all copies, deleted ones too
 }
 
-// Parse reads the volume at the start of image. Errors are of type [*osmith.FormatError]. The result points into image.
+// Parse reads the volume at the start of image. Errors are of type [*osmith.FormatError]. The
+// result points into image.
 func Parse(image []byte) (*Store, error) {
 	start, end, authenticated, err := findStore(image)
 	if err != nil {
@@ -128,7 +131,8 @@ func (s *Store) parseVariable(pos int) (v Variable, state byte, size int, err er
 		rest = rest[n:]
 	}
 	if start.State == 0xff || sizes.Name == unwritten || sizes.Data == unwritten {
-		// A write that was cut before the header was complete: the firmware takes the sizes as 0 and goes on behind the header.
+		// A write that was cut before the header was complete: the firmware takes the sizes as 0
+		// and goes on behind the header.
 		return v, 0xff, header, nil
 	}
 	if int64(sizes.Name)+int64(sizes.Data) > int64(len(rest)) {
@@ -167,8 +171,8 @@ func (s *Store) Get(name string, vendor osmith.GUID) (Variable, bool) {
 	return Variable{}, false
 }
 
-// Size is the number of bytes that variables with their headers may take, Used those taken, by deleted variables too: the firmware
-// reclaims these when it needs them.
+// Size is the number of bytes that variables with their headers may take, Used those taken, by
+// deleted variables too: the firmware reclaims these when it needs them.
 func (s *Store) Size() int64 { return int64(s.end - s.start) }
 
 // Used is documented with [Store.Size].
@@ -195,7 +199,8 @@ func (s *Store) size(v Variable) int64 {
 // ErrNoRoom is returned by [Store.Replace] for variables that the store is too small for.
 var ErrNoRoom = errors.New("no room")
 
-// Replace returns the volume with these variables and no deleted ones, as after a reclaim; everything outside the variables stays.
+// Replace returns the volume with these variables and no deleted ones, as after a reclaim;
+// everything outside the variables stays.
 func (s *Store) Replace(variables []Variable) ([]byte, error) {
 	b := make([]byte, 0, s.end-s.start)
 	for i, v := range variables {

@@ -12,10 +12,12 @@ func bad(off int, field, format string, args ...any) error {
 	return &osmith.FormatError{Offset: int64(off), Field: field, Err: fmt.Errorf(format, args...)}
 }
 
-// MaxSize bounds an image: flash chips with variables have at most a few MiB, and OVMF's largest volume 528 KiB.
+// MaxSize bounds an image: flash chips with variables have at most a few MiB, and OVMF's largest
+// volume 528 KiB.
 const MaxSize = 64 << 20
 
-// volumeHeader is EFI_FIRMWARE_VOLUME_HEADER (PI Specification 1.8, volume 3, section 3.2.1.1). The block map follows.
+// volumeHeader is EFI_FIRMWARE_VOLUME_HEADER (PI Specification 1.8, volume 3, section 3.2.1.1). The
+// block map follows.
 type volumeHeader struct {
 	_                                      [16]byte // zero
 	FileSystem                             [16]byte // GUID
@@ -51,9 +53,12 @@ const (
 )
 
 var (
-	guidNVData        = osmith.MustParseGUID("fff12b8d-7696-4c8b-a985-2747075b4f50") // gEfiSystemNvDataFvGuid
-	guidStore         = osmith.MustParseGUID("ddcf3616-3275-4164-98b6-fe85707ffe7d") // gEfiVariableGuid
-	guidAuthenticated = osmith.MustParseGUID("aaf32c78-947b-439a-a180-2e144ec37792") // gEfiAuthenticatedVariableGuid
+	// gEfiSystemNvDataFvGuid
+	guidNVData = osmith.MustParseGUID("fff12b8d-7696-4c8b-a985-2747075b4f50")
+	// gEfiVariableGuid
+	guidStore = osmith.MustParseGUID("ddcf3616-3275-4164-98b6-fe85707ffe7d")
+	// gEfiAuthenticatedVariableGuid
+	guidAuthenticated = osmith.MustParseGUID("aaf32c78-947b-439a-a180-2e144ec37792")
 )
 
 // findStore checks the volume's header and that of the store in it: start and end of the variables.

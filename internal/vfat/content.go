@@ -16,8 +16,9 @@ type readError struct{ error }
 
 func (e readError) Unwrap() error { return e.error }
 
-// fill gives an empty file its data: the first half of its clusters, after which the inode is written back once before it is final, then the others. The inode of a
-// file of one cluster is written back before its size is known.
+// fill gives an empty file its data: the first half of its clusters, after which the inode is
+// written back once before it is final, then the others. The inode of a file of one cluster is
+// written back before its size is known.
 func (v *Volume) fill(e *entry, content osmith.Source, size int64) error {
 	n := int((size + v.cluster - 1) / v.cluster)
 	half := (n + 1) / 2
@@ -62,7 +63,8 @@ func (v *Volume) fill(e *entry, content osmith.Source, size int64) error {
 	return nil
 }
 
-// copy writes the content from done to end to clusters: of the last one, the sectors that have data.
+// copy writes the content from done to end to clusters: of the last one, the sectors that have
+// data.
 func (v *Volume) copy(clusters []uint32, content osmith.Source, done, end int64) error {
 	for _, c := range clusters {
 		n := min(v.cluster, end-done)

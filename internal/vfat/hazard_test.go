@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/vfat"
 )
 
-// outcomes runs an operation and has a power cut at every place of it. It counts what look says about what Linux finds then.
+// outcomes runs an operation and has a power cut at every place of it. It counts what look says
+// about what Linux finds then.
 func outcomes(t *testing.T, d *wholeSectors, operation func() error, look func(v *oracle.Volume) string) map[string]int {
 	t.Helper()
 	require.NoError(t, d.Sync())
@@ -61,7 +62,8 @@ func there(v *oracle.Volume, first, second string, want []byte) string {
 
 var twoClusters = bytes.Repeat([]byte("what a file has. "), 60)
 
-// A rename onto a name that is free may lose the file under both, show it under both, or as an empty one.
+// A rename onto a name that is free may lose the file under both, show it under both, or as an
+// empty one.
 func TestHazardRename(t *testing.T) {
 	d := build(t, kinds[0])
 	v := mount(t, d)
@@ -76,7 +78,8 @@ func TestHazardRename(t *testing.T) {
 	require.Len(t, all, 6, "%v", all)
 }
 
-// A rename onto a file may leave that one with its old cluster, which is free already; its name alone is always there.
+// A rename onto a file may leave that one with its old cluster, which is free already; its name
+// alone is always there.
 func TestHazardReplace(t *testing.T) {
 	d := build(t, kinds[0])
 	v := mount(t, d)
@@ -106,7 +109,8 @@ func TestHazardReplace(t *testing.T) {
 	require.Len(t, all, 3, "%v", all)
 }
 
-// An exchange leaves each name with what one of the two had: nothing is broken, and no name is gone.
+// An exchange leaves each name with what one of the two had: nothing is broken, and no name is
+// gone.
 func TestExchangeHasNoHazard(t *testing.T) {
 	d := build(t, kinds[0])
 	v := mount(t, d)
@@ -140,7 +144,8 @@ func TestHazardRemove(t *testing.T) {
 	v := mount(t, d)
 	const name = "loader/entries/a name of two pieces.conf"
 	upTo(t, v, "loader/entries", 14)
-	require.NoError(t, v.Create(name, bytes.NewReader(twoClusters))) // two slots in one sector, one in the next
+	// two slots in one sector, one in the next
+	require.NoError(t, v.Create(name, bytes.NewReader(twoClusters)))
 	all := outcomes(t, d, func() error { return v.Unlink(name) }, func(v *oracle.Volume) string {
 		f, ok := v.File("loader/entries/ANAMEO~1.CON")
 		switch {
@@ -158,7 +163,8 @@ func TestHazardRemove(t *testing.T) {
 	}
 }
 
-// A new file may be there in part, with data that never came, or without its data, until the next Sync.
+// A new file may be there in part, with data that never came, or without its data, until the next
+// Sync.
 func TestHazardCreate(t *testing.T) {
 	d := build(t, kinds[0])
 	v := mount(t, d)

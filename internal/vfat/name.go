@@ -15,7 +15,8 @@ const (
 	maxUnits     = 255
 )
 
-// unitPlaces are those of the units in a slot of a long name (fatgen103, "FAT Long Directory Entries").
+// unitPlaces are those of the units in a slot of a long name (fatgen103, "FAT Long Directory
+// Entries").
 var unitPlaces = [unitsPerSlot]int{1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30}
 
 // cleanName is an element of a path as the driver stores it: without dots at its end.
@@ -49,7 +50,8 @@ type alias struct {
 	whole, plain bool
 }
 
-// aliasOf makes an 8.3 name: in upper case, without blanks and all dots but the last, other characters replaced, and cut.
+// aliasOf makes an 8.3 name: in upper case, without blanks and all dots but the last, other
+// characters replaced, and cut.
 func aliasOf(name string) alias {
 	base, ext := name, ""
 	if i := strings.LastIndexByte(name, '.'); i > 0 && strings.Trim(name[:i], ". ") != "" {
@@ -113,7 +115,8 @@ func sumOf(field [11]byte) byte {
 	return sum
 }
 
-// longSlots are the pieces of a long name, in the order in which they are stored: the last one first.
+// longSlots are the pieces of a long name, in the order in which they are stored: the last one
+// first.
 func longSlots(name string, sum byte) [][]byte {
 	units := utf16.Encode([]rune(name))
 	n := (len(units) + unitsPerSlot - 1) / unitsPerSlot

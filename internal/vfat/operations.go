@@ -8,8 +8,9 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Create makes a new file. Its data has been handed to the kernel, and not necessarily to the medium. Where the space does not suffice, the file
-// is there with what fitted, as after a write that failed; where the content cannot be read, it is there and empty.
+// Create makes a new file. Its data has been handed to the kernel, and not necessarily to the
+// medium. Where the space does not suffice, the file is there with what fitted, as after a write
+// that failed; where the content cannot be read, it is there and empty.
 func (v *Volume) Create(name string, content osmith.Source) error {
 	return v.done("create", name, v.create(name, content))
 }
@@ -58,8 +59,9 @@ func (v *Volume) empty(e *entry) error {
 	return v.free(start)
 }
 
-// Rename gives a file or a directory another name, in any directory. A file that has the name is replaced: its name stays as it is stored, in
-// its case. Nothing happens where both names are those of the same file, as with two that differ in case.
+// Rename gives a file or a directory another name, in any directory. A file that has the name is
+// replaced: its name stays as it is stored, in its case. Nothing happens where both names are those
+// of the same file, as with two that differ in case.
 func (v *Volume) Rename(from, to string) error {
 	return v.done("rename", from, v.rename(from, to))
 }
@@ -108,7 +110,8 @@ func (v *Volume) rename(from, to string) error {
 	return v.free(replaced)
 }
 
-// Exchange gives each of two files the name of the other (RENAME_EXCHANGE): both names stay as they are stored, and where their files start changes, in each with the inode.
+// Exchange gives each of two files the name of the other (RENAME_EXCHANGE): both names stay as they
+// are stored, and where their files start changes, in each with the inode.
 func (v *Volume) Exchange(a, b string) error {
 	return v.done("exchange", a, v.exchange(a, b))
 }
@@ -137,7 +140,8 @@ func (v *Volume) Unlink(name string) error {
 	return v.done("unlink", name, v.unlink(name, func() error { return nil }))
 }
 
-// Remove is Unlink of what is held open while its name is synced: the clusters of a file are not freed before its last user has closed it.
+// Remove is Unlink of what is held open while its name is synced: the clusters of a file are not
+// freed before its last user has closed it.
 func (v *Volume) Remove(name string) error {
 	return v.done("remove", name, v.unlink(name, v.Sync))
 }
@@ -200,7 +204,8 @@ func (v *Volume) mkdir(name string) error {
 	return err
 }
 
-// parentStart is what ".." has in the directories of a directory: 0 if it is the root directory, of a FAT32 too.
+// parentStart is what ".." has in the directories of a directory: 0 if it is the root directory, of
+// a FAT32 too.
 func (d *directory) parentStart() uint32 {
 	if d.start == d.root {
 		return 0

@@ -77,7 +77,8 @@ func (p *predicted) fresh() string {
 	return path.Join(p.any(true), name)
 }
 
-// step does one operation, and returns what it was. It fails the test where the volume says something else than the map.
+// step does one operation, and returns what it was. It fails the test where the volume says
+// something else than the map.
 func (p *predicted) step(t *testing.T, v *vfat.Volume) string {
 	name := p.any(p.rng.IntN(6) == 0)
 	if p.rng.IntN(4) == 0 {
@@ -227,8 +228,8 @@ func (p *predicted) rename(t *testing.T, v *vfat.Volume, from, to string) string
 	return what
 }
 
-// After each of many operations every reader sees what a map predicts, and a volume with which nothing is wrong; and all writes were of whole
-// sectors, none of the boot sector.
+// After each of many operations every reader sees what a map predicts, and a volume with which
+// nothing is wrong; and all writes were of whole sectors, none of the boot sector.
 func TestRandomOperations(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.String(), func(t *testing.T) {

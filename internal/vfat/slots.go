@@ -48,7 +48,8 @@ func (d *directory) alias(name string) (alias, error) {
 	return a, fmt.Errorf("no 8.3 name is left for %q: %w", name, ErrNoSpace)
 }
 
-// room finds the first run of n free slots. Where there is none, the directory grows: what is free at its end counts.
+// room finds the first run of n free slots. Where there is none, the directory grows: what is free
+// at its end counts.
 func (d *directory) room(n int) (int, error) {
 	run := 0
 	for i := range d.slots() {

@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// table is the FAT while one step of an operation changes it: the sectors that were looked at, and which of them differ now.
+// table is the FAT while one step of an operation changes it: the sectors that were looked at, and
+// which of them differ now.
 type table struct {
 	*Volume
 	sectors map[int64][]byte // by number in the FAT
@@ -66,7 +67,8 @@ func (t *table) get(n uint32) (uint32, error) {
 	return value & t.mask(), err
 }
 
-// set changes the entry of a cluster. What else is in its bytes stays: half an entry of a FAT12, four bits of a FAT32.
+// set changes the entry of a cluster. What else is in its bytes stays: half an entry of a FAT12,
+// four bits of a FAT32.
 func (t *table) set(n, value uint32) error {
 	at, size, old, err := t.value(n)
 	if err != nil {
@@ -124,8 +126,9 @@ func (t *table) chain(start uint32, most int) ([]uint32, error) {
 	return all, nil
 }
 
-// extend takes up to n free clusters, the next ones after the last that were taken, and appends them to the chain that ends with last if it is
-// not 0. The FAT is written. Where there are fewer, the error is [ErrNoSpace], and they are taken unless all are wanted.
+// extend takes up to n free clusters, the next ones after the last that were taken, and appends
+// them to the chain that ends with last if it is not 0. The FAT is written. Where there are fewer,
+// the error is [ErrNoSpace], and they are taken unless all are wanted.
 func (v *Volume) extend(last uint32, n int, all bool) ([]uint32, error) {
 	t := v.table()
 	var got []uint32

@@ -24,8 +24,8 @@ var (
 	ErrDamaged = errors.New("the volume is damaged")
 )
 
-// Volume is a mounted FAT12, FAT16 or FAT32. Its methods are those of a file system that the kernel has mounted, with the writes of the
-// driver. They must not be used concurrently.
+// Volume is a mounted FAT12, FAT16 or FAT32. Its methods are those of a file system that the kernel
+// has mounted, with the writes of the driver. They must not be used concurrently.
 type Volume struct {
 	disk        osmith.Disk
 	bits        int
@@ -44,8 +44,8 @@ type Volume struct {
 	freed, used int64  // clusters, of which FSINFO does not know yet
 }
 
-// Mount mounts the volume at the start of a disk. It writes nothing. What is no FAT, or has smaller sectors than a disk that tells its own, is a
-// [*osmith.FormatError].
+// Mount mounts the volume at the start of a disk. It writes nothing. What is no FAT, or has smaller
+// sectors than a disk that tells its own, is a [*osmith.FormatError].
 func Mount(disk osmith.Disk) (*Volume, error) {
 	v := &Volume{disk: disk, hint: 2}
 	if err := v.mount(); err != nil {
@@ -180,7 +180,8 @@ func (v *Volume) apply(all []patch) error {
 	return nil
 }
 
-// readInfo reads the sector of FSINFO. nil: there is none (fatgen103, "FAT32 FSInfo Sector Structure").
+// readInfo reads the sector of FSINFO. nil: there is none (fatgen103, "FAT32 FSInfo Sector
+// Structure").
 func (v *Volume) readInfo() ([]byte, error) {
 	if v.info == 0 {
 		return nil, nil
@@ -196,7 +197,8 @@ func (v *Volume) readInfo() ([]byte, error) {
 	return b, nil
 }
 
-// writeInfo tells FSINFO of clusters that were taken and freed. A count that cannot be right becomes unknown.
+// writeInfo tells FSINFO of clusters that were taken and freed. A count that cannot be right
+// becomes unknown.
 func (v *Volume) writeInfo() error {
 	if v.used == 0 && v.freed == 0 {
 		return nil
@@ -219,7 +221,8 @@ func (v *Volume) writeInfo() error {
 	return v.write(b, v.info)
 }
 
-// done ends an operation: FSINFO is told what it did to the FAT, even where it failed, and an error gets the name of the package and the path.
+// done ends an operation: FSINFO is told what it did to the FAT, even where it failed, and an error
+// gets the name of the package and the path.
 func (v *Volume) done(op, name string, err error) error {
 	if info := v.writeInfo(); err == nil {
 		err = info

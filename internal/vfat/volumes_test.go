@@ -122,7 +122,8 @@ func (c contents) sums() map[string]string {
 	return all
 }
 
-// requireContents has every reader judge a volume: it has these files, and nothing is wrong with it.
+// requireContents has every reader judge a volume: it has these files, and nothing is wrong with
+// it.
 func requireContents(t *testing.T, d osmith.Disk, k kind, want contents, what string) {
 	t.Helper()
 	for _, o := range []oracle.FATOptions{

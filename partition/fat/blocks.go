@@ -1,16 +1,19 @@
 package fat
 
-// A disk whose physical sectors are larger than its logical ones (512e) rewrites one as a whole, and may lose all of it when its
-// power is cut. The order of writes is no help then: what shares a physical sector with what is written is at stake. So what a
-// change rewrites shares none with the files that the change does not concern, where there is room:
+// A disk whose physical sectors are larger than its logical ones (512e) rewrites one as a whole,
+// and may lose all of it when its power is cut. The order of writes is no help then: what shares a
+// physical sector with what is written is at stake. So what a change rewrites shares none with the
+// files that the change does not concern, where there is room:
 //
 //   - the areas of a volume, its directories and its files begin at a multiple of 4 KiB;
-//   - the FAT entries of a file have 4 KiB of the FAT for themselves (4 MiB of the volume, with FAT32 and clusters of 4 KiB);
+//   - the FAT entries of a file have 4 KiB of the FAT for themselves (4 MiB of the volume, with
+//     FAT32 and clusters of 4 KiB);
 //   - behind the entries of a directory are 4 KiB for new ones;
 //   - FSInfo, which every change rewrites, is alone.
 //
-// That is not all: a directory block that is lost, and holds zeros then, ends its directory, and what comes behind is not seen; and
-// the FAT entries of directories and small files cannot all be kept apart in small volumes.
+// That is not all: a directory block that is lost, and holds zeros then, ends its directory, and
+// what comes behind is not seen; and the FAT entries of directories and small files cannot all be
+// kept apart in small volumes.
 
 // blockSize is the physical sector size of a 512e disk.
 const blockSize = 4096
@@ -23,7 +26,8 @@ func (g *geometry) fatBlocks() uint32 {
 	return uint32((fatBytes(g.kind, int64(g.clusters)) + blockSize - 1) / blockSize)
 }
 
-// blockStart is the first cluster whose FAT entry lies wholly in block b of the FAT or behind it, and which begins 4 KiB of data.
+// blockStart is the first cluster whose FAT entry lies wholly in block b of the FAT or behind it,
+// and which begins 4 KiB of data.
 func (g *geometry) blockStart(b uint32) uint32 {
 	c := (int64(b)*blockSize*8 + int64(g.kind) - 1) / int64(g.kind)
 	return alignCluster(uint32(min(max(c, 2), int64(g.clusters)+2)), g.dataBlock())
@@ -32,15 +36,15 @@ func (g *geometry) blockStart(b uint32) uint32 {
 // alignCluster is the first cluster at or after c that begins n clusters of data.
 func alignCluster(c, n uint32) uint32 { return (c-2+n-1)/n*n + 2 }
 
-// nextBlock is the first cluster at or after c whose FAT entry shares no block with that of the cluster before it, nor with the
-// two reserved entries.
+// nextBlock is the first cluster at or after c whose FAT entry shares no block with that of the
+// cluster before it, nor with the two reserved entries.
 func (g *geometry) nextBlock(c uint32) uint32 {
 	last := (int64(c)*int64(g.kind) - 1) / 8 // the last byte of the FAT that is in use
 	return g.blockStart(uint32(last/blockSize) + 1)
 }
 
-// findApart finds n free clusters in a row whose FAT entries share no block with those of clusters in use. Files of a few clusters
-// leave a quarter of the blocks to large ones.
+// findApart finds n free clusters in a row whose FAT entries share no block with those of clusters
+// in use. Files of a few clusters leave a quarter of the blocks to large ones.
 func (f *FS) findApart(n uint32) (run, bool) {
 	g := &f.geo
 	blocks, end := g.fatBlocks(), g.clusters+2
@@ -63,7 +67,8 @@ func (f *FS) findApart(n uint32) (run, bool) {
 		}
 		start := g.blockStart(b)
 		if room := min(g.blockStart(stop), end); start < room && room-start >= n {
-			if few := n <= blockSize/uint32(g.kind); few && left <= blocks/4 { // an eighth of a block
+			if few := n <= blockSize/uint32(g.kind); few && left <= blocks/4 {
+				// an eighth of a block
 				return run{}, false
 			}
 			return run{start, n}, true
@@ -91,7 +96,8 @@ func (f *FS) findAligned(n uint32) (run, bool) {
 	return run{}, false
 }
 
-// atRisk says how many entries of d share 4 KiB with what is written to put a set into the unit that begins with entry lo.
+// atRisk says how many entries of d share 4 KiB with what is written to put a set into the unit
+// that begins with entry lo.
 type atRisk struct {
 	f    *FS
 	d    *directory
@@ -120,7 +126,8 @@ func (r *atRisk) block(i int) int64 { return r.d.off(&r.f.geo, int64(i)*entrySiz
 func (r *atRisk) unit(lo int) int {
 	b := r.block(lo)
 	n := r.live[b]
-	if r.d.cluster != 0 && b == r.block(0) { // without '.' and '..', Linux reads nothing of the directory
+	if r.d.cluster != 0 && b == r.block(0) {
+		// without '.' and '..', Linux reads nothing of the directory
 		n = r.all
 	}
 	if r.f.shared(r.d, b) {

@@ -32,8 +32,8 @@ func (f *FS) neighbours(r run) (data, fat int) {
 	return data, fat
 }
 
-// New files share 4 KiB with no other, neither of data nor of the FAT, while there is room; small ones leave some of it to
-// large ones.
+// New files share 4 KiB with no other, neither of data nor of the FAT, while there is room; small
+// ones leave some of it to large ones.
 func TestAllocApart(t *testing.T) {
 	for _, v := range volumes() {
 		if v.packed || v.size > 40<<20 {
@@ -119,7 +119,8 @@ func TestSlotApart(t *testing.T) {
 	_, e, err := f.walk("EFI/Linux")
 	require.NoError(t, err)
 
-	// A directory of another maker, whose cluster shares 4 KiB with a file, and has another that does not.
+	// A directory of another maker, whose cluster shares 4 KiB with a file, and has another that
+	// does not.
 	near, far := e.cluster+400*8, e.cluster+500*8
 	require.False(t, f.used.any(run{near, 8}) || f.used.any(run{far, 8}))
 	dir := &directory{path: "x", cluster: near, runs: []run{{near, 1}, {far, 1}}, buf: make([]byte, 1024)}

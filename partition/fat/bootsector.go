@@ -29,10 +29,12 @@ const (
 	backupSector = 6
 	mediaFixed   = 0xf8
 
-	// Firmware takes the type of a FAT from its cluster count alone (UEFI 2.10 section 13.3.1.1; fatgen103 section 3.5).
+	// Firmware takes the type of a FAT from its cluster count alone (UEFI 2.10 section 13.3.1.1;
+	// fatgen103 section 3.5).
 	minClusters16 = 4085
 	minClusters32 = 65525
-	// maxFirm16 and maxFirm12 keep away from the limits by the 16 clusters that fatgen103 section 3.5 advises.
+	// maxFirm16 and maxFirm12 keep away from the limits by the 16 clusters that fatgen103 section
+	// 3.5 advises.
 	maxFirm12 = minClusters16 - 1 - 16
 	maxFirm16 = minClusters32 - 1 - 16
 	// maxClusters32 leaves out the values that mean "bad" and "end" (0x0ffffff7 and up).
@@ -74,8 +76,8 @@ func (g *geometry) valid(c uint32) bool { return c >= 2 && c-2 < g.clusters }
 // dirClusters is how many clusters a directory can have.
 func (g *geometry) dirClusters() int64 { return max(maxDirBytes/g.clusterSize, 1) }
 
-// readGeometry decodes the boot sector of the volume at the start of r. What is recognised as another format is a
-// [*NotFATError] inside of the [*osmith.FormatError].
+// readGeometry decodes the boot sector of the volume at the start of r. What is recognised as
+// another format is a [*NotFATError] inside of the [*osmith.FormatError].
 func readGeometry(r osmith.Source) (*geometry, error) {
 	g, err := decodeGeometry(r)
 	if bad, ok := errors.AsType[*osmith.FormatError](err); ok {
@@ -149,8 +151,9 @@ func decodeGeometry(r osmith.Source) (*geometry, error) {
 	case clusters == 0 || clusters > maxClusters32:
 		return nil, badFormat(13, where+"cluster count", "%d", clusters)
 	case big:
-		// Linux takes BPB_FATSz16 = 0 as FAT32 even below 65,525 clusters, and mkfs.vfat -F 32 makes such volumes; who goes
-		// by the count alone, as the specification says, takes them for FAT16; mtools refuses them.
+		// Linux takes BPB_FATSz16 = 0 as FAT32 even below 65,525 clusters, and mkfs.vfat -F 32
+		// makes such volumes; who goes by the count alone, as the specification says, takes them
+		// for FAT16; mtools refuses them.
 		g.kind, fatNeed, g.few = 32, fatBytes(32, clusters), clusters < minClusters32
 		ext = b[64:]
 	case clusters < minClusters16:
@@ -203,18 +206,21 @@ func (g *geometry) read32(b []byte) error {
 	return nil
 }
 
-// plan32 lays out a FAT32 of size bytes with the given cluster size. Its cluster count may come out below the minimum.
+// plan32 lays out a FAT32 of size bytes with the given cluster size. Its cluster count may come out
+// below the minimum.
 func plan32(size, sectorSize, clusterSize int64) geometry {
 	total := size / sectorSize
 	spc := clusterSize / sectorSize
-	// Clusters that the space would hold if each cost its data, and its four bytes in two FATs. The two reserved
-	// entries are part of the FAT. Rounding can only make the FAT too long, never too short.
+	// Clusters that the space would hold if each cost its data, and its four bytes in two FATs. The
+	// two reserved entries are part of the FAT. Rounding can only make the FAT too long, never too
+	// short.
 	reserved, step := int64(32), blockSize/sectorSize
 	room := max(total-reserved, 0)
 	perFAT := sectorSize / 4
 	fatSectors := (room + 2*spc + perFAT*spc + 2 - 1) / (perFAT*spc + 2)
 	fatSectors = (fatSectors + step - 1) / step * step
-	reserved += (spc - (reserved+2*fatSectors)%spc) % spc // data starts at a multiple of the cluster size, and of 4 KiB as the FATs do
+	// data starts at a multiple of the cluster size, and of 4 KiB as the FATs do
+	reserved += (spc - (reserved+2*fatSectors)%spc) % spc
 	data := reserved + 2*fatSectors
 	clusters := max(total-data, 0) / spc
 	return geometry{
@@ -224,8 +230,9 @@ func plan32(size, sectorSize, clusterSize int64) geometry {
 	}
 }
 
-// infoSector is where FSInfo is: every change rewrites it, so that it shares 4 KiB neither with the boot sector nor with the backup.
-// fsck.fat 4.2 and mtools 4.0.32 find it by BPB_FSInfo, and so does edk2 (FatPkg/EnhancedFatDxe/Init.c, FatOpenDevice).
+// infoSector is where FSInfo is: every change rewrites it, so that it shares 4 KiB neither with the
+// boot sector nor with the backup. fsck.fat 4.2 and mtools 4.0.32 find it by BPB_FSInfo, and so
+// does edk2 (FatPkg/EnhancedFatDxe/Init.c, FatOpenDevice).
 func infoSector(sectorSize int64) int64 {
 	if sectorSize == blockSize {
 		return 1
@@ -233,8 +240,8 @@ func infoSector(sectorSize int64) int64 {
 	return 16
 }
 
-// plan16 lays out a FAT12 or FAT16 of size bytes with the given cluster size and number of root directory entries. Its
-// cluster count may be that of another kind.
+// plan16 lays out a FAT12 or FAT16 of size bytes with the given cluster size and number of root
+// directory entries. Its cluster count may be that of another kind.
 func plan16(kind int, size, sectorSize, clusterSize, rootEntries int64) geometry {
 	total, spc := size/sectorSize, clusterSize/sectorSize
 	root := rootEntries * entrySize / sectorSize
@@ -323,7 +330,8 @@ func (g *geometry) fat16(chains []chain) []byte {
 	return b
 }
 
-// putEntry sets the entry of cluster c, which begins at byte at of a piece of the FAT, leaving alone what is not ours.
+// putEntry sets the entry of cluster c, which begins at byte at of a piece of the FAT, leaving
+// alone what is not ours.
 func (g *geometry) putEntry(b []byte, at int64, c, v uint32) {
 	le := binary.LittleEndian
 	switch g.kind {
@@ -341,7 +349,8 @@ func (g *geometry) putEntry(b []byte, at int64, c, v uint32) {
 	}
 }
 
-// bootSectors returns the reserved area of a FAT32 up to the end of FSInfo and of the backup of the boot sector and FSInfo.
+// bootSectors returns the reserved area of a FAT32 up to the end of FSInfo and of the backup of the
+// boot sector and FSInfo.
 func (g *geometry) bootSectors(hidden uint32, free, next uint32) []byte {
 	le := binary.LittleEndian
 	area := make([]byte, max(backupSector*g.sectorSize+3*g.sectorSize, g.fsInfo+g.sectorSize))
@@ -364,7 +373,8 @@ func (g *geometry) bootSectors(hidden uint32, free, next uint32) []byte {
 	le.PutUint32(info[488:], free)
 	le.PutUint32(info[492:], next)
 	le.PutUint32(info[508:], fsInfoTrail)
-	third := area[2*g.sectorSize : 3*g.sectorSize] // the boot code of Windows has a third sector; its signature is expected
+	// the boot code of Windows has a third sector; its signature is expected
+	third := area[2*g.sectorSize : 3*g.sectorSize]
 	third[510], third[511] = 0x55, 0xaa
 	copy(area[g.fsInfo:], info)
 	backup := area[backupSector*g.sectorSize:]

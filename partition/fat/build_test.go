@@ -104,7 +104,8 @@ func TestBuildSameBytes(t *testing.T) {
 		requireClean(t, a)
 		im, err := Plan(esp(), o)
 		require.NoError(t, err)
-		rng := rand.New(rand.NewPCG(3, 4)) // any read of the planned image gives the bytes of the built one
+		// any read of the planned image gives the bytes of the built one
+		rng := rand.New(rand.NewPCG(3, 4))
 		for range 2000 {
 			off := rng.Int64N(a.Size())
 			if rng.IntN(2) == 0 {

@@ -10,15 +10,17 @@ import (
 // ProblemKind is a kind of [Problem].
 type ProblemKind int
 
-// The kinds of problems of files and directories. [FS.Repair] puts right those of ProblemTwin, ProblemDots and
-// ProblemLongName, leaves ProblemSize alone, and refuses a volume with the others.
+// The kinds of problems of files and directories. [FS.Repair] puts right those of ProblemTwin,
+// ProblemDots and ProblemLongName, leaves ProblemSize alone, and refuses a volume with the others.
 const (
-	ProblemChain    ProblemKind = iota // a chain has no first cluster, leads to one that is free, bad or not there, or comes back
-	ProblemShared                      // a chain comes to a cluster of another
-	ProblemTwin                        // a chain starts at a cluster of another: two names for one file, when a rename was cut
-	ProblemSize                        // the size of a file is not that of its chain
-	ProblemDots                        // '.' or '..' is missing, or has the wrong cluster
-	ProblemLongName                    // a piece of a long name without its short entry
+	// a chain has no first cluster, leads to one that is free, bad or not there, or comes back
+	ProblemChain  ProblemKind = iota
+	ProblemShared             // a chain comes to a cluster of another
+	// a chain starts at a cluster of another: two names for one file, when a rename was cut
+	ProblemTwin
+	ProblemSize     // the size of a file is not that of its chain
+	ProblemDots     // '.' or '..' is missing, or has the wrong cluster
+	ProblemLongName // a piece of a long name without its short entry
 )
 
 // chains reports whether problems of the kind are about chains, which the FAT decides.
@@ -41,14 +43,16 @@ func (p Problem) String() string { return "/" + p.Path + ": " + p.Text }
 
 // Findings is what [FS.Check] found out about a volume.
 type Findings struct {
-	// InUse: a driver noted that it has the volume in use, and never that it is done: in FAT[1] (Windows) or in the boot sector
-	// (Linux, Windows). So data may be missing. Nothing of ours depends on it, and nothing of ours changes it.
+	// InUse: a driver noted that it has the volume in use, and never that it is done: in FAT[1]
+	// (Windows) or in the boot sector (Linux, Windows). So data may be missing. Nothing of ours
+	// depends on it, and nothing of ours changes it.
 	InUse bool
 	// IOErrors: a driver noted in one of these places that it met errors of the disk.
 	IOErrors bool
 	// FATs are the copies of the FAT that are in use, the one that is read first.
 	FATs []FATCopy
-	// FATsErr is why the volume cannot be written because of its FATs: [ErrFATsDiffer], [ErrFATDamaged] or nil.
+	// FATsErr is why the volume cannot be written because of its FATs: [ErrFATsDiffer],
+	// [ErrFATDamaged] or nil.
 	FATsErr error
 	// LostClusters are in use, and no file has them.
 	LostClusters int64
@@ -64,7 +68,8 @@ type FATCopy struct {
 	Damaged int  // chains of the tree that it contradicts
 }
 
-// Check reads all directories and the FATs and says what is wrong. The error is one of reading: damage is in the result.
+// Check reads all directories and the FATs and says what is wrong. The error is one of reading:
+// damage is in the result.
 func (f *FS) Check() (found *Findings, err error) {
 	defer prefix.Add("fat", &err)
 	f.mu.Lock()

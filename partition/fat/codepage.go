@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// codePage maps the bytes 0x80 to 0xff of 8.3 names and volume labels to characters. A volume does not say which one its writer
-// used; nil is 437, what DOS, mtools and this package assume.
+// codePage maps the bytes 0x80 to 0xff of 8.3 names and volume labels to characters. A volume does
+// not say which one its writer used; nil is 437, what DOS, mtools and this package assume.
 type codePage []rune
 
-// codePages are the single-byte ones of DOS that ESPs are seen with: the United States, western Europe (what fsck.fat assumes), central
-// Europe, western Europe with the euro, Cyrillic.
+// codePages are the single-byte ones of DOS that ESPs are seen with: the United States, western
+// Europe (what fsck.fat assumes), central Europe, western Europe with the euro, Cyrillic.
 var codePages = map[int]codePage{
 	437: []rune("ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u00a0"),
 	850: []rune("ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜø£Ø×ƒáíóúñÑªº¿®¬½¼¡«»░▒▓│┤ÁÂÀ©╣║╗╝¢¥┐└┴┬├─┼ãÃ╚╔╩╦╠═╬¤ðÐÊËÈıÍÎÏ┘┌█▄¦Ì▀ÓßÔÒõÕµþÞÚÛÙýÝ¯´\u00ad±‗¾¶§÷¸°¨·¹³²■\u00a0"),
@@ -77,7 +77,8 @@ func (p codePage) text(s shortName, caseBits byte) string {
 	if plainName(base) {
 		return base
 	}
-	// No 8.3 name may have such characters, and fsck.fat says so; but the file is there, and has to have a path.
+	// No 8.3 name may have such characters, and fsck.fat says so; but the file is there, and has to
+	// have a path.
 	base = strings.Map(func(r rune) rune {
 		if r == '/' || r == 0 {
 			return '_'

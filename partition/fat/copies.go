@@ -10,10 +10,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// A volume has two copies of the FAT, as a rule. Drivers write both and read the first; which one is right where they
-// differ, nothing on the volume says. Two causes are common: a power cut, after which one copy lags behind and both fit the
-// tree of directories, and a damaged copy, which does not fit it. So where the copies differ, or where one does not begin with
-// the media byte, the whole tree is walked under each of them before anything is written.
+// A volume has two copies of the FAT, as a rule. Drivers write both and read the first; which one
+// is right where they differ, nothing on the volume says. Two causes are common: a power cut, after
+// which one copy lags behind and both fit the tree of directories, and a damaged copy, which does
+// not fit it. So where the copies differ, or where one does not begin with the media byte, the
+// whole tree is walked under each of them before anything is written.
 
 // head is the first two entries of a copy of the FAT.
 type head struct {
@@ -23,8 +24,8 @@ type head struct {
 	second uint32
 }
 
-// right reports whether FAT[0] is what fatgen103 section 4 demands: the media byte, all other bits set. Any media byte counts:
-// some formatters write 0xf8 there whatever the boot sector says.
+// right reports whether FAT[0] is what fatgen103 section 4 demands: the media byte, all other bits
+// set. Any media byte counts: some formatters write 0xf8 there whatever the boot sector says.
 func (h head) right() bool { return h.err == nil && h.ones && (h.media == 0xf0 || h.media >= 0xf8) }
 
 // readHead reads the first two entries of copy k.
@@ -64,8 +65,9 @@ func (f *FS) under(k int) *FS {
 	return v
 }
 
-// pickReadable makes a copy with a right head the one to read, if the active one has none. Drivers read the first whatever it
-// begins with, and then show a part of the files; fsck.fat takes the second.
+// pickReadable makes a copy with a right head the one to read, if the active one has none. Drivers
+// read the first whatever it begins with, and then show a part of the files; fsck.fat takes the
+// second.
 func (f *FS) pickReadable() {
 	if f.readHead(f.geo.active).right() {
 		return
@@ -94,8 +96,8 @@ func (f *FS) pickReadable() {
 	f.geo.active = best
 }
 
-// settle finds the copy of the FAT that the tree needs and makes it the active one, or is [ErrFATsDiffer]. It returns what the
-// tree is under that copy.
+// settle finds the copy of the FAT that the tree needs and makes it the active one, or is
+// [ErrFATsDiffer]. It returns what the tree is under that copy.
 func (f *FS) settle() (*survey, error) {
 	g := &f.geo
 	all := g.copies()
@@ -132,8 +134,9 @@ func (f *FS) settle() (*survey, error) {
 		}
 		surveys = append(surveys, other)
 	}
-	// The copy that is wanted is no worse than any other: the tree contradicts it less, or is the same under both. Then the one that
-	// drivers read is as good as any, and it is the newer one after a power cut during an update of ours.
+	// The copy that is wanted is no worse than any other: the tree contradicts it less, or is the
+	// same under both. Then the one that drivers read is as good as any, and it is the newer one
+	// after a power cut during an update of ours.
 	for i, s := range surveys {
 		wanted := true
 		for j, o := range surveys {
@@ -184,8 +187,8 @@ func (h head) String() string {
 	return fmt.Sprintf("0x%02x with bits behind it that are not set", h.media)
 }
 
-// compareFATs counts the sectors in which copies a and b differ. differs, if it is not nil, is called with the contents of
-// each in a, and its offset.
+// compareFATs counts the sectors in which copies a and b differ. differs, if it is not nil, is
+// called with the contents of each in a, and its offset.
 func (f *FS) compareFATs(a, b int, differs func(sector []byte, off int64) error) (sectors int, err error) {
 	g := &f.geo
 	x, y := make([]byte, min(fatChunk, g.fatSize)), make([]byte, min(fatChunk, g.fatSize))
@@ -215,8 +218,9 @@ func (f *FS) compareFATs(a, b int, differs func(sector []byte, off int64) error)
 	return sectors, nil
 }
 
-// reconcile makes the other FATs the same as the active one, which settle has chosen. The first sector comes last: as long
-// as a copy does not begin with the media byte, its rest is not taken for whole. It returns how many sectors were different.
+// reconcile makes the other FATs the same as the active one, which settle has chosen. The first
+// sector comes last: as long as a copy does not begin with the media byte, its rest is not taken
+// for whole. It returns how many sectors were different.
 func (f *FS) reconcile() (sectors int, err error) {
 	g := &f.geo
 	for _, k := range g.copies()[1:] {
@@ -253,7 +257,8 @@ func (f *FS) reconcile() (sectors int, err error) {
 	return sectors, nil
 }
 
-// rightHead puts the media byte into FAT[0] of all copies, which are equal. It is for copies that fit the tree.
+// rightHead puts the media byte into FAT[0] of all copies, which are equal. It is for copies that
+// fit the tree.
 func (f *FS) rightHead() (done int, err error) {
 	switch h := f.readHead(f.geo.active); {
 	case h.err != nil:

@@ -17,7 +17,8 @@ import (
 
 var threeKinds = []BuildOptions{{Size: 34 << 20}, {Size: 24 << 20}, {Size: 6 << 20, Kind: 12}}
 
-// damages of one copy of the FAT. Those of the first sector are what fsck.fat repairs from the second FAT, and mtools refuses.
+// damages of one copy of the FAT. Those of the first sector are what fsck.fat repairs from the
+// second FAT, and mtools refuses.
 var damages = []struct {
 	name string
 	head bool // FAT[0] is wrong
@@ -41,7 +42,8 @@ var damages = []struct {
 	}},
 }
 
-// One copy of the FAT is damaged: the first change makes it as the other one is, and nothing is lost.
+// One copy of the FAT is damaged: the first change makes it as the other one is, and nothing is
+// lost.
 func TestDamagedFAT(t *testing.T) {
 	for _, o := range threeKinds {
 		base := build(t, smallESP(), o)
@@ -189,7 +191,8 @@ func TestFATsDiffer(t *testing.T) {
 	}
 }
 
-// A FAT that does not begin with the media byte, but fits the tree, is used; a repair puts the byte there.
+// A FAT that does not begin with the media byte, but fits the tree, is used; a repair puts the byte
+// there.
 func TestFATHead(t *testing.T) {
 	for _, o := range threeKinds {
 		base := build(t, smallESP(), o)
@@ -253,7 +256,8 @@ func TestDirtyBits(t *testing.T) {
 	}
 }
 
-// What a power cut during an update of ours leaves of the FATs is never refused: the next change and the next repair go on.
+// What a power cut during an update of ours leaves of the FATs is never refused: the next change
+// and the next repair go on.
 func TestCutNeverLocks(t *testing.T) {
 	for _, op := range []func(*FS) error{
 		func(f *FS) error { return f.WriteFile("EFI/Linux/new.efi", bytes.NewReader(pattern(20_000, 1))) },
@@ -308,7 +312,8 @@ func (b *brokenDisk) ReadAt(p []byte, off int64) (int, error) {
 	return b.Disk.ReadAt(p, off)
 }
 
-// A copy of the FAT that cannot be read is not one to copy, nor to lose: files are read by the other one.
+// A copy of the FAT that cannot be read is not one to copy, nor to lose: files are read by the
+// other one.
 func TestUnreadableFAT(t *testing.T) {
 	d := build(t, smallESP(), BuildOptions{Size: 34 << 20})
 	e := edit(t, d)

@@ -20,7 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// operations are all changes that this package makes to a volume, each in the forms in which it can come about.
+// operations are all changes that this package makes to a volume, each in the forms in which it can
+// come about.
 func operations(v volume) []operation {
 	big := pattern(int(2*v.cluster+77), 9)
 	write := func(name string, b []byte) func(*FS) error {
@@ -207,9 +208,9 @@ func interrupt(do func(f *FS) error) func(t testing.TB, v volume, d *faultio.Dis
 	}
 }
 
-// TestCut cuts the power at every write of every change, on every kind of volume and disk, in every way that the model of
-// internal/faultio knows, and has the drivers of internal/oracle look at what is left. No file changes but from what it was to
-// what it was to be.
+// TestCut cuts the power at every write of every change, on every kind of volume and disk, in every
+// way that the model of internal/faultio knows, and has the drivers of internal/oracle look at what
+// is left. No file changes but from what it was to what it was to be.
 func TestCut(t *testing.T) {
 	limit := 256
 	switch {
@@ -256,8 +257,9 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// TestCut512e cuts the power of disks that lose the 4 KiB which they rewrite. Where there is room, an upgrade harms nothing that the
-// set which runs needs. What it harms where there is none is counted.
+// TestCut512e cuts the power of disks that lose the 4 KiB which they rewrite. Where there is room,
+// an upgrade harms nothing that the set which runs needs. What it harms where there is none is
+// counted.
 func TestCut512e(t *testing.T) {
 	const linux = "EFI/Linux/"
 	running := []string{"EFI/BOOT/BOOTX64.EFI", linux + "os_1.3.efi", "loader/loader.conf"}
@@ -331,8 +333,8 @@ func TestCutFsck(t *testing.T) {
 	}
 }
 
-// A FAT12 entry that lies in two sectors cannot be changed at once. A directory that ends there does not grow, and its next
-// cluster stays where it is.
+// A FAT12 entry that lies in two sectors cannot be changed at once. A directory that ends there
+// does not grow, and its next cluster stays where it is.
 func TestEntryInTwoSectors(t *testing.T) {
 	v := volumes()[0]
 	const torn = 341 // its entry is in the bytes 511 and 512
@@ -367,7 +369,8 @@ func TestEntryInTwoSectors(t *testing.T) {
 	require.Equal(t, renameCopied, pathOf(t, before, d, old, again))
 }
 
-// A sync costs milliseconds. These are as many as the order of the writes needs, which TestCut shows.
+// A sync costs milliseconds. These are as many as the order of the writes needs, which TestCut
+// shows.
 func TestSyncs(t *testing.T) {
 	v := volumes()[3]
 	d := v.build(t)

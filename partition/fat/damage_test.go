@@ -9,8 +9,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/oracle"
 )
 
-// FuzzDamage: a volume with damage of any kind, the same in both FATs, is not made worse by a change: every file that Linux could read
-// and that shares no cluster is what it was, but for the one that the change is about.
+// FuzzDamage: a volume with damage of any kind, the same in both FATs, is not made worse by a
+// change: every file that Linux could read and that shares no cluster is what it was, but for the
+// one that the change is about.
 func FuzzDamage(f *testing.F) {
 	var disks []*faultio.Disk
 	for _, o := range threeKinds {

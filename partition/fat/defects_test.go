@@ -17,8 +17,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// What another FAT library was found to do wrong, each as a test of ours on every kind of FAT. FATs too short for the
-// volume are in TestEverySize, cycles and lies about sizes in the tests of hostile input.
+// What another FAT library was found to do wrong, each as a test of ours on every kind of FAT. FATs
+// too short for the volume are in TestEverySize, cycles and lies about sizes in the tests of
+// hostile input.
 func TestDefectsSeenElsewhere(t *testing.T) {
 	for _, o := range []BuildOptions{{Size: 66<<20 + 77*512}, {Size: 32 << 20}, {Size: 5<<20 + 77*512, Kind: 12}} {
 		im, err := Plan(nil, o)

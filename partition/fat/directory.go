@@ -73,8 +73,8 @@ func (d *directory) off(g *geometry, i int64) int64 {
 	panic("fat: byte outside of the directory") // callers stay inside of buf
 }
 
-// lookup finds the entry that a reader means by name: the one that has exactly this name, else the first one that has it
-// but for case, else the first one whose 8.3 alias it is.
+// lookup finds the entry that a reader means by name: the one that has exactly this name, else the
+// first one that has it but for case, else the first one whose 8.3 alias it is.
 func (d *directory) lookup(name string) *entry {
 	var same, alias *entry
 	for i := range d.entries {
@@ -99,8 +99,8 @@ func (e *entry) answers(name string) bool {
 	return SameName(e.name, name) || SameName(e.alias, name)
 }
 
-// only is lookup for changes: nil if there is no such entry, and [ErrAmbiguous] if name can mean several. A name in its
-// exact case means one, unless a damaged directory has it twice.
+// only is lookup for changes: nil if there is no such entry, and [ErrAmbiguous] if name can mean
+// several. A name in its exact case means one, unless a damaged directory has it twice.
 func (d *directory) only(name string) (*entry, error) {
 	var exact, loose *entry
 	twice := func(a, b *entry) error {
@@ -131,7 +131,8 @@ func (d *directory) only(name string) (*entry, error) {
 	return loose, nil
 }
 
-// taken reports whether an entry other than but answers to name: to another reader the two would be one.
+// taken reports whether an entry other than but answers to name: to another reader the two would be
+// one.
 func (d *directory) taken(name string, but *entry) bool {
 	for i := range d.entries {
 		if e := &d.entries[i]; e != but && e.answers(name) {
@@ -187,8 +188,9 @@ func (f *FS) loadDir(cluster uint32, runs []run, path string) (*directory, error
 	return d, nil
 }
 
-// known is the directory that was read last, of those that are large. Its bytes are read again each time, but what has not changed
-// is not decoded again, which for 10,000 names takes twenty times as long.
+// known is the directory that was read last, of those that are large. Its bytes are read again each
+// time, but what has not changed is not decoded again, which for 10,000 names takes twenty times as
+// long.
 type known struct {
 	mu sync.Mutex
 	d  *directory // neither its bytes nor its entries are ever changed
@@ -213,8 +215,8 @@ func (k *known) keep(d *directory) {
 	k.d = &directory{cluster: d.cluster, buf: bytes.Clone(d.buf), entries: d.entries}
 }
 
-// parse lists the entries of d. Nothing in a directory makes its other entries unreadable. Sets that are as they were in old are
-// taken from there.
+// parse lists the entries of d. Nothing in a directory makes its other entries unreadable. Sets
+// that are as they were in old are taken from there.
 func (f *FS) parse(d, old *directory) {
 	d.entries, d.kept, d.end = make([]entry, 0, len(old.entries)+1), nil, d.total(&f.geo)
 	subdirs := map[uint32]bool{}
@@ -312,7 +314,8 @@ type longName struct {
 
 func (l *longName) reset() { l.start, l.left, l.size = 0, 0, 0 }
 
-// add takes the next long entry. LDIR_Type and LDIR_FstClusLO are not looked at: no driver does before it takes a name.
+// add takes the next long entry. LDIR_Type and LDIR_FstClusLO are not looked at: no driver does
+// before it takes a name.
 func (l *longName) add(b []byte, index int) {
 	ord := int(b[0] &^ lastLong)
 	if b[0]&lastLong != 0 {
@@ -333,9 +336,10 @@ func (l *longName) add(b []byte, index int) {
 	}
 }
 
-// finish returns the long name of the short entry at index, and the index where its set starts. A set whose pieces are all
-// there, in order and with the checksum of s, belongs to it whatever its text; name is empty if there is no such set, or
-// if its text cannot be an element of a path: it has a surrogate without its pair, a slash, or more than 255 units.
+// finish returns the long name of the short entry at index, and the index where its set starts. A
+// set whose pieces are all there, in order and with the checksum of s, belongs to it whatever its
+// text; name is empty if there is no such set, or if its text cannot be an element of a path: it
+// has a surrogate without its pair, a slash, or more than 255 units.
 func (l *longName) finish(s shortName, index int) (name string, start int) {
 	if l.left != 1 || l.sum != s.checksum() {
 		return "", index
@@ -367,7 +371,8 @@ func (l *longName) finish(s shortName, index int) (name string, start int) {
 	return name, l.start
 }
 
-// Directory entries, Microsoft "FAT: General Overview of On-Disk Format" 1.03 (fatgen103), sections 6 and 7.
+// Directory entries, Microsoft "FAT: General Overview of On-Disk Format" 1.03 (fatgen103), sections
+// 6 and 7.
 //
 //	short entry                      long entry
 //	 0 11 DIR_Name                    0  1 LDIR_Ord (0x40: last piece, stored first)
@@ -477,7 +482,8 @@ func appendLong(b []byte, name string, sum byte) []byte {
 	return b
 }
 
-// entrySet is what a name takes in its directory: long entries where they are needed, then the short entry.
+// entrySet is what a name takes in its directory: long entries where they are needed, then the
+// short entry.
 func entrySet(name string, s shortName, short bool, attr byte, cluster, size uint32, t stamp) []byte {
 	bits, ok := onlyShort(name, s, short)
 	if ok {

@@ -10,7 +10,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// A file that is worth nothing goes with a repair, also one whose chain is not whole, which a repair alone leaves: its clusters are free, others keep theirs, and whatever a power cut leaves of that, a second repair ends it.
+// A file that is worth nothing goes with a repair, also one whose chain is not whole, which a
+// repair alone leaves: its clusters are free, others keep theirs, and whatever a power cut leaves
+// of that, a second repair ends it.
 func TestRepairDiscards(t *testing.T) {
 	const half = "EFI/Linux/a long name of two pieces.partial"
 	discard := RepairOptions{Discard: func(name string) bool { return strings.HasSuffix(name, ".partial") }}

@@ -1,8 +1,9 @@
 // Package fat builds, reads and updates the FAT file system of an EFI System Partition.
 //
 // It follows Microsoft's "FAT: General Overview of On-Disk Format", version 1.03 (fatgen103,
-// https://download.microsoft.com/download/1/6/1/161ba512-40e2-4cc9-843a-923143f3456c/fatgen103.doc), and the UEFI
-// Specification 2.10, section 13.3 (https://uefi.org/specs/UEFI/2.10/13_Protocols_Media_Access.html#file-system-format).
+// https://download.microsoft.com/download/1/6/1/161ba512-40e2-4cc9-843a-923143f3456c/fatgen103.doc),
+// and the UEFI Specification 2.10, section 13.3
+// (https://uefi.org/specs/UEFI/2.10/13_Protocols_Media_Access.html#file-system-format).
 //
 // A new volume from files, the same bytes each time:
 //
@@ -20,35 +21,42 @@
 //
 // # Power cuts
 //
-// Every update is data and FATs, then one sector of the directory, then the FAT entries of what is no longer needed, with Sync
-// between the steps if the target has it. The only assumption is that the device writes a sector whole or not at all: its logical sector, that
-// is ([OpenOptions]), and not that of the FAT, which may be eight times as large. After a cut the volume shows what it showed
-// before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that
-// lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. The boot sector is never
-// written, and so there is no dirty bit: nothing that a dirty bit would announce can have happened.
+// Every update is data and FATs, then one sector of the directory, then the FAT entries of what is
+// no longer needed, with Sync between the steps if the target has it. The only assumption is that
+// the device writes a sector whole or not at all: its logical sector, that is ([OpenOptions]), and
+// not that of the FAT, which may be eight times as large. After a cut the volume shows what it
+// showed before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that
+// lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. The boot
+// sector is never written, and so there is no dirty bit: nothing that a dirty bit would announce
+// can have happened.
 //
-// Disks with physical sectors of 4 KiB and logical ones of 512 bytes (512e) can lose the 4 KiB that they rewrite, whatever the order
-// of writes. A new volume keeps files, directories and their FAT entries in 4 KiB of their own, and changes take such, where there
-// is room: a FAT32 has it, unless it is nearly full or has thousands of files. Then an upgrade rewrites nothing that holds the
-// files of the running system. It rewrites them itself where it renames or removes one, or moves the end of its directory.
+// Disks with physical sectors of 4 KiB and logical ones of 512 bytes (512e) can lose the 4 KiB that
+// they rewrite, whatever the order of writes. A new volume keeps files, directories and their FAT
+// entries in 4 KiB of their own, and changes take such, where there is room: a FAT32 has it, unless
+// it is nearly full or has thousands of files. Then an upgrade rewrites nothing that holds the
+// files of the running system. It rewrites them itself where it renames or removes one, or moves
+// the end of its directory.
 //
 // # Volumes of others
 //
-// Before the first change of a volume all its directories and chains are read. Where the copies of the FAT differ, or one does not
-// begin with the media byte, that shows which copy the files need, and the others are made the same; where it does not show,
-// every change is [ErrFATsDiffer] or [ErrFATDamaged]. A cluster that a file has is never written over and never freed with another
-// name, whatever the FAT says. [FS.Check] says what is wrong with a volume, and what its dirty bits say; [FS.Repair] says what it
-// puts right.
+// Before the first change of a volume all its directories and chains are read. Where the copies of
+// the FAT differ, or one does not begin with the media byte, that shows which copy the files need,
+// and the others are made the same; where it does not show, every change is [ErrFATsDiffer] or
+// [ErrFATDamaged]. A cluster that a file has is never written over and never freed with another
+// name, whatever the FAT says. [FS.Check] says what is wrong with a volume, and what its dirty bits
+// say; [FS.Repair] says what it puts right.
 //
-// Names are compared as [SameName] does, and by the 8.3 alias too. A name in its exact case comes first; a change of a name that
-// could be that of two files is [ErrAmbiguous]. A long name that cannot be an element of a path ([Attributes]) stays as it is on the
-// disk, and its file has the 8.3 alias as its name.
+// Names are compared as [SameName] does, and by the 8.3 alias too. A name in its exact case comes
+// first; a change of a name that could be that of two files is [ErrAmbiguous]. A long name that
+// cannot be an element of a path ([Attributes]) stays as it is on the disk, and its file has the
+// 8.3 alias as its name.
 //
 // # Limits
 //
-// FAT12, FAT16 and FAT32 are built, read and updated; a FAT32 with fewer than 65,525 clusters, which mkfs.vfat -F 32 can
-// make, is only read. The root directory of a FAT12 or FAT16 does not grow. A volume that another system has mounted
-// must not be opened for updates. A file has at most 4 GiB - 1 byte, a directory 65,536 entries. Files cannot be
-// moved to another directory ([ErrCrossDirectory]). Memory use does not depend on the size of files, only on
-// directories and one bit for each cluster.
+// FAT12, FAT16 and FAT32 are built, read and updated; a FAT32 with fewer than 65,525 clusters,
+// which mkfs.vfat -F 32 can make, is only read. The root directory of a FAT12 or FAT16 does not
+// grow. A volume that another system has mounted must not be opened for updates. A file has at most
+// 4 GiB - 1 byte, a directory 65,536 entries. Files cannot be moved to another directory
+// ([ErrCrossDirectory]). Memory use does not depend on the size of files, only on directories and
+// one bit for each cluster.
 package fat

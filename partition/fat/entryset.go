@@ -6,19 +6,24 @@ import (
 	"slices"
 )
 
-// This file puts entry sets into directories such that the write of one unit makes them appear, change or vanish. The unit is the
-// logical sector of the device, which is written whole or not at all: what every journal on a disk relies on; nothing more is assumed.
-// The sectors of the FAT may be larger (systemd-repart makes FATs with 4096-byte sectors for disks with 512-byte ones): a write of
-// one is eight writes for the disk, and so it changes one unit only.
+// This file puts entry sets into directories such that the write of one unit makes them appear,
+// change or vanish. The unit is the logical sector of the device, which is written whole or not at
+// all: what every journal on a disk relies on; nothing more is assumed. The sectors of the FAT may
+// be larger (systemd-repart makes FATs with 4096-byte sectors for disks with 512-byte ones): a
+// write of one is eight writes for the disk, and so it changes one unit only.
 //
-//   - A new set goes into free entries of one unit. It is there after that unit is written, and not before.
-//   - A set that is longer than a unit (a name of more than 195 units of UTF-16, with 512-byte sectors) is written in ascending
-//     order: its first units hold long entries whose short entry is missing, which every reader skips; the last one completes it.
+//   - A new set goes into free entries of one unit. It is there after that unit is written, and not
+//     before.
+//   - A set that is longer than a unit (a name of more than 195 units of UTF-16, with 512-byte
+//     sectors) is written in ascending order: its first units hold long entries whose short entry
+//     is missing, which every reader skips; the last one completes it.
 //   - Removing writes the unit with the short entry first; long entries without it are skipped.
-//   - Behind the end marker (an entry that starts with 0) nothing is visible. When a set is to start beyond the marker's unit, the
-//     rest of that unit is first filled with deleted entries, which moves the marker and shows nothing.
+//   - Behind the end marker (an entry that starts with 0) nothing is visible. When a set is to
+//     start beyond the marker's unit, the rest of that unit is first filled with deleted entries,
+//     which moves the marker and shows nothing.
 
-// smallestSector is the unit where the sector size of the device is not known: no disk writes less at once.
+// smallestSector is the unit where the sector size of the device is not known: no disk writes less
+// at once.
 const smallestSector = 512
 
 // perUnit is how many entries fit a unit.
@@ -27,8 +32,8 @@ func (f *FS) perUnit() int { return int(f.unit / entrySize) }
 // vacant reports whether entry i of d may be written over.
 func (d *directory) vacant(i int) bool { return i >= d.end || d.buf[i*entrySize] == entryDeleted }
 
-// slot finds n vacant entries in a row, inside one unit if they fit one: where the fewest entries in use share 4 KiB with what has
-// to be written. It returns -1 if d has to grow.
+// slot finds n vacant entries in a row, inside one unit if they fit one: where the fewest entries
+// in use share 4 KiB with what has to be written. It returns -1 if d has to grow.
 func (f *FS) slot(d *directory, n int) int {
 	per, total := f.perUnit(), d.total(&f.geo)
 	if n > per {
@@ -81,12 +86,12 @@ func (f *FS) growable(d *directory) error {
 	return nil
 }
 
-// torn says whether a power cut can part the FAT entry of a cluster, so that half of it could point anywhere: one of a FAT12 that
-// lies in two units.
+// torn says whether a power cut can part the FAT entry of a cluster, so that half of it could point
+// anywhere: one of a FAT12 that lies in two units.
 func (f *FS) torn(c uint32) bool { return f.geo.kind == 12 && int64(c)*3/2%f.unit == f.unit-1 }
 
-// grow adds clusters for n more entries to d: first zeroed, then marked as the end of a chain, then linked. A cut leaves
-// lost clusters or an empty tail.
+// grow adds clusters for n more entries to d: first zeroed, then marked as the end of a chain, then
+// linked. A cut leaves lost clusters or an empty tail.
 func (f *FS) grow(d *directory, n int) error {
 	g := &f.geo
 	count := f.growth(n)
@@ -115,11 +120,12 @@ func (f *FS) grow(d *directory, n int) error {
 	}
 	d.runs = append(d.runs, runs...)
 	d.buf = append(d.buf, make([]byte, count*g.clusterSize)...)
-	return f.sync() // as long as the copies of the FAT differ, no entry is to depend on which of them is read
+	// as long as the copies of the FAT differ, no entry is to depend on which of them is read
+	return f.sync()
 }
 
-// writeSector writes the sector of the FAT that holds entry i of d. Devices with sectors as large as that take no less. What
-// must not be torn has changed one unit of it alone.
+// writeSector writes the sector of the FAT that holds entry i of d. Devices with sectors as large
+// as that take no less. What must not be torn has changed one unit of it alone.
 func (f *FS) writeSector(d *directory, i int) error {
 	at := int64(i*entrySize) / f.geo.sectorSize * f.geo.sectorSize
 	return f.write(d.buf[at:at+f.geo.sectorSize], d.off(&f.geo, at))
@@ -134,7 +140,8 @@ func (f *FS) place(d *directory, set []byte) error {
 			return err
 		}
 		if at = f.slot(d, n); at < 0 {
-			return fmt.Errorf("directory /%s has no room for %d entries", d.path, n) // cannot be: grow made it
+			// cannot be: grow made it
+			return fmt.Errorf("directory /%s has no room for %d entries", d.path, n)
 		}
 	}
 	if err := f.clean(d, at+n); err != nil {
@@ -148,7 +155,8 @@ func (f *FS) place(d *directory, set []byte) error {
 		if err := f.writeSectors(d, first, stop); err != nil {
 			return err
 		}
-		if err := f.sync(); err != nil { // fsck.fat takes a set behind the marker for one that was lost
+		if err := f.sync(); err != nil {
+			// fsck.fat takes a set behind the marker for one that was lost
 			return err
 		}
 	}
@@ -181,15 +189,16 @@ func (f *FS) writeSectors(d *directory, first, stop int) error {
 	return nil
 }
 
-// clean makes sure that what comes behind the end marker, up to entry stop, is zero, as it has to be once the marker
-// moves. The specification demands it; other writers may not have heard.
+// clean makes sure that what comes behind the end marker, up to entry stop, is zero, as it has to
+// be once the marker moves. The specification demands it; other writers may not have heard.
 func (f *FS) clean(d *directory, stop int) error {
 	per, total := f.perUnit(), d.total(&f.geo)
 	if d.end >= total {
 		return nil
 	}
 	first := (d.end/per + 1) * per
-	clear(d.buf[d.end*entrySize : min(first, total)*entrySize]) // written together with what is in that unit
+	// written together with what is in that unit
+	clear(d.buf[d.end*entrySize : min(first, total)*entrySize])
 	wrote := false
 	for i := first; i <= stop && i < total; i += per {
 		p := d.buf[i*entrySize : min(i+per, total)*entrySize]
@@ -234,7 +243,8 @@ func (f *FS) erase(d *directory, e *entry) error {
 	return nil
 }
 
-// changed returns the units in which b differs from the entries of d, as the index of their first entry.
+// changed returns the units in which b differs from the entries of d, as the index of their first
+// entry.
 func (f *FS) changed(d *directory, b []byte) []int {
 	var units []int
 	for at := 0; at < len(b); at += int(f.unit) {
@@ -245,8 +255,8 @@ func (f *FS) changed(d *directory, b []byte) []int {
 	return units
 }
 
-// substitute puts set in place of the set of e with the write of one unit. ok is false, and nothing is changed, if that is
-// impossible.
+// substitute puts set in place of the set of e with the write of one unit. ok is false, and nothing
+// is changed, if that is impossible.
 func (f *FS) substitute(d *directory, e *entry, set []byte) (ok bool, err error) {
 	rest := 0 // long entries of e that have lost their short entry then
 	next := f.inPlace(d, e, set)
@@ -267,7 +277,8 @@ func (f *FS) substitute(d *directory, e *entry, set []byte) (ok bool, err error)
 	return true, f.dropRest(d, e, rest)
 }
 
-// dropRest removes the first n entries of the set of e once the switch is on the medium that has put its short entry elsewhere.
+// dropRest removes the first n entries of the set of e once the switch is on the medium that has
+// put its short entry elsewhere.
 func (f *FS) dropRest(d *directory, e *entry, n int) error {
 	if n == 0 {
 		return nil
@@ -281,8 +292,9 @@ func (f *FS) dropRest(d *directory, e *entry, n int) error {
 	return f.writeSectors(d, e.pos, e.pos+n)
 }
 
-// inPlace returns the entries of d with set where the set of e is: the short entry stays, the long entries before it change. It
-// returns nil if more entries are needed than are vacant there, or if more than one unit would change.
+// inPlace returns the entries of d with set where the set of e is: the short entry stays, the long
+// entries before it change. It returns nil if more entries are needed than are vacant there, or if
+// more than one unit would change.
 func (f *FS) inPlace(d *directory, e *entry, set []byte) []byte {
 	end := e.pos + e.n
 	start := end - len(set)/entrySize
@@ -305,9 +317,9 @@ func (f *FS) inPlace(d *directory, e *entry, set []byte) []byte {
 	return next
 }
 
-// repack returns the entries of d with set in the unit of e's short entry, where it moves the sets that lie wholly in that unit
-// together. What the set of e has in units before is left there: rest entries that belong to nothing. It returns nil if the unit
-// is too small.
+// repack returns the entries of d with set in the unit of e's short entry, where it moves the sets
+// that lie wholly in that unit together. What the set of e has in units before is left there: rest
+// entries that belong to nothing. It returns nil if the unit is too small.
 func (f *FS) repack(d *directory, e *entry, set []byte) (next []byte, rest int) {
 	per := f.perUnit()
 	lo := (e.pos + e.n - 1) / per * per
@@ -316,7 +328,9 @@ func (f *FS) repack(d *directory, e *entry, set []byte) (next []byte, rest int) 
 	var head, middle, tail []byte
 	if e.pos < lo {
 		rest = lo - e.pos
-		middle = append(middle, set...) // first: a long entry of another name may follow what is left of the set before it, an 8.3 entry not
+		// first: a long entry of another name may follow what is left of the set before it, an 8.3
+		// entry not
+		middle = append(middle, set...)
 	}
 	for i := lo; i < hi && i < d.end; i++ {
 		raw := d.buf[i*entrySize : (i+1)*entrySize]

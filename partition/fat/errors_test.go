@@ -19,7 +19,8 @@ type badSource struct{ err error }
 func (b badSource) ReadAt([]byte, int64) (int, error) { return 0, b.err }
 func (b badSource) Size() int64                       { return 5000 }
 
-// Every error begins with the name of the package, once; those of methods that take a path are a [*fs.PathError].
+// Every error begins with the name of the package, once; those of methods that take a path are a
+// [*fs.PathError].
 func TestErrorsAreNamedOnce(t *testing.T) {
 	second := func(_ any, err error) error { return err }
 	source := badSource{&fs.PathError{Op: "read", Path: "/host/file", Err: errors.New("input/output error")}}

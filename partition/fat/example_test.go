@@ -12,7 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// disk stands for a partition; an [osmith.Device], of an image file or a block device, does as well.
+// disk stands for a partition; an [osmith.Device], of an image file or a block device, does as
+// well.
 func disk(size int64) *faultio.Disk { return faultio.NewDisk(size) }
 
 func ExampleBuild() {

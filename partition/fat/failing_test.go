@@ -24,8 +24,9 @@ var failures = []struct {
 	{"half a read", faultio.Failure{Op: faultio.OpRead, Short: true}, 7},
 }
 
-// TestFailures has each operation of the disk fail in each change, and makes another change of the same FS then: it is refused, and
-// nothing is written any more, or it does its work. Every driver sees the files as they were or as they were to be.
+// TestFailures has each operation of the disk fail in each change, and makes another change of the
+// same FS then: it is refused, and nothing is written any more, or it does its work. Every driver
+// sees the files as they were or as they were to be.
 func TestFailures(t *testing.T) {
 	const extra = "after the failure.conf"
 	for _, v := range volumes() {
@@ -84,8 +85,9 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestFailedSyncs has each sync of each change fail before a page cache that shows all the same what was written. What is on the
-// medium is what a power cut leaves, and the FS, which has seen only the cache, writes nothing more.
+// TestFailedSyncs has each sync of each change fail before a page cache that shows all the same
+// what was written. What is on the medium is what a power cut leaves, and the FS, which has seen
+// only the cache, writes nothing more.
 func TestFailedSyncs(t *testing.T) {
 	for _, v := range volumes() {
 		if v.kind == 32 && (v.sector != 512 || v.packed) || testing.Short() && (v.packed || v.kind != 12) {

@@ -24,7 +24,8 @@ type volume struct {
 	cluster int64
 	size    int64
 	tell    bool // Open is told the sector size of the disk
-	// packed volumes have their directories as Linux and mtools write them: sets of entries are not kept inside of a sector.
+	// packed volumes have their directories as Linux and mtools write them: sets of entries are not
+	// kept inside of a sector.
 	packed bool
 }
 
@@ -36,7 +37,8 @@ func (v volume) String() string {
 	return s
 }
 
-// volumes are all kinds of FAT on all kinds of disks. Clusters are small, so that directories and chains have several.
+// volumes are all kinds of FAT on all kinds of disks. Clusters are small, so that directories and
+// chains have several.
 func volumes() []volume {
 	var all []volume
 	for _, packed := range []bool{false, true} {
@@ -101,7 +103,8 @@ func (v volume) build(t testing.TB) *faultio.Disk {
 	return d
 }
 
-// pack moves the sets of a directory together, over the ends of sectors, as writers do that do not mind.
+// pack moves the sets of a directory together, over the ends of sectors, as writers do that do not
+// mind.
 func pack(t testing.TB, d *faultio.Disk, dir string) {
 	t.Helper()
 	f, err := Open(d)
@@ -132,10 +135,12 @@ func (v volume) open(t testing.TB, d *faultio.Disk) *FS {
 	return f
 }
 
-// view is what a driver sees: paths with size and the hash of the contents, or what keeps it from reading them.
+// view is what a driver sees: paths with size and the hash of the contents, or what keeps it from
+// reading them.
 type view map[string]string
 
-// look reads a volume as a driver does; what is wrong with it, Linux is asked. The error is that of a driver that mounts nothing.
+// look reads a volume as a driver does; what is wrong with it, Linux is asked. The error is that of
+// a driver that mounts nothing.
 func (v volume) look(d *faultio.Disk, reader oracle.FATReader) (view, *oracle.Volume, error) {
 	o, err := oracle.ReadFAT(d, d.Size(), oracle.FATOptions{Reader: reader, SectorSize: v.device, NoCheck: reader != oracle.FATReaderLinux})
 	if err != nil {
@@ -175,7 +180,9 @@ type tally struct {
 	lost       int // states of 512e disks
 	lostOther  int // of these, that harm a file which the operation does not concern
 	lostSet    int // of these, that harm the set that runs
-	unreadable int // states in which what was lost cannot be read, and a directory is taken not to be readable at all then
+	// states in which what was lost cannot be read, and a directory is taken not to be readable at
+	// all then
+	unreadable int
 	badRead    int // of these, that harm the set that runs
 	paths      [renamePaths]int
 }
@@ -243,12 +250,13 @@ type operation struct {
 	name    string
 	prepare func(f *FS) error // before the record begins
 	do      func(f *FS) error
-	// steps are changes that the operation is made of: what each of them leaves may be seen. Nil: it is one change.
+	// steps are changes that the operation is made of: what each of them leaves may be seen. Nil:
+	// it is one change.
 	steps []func(f *FS) error
 	// spoil damages the volume before the record, as a power cut could have done.
 	spoil func(t testing.TB, v volume, d *faultio.Disk)
-	// What it changes: the files that are gone, those that are new with their contents (nil: a directory), and those whose
-	// path is another.
+	// What it changes: the files that are gone, those that are new with their contents (nil: a
+	// directory), and those whose path is another.
 	gone  []string
 	made  map[string][]byte
 	moved [2]string
@@ -284,8 +292,8 @@ func described(b []byte) string {
 	return fmt.Sprintf("%d bytes, %x", len(b), sum[:8])
 }
 
-// record runs the operation on the disk. It returns the states that a power cut may leave, and the disks on which no cut fell:
-// before, after each step, and after the operation.
+// record runs the operation on the disk. It returns the states that a power cut may leave, and the
+// disks on which no cut fell: before, after each step, and after the operation.
 func (op operation) record(t *testing.T, v volume, d *faultio.Disk, limit int) (*faultio.Faults, []*faultio.Disk) {
 	t.Helper()
 	if op.prepare != nil {
@@ -310,7 +318,8 @@ func (op operation) record(t *testing.T, v volume, d *faultio.Disk, limit int) (
 	return faults, states
 }
 
-// requireSynced says that all writes of the record are on the medium, and that each sync had something to do.
+// requireSynced says that all writes of the record are on the medium, and that each sync had
+// something to do.
 func requireSynced(t *testing.T, d *faultio.Disk) {
 	t.Helper()
 	writes := d.Writes()
@@ -328,7 +337,8 @@ func requireSynced(t *testing.T, d *faultio.Disk) {
 	}
 }
 
-// cut runs the operation on the disk, looks at what every power cut that is possible leaves, and counts.
+// cut runs the operation on the disk, looks at what every power cut that is possible leaves, and
+// counts.
 func (op operation) cut(t *testing.T, v volume, d *faultio.Disk, limit int) (n tally) {
 	t.Helper()
 	faults, states := op.record(t, v, d, limit)
@@ -357,8 +367,9 @@ func (op operation) cut(t *testing.T, v volume, d *faultio.Disk, limit int) (n t
 	return n
 }
 
-// lose runs the operation on a disk that may lose the 4 KiB that it rewrites, and counts the states in which it harms files that the
-// operation does not concern: all of them, and those of running, which a boot needs. The states of other disks are left out.
+// lose runs the operation on a disk that may lose the 4 KiB that it rewrites, and counts the states
+// in which it harms files that the operation does not concern: all of them, and those of running,
+// which a boot needs. The states of other disks are left out.
 func (op operation) lose(t *testing.T, v volume, d *faultio.Disk, limit int, running ...string) (n tally, example string) {
 	t.Helper()
 	_, states := op.record(t, v, d, 1)
@@ -422,8 +433,8 @@ func count1(b bool) int {
 	return 0
 }
 
-// judge says what is wrong with a disk after a power cut: every driver sees one of the allowed sets of files, nothing else is the
-// matter than is harmless, and a repair puts all of it right.
+// judge says what is wrong with a disk after a power cut: every driver sees one of the allowed sets
+// of files, nothing else is the matter than is harmless, and a repair puts all of it right.
 func (v volume) judge(d *faultio.Disk, allowed map[oracle.FATReader][]view, accept []oracle.ProblemKind) error {
 	var before view
 	for _, r := range v.readers() {

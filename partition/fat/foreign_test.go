@@ -95,8 +95,8 @@ func TestForeign(t *testing.T) {
 	}
 }
 
-// A FAT32 with too few clusters, as mkfs.vfat -F 32 makes it, is a FAT32 to Linux and nothing to mtools: it is read, not
-// written.
+// A FAT32 with too few clusters, as mkfs.vfat -F 32 makes it, is a FAT32 to Linux and nothing to
+// mtools: it is read, not written.
 func TestFewClusters(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "few.img")
 	require.NoError(t, os.WriteFile(name, nil, 0o644))
@@ -127,7 +127,8 @@ func TestFewClusters(t *testing.T) {
 	require.ErrorIs(t, err, ErrReadOnly)
 }
 
-// The root directory of a FAT16 has its size for good; a builder that is given more names makes it larger.
+// The root directory of a FAT16 has its size for good; a builder that is given more names makes it
+// larger.
 func TestFixedRoot(t *testing.T) {
 	d := build(t, nil, BuildOptions{Size: 16 << 20})
 	f, err := Open(d)
@@ -154,7 +155,8 @@ func TestFixedRoot(t *testing.T) {
 	}
 }
 
-// A FAT12 entry in two sectors cannot be changed by one write: a directory that ends there does not grow.
+// A FAT12 entry in two sectors cannot be changed by one write: a directory that ends there does not
+// grow.
 func TestFAT12EntryInTwoSectors(t *testing.T) {
 	var files []osmith.ESPFile
 	for i := range 400 {
@@ -182,7 +184,8 @@ func TestFAT12EntryInTwoSectors(t *testing.T) {
 	requireClean(t, d)
 }
 
-// Hundreds of operations at random, on our volume and a foreign one, against a map; fsck.fat looks in between.
+// Hundreds of operations at random, on our volume and a foreign one, against a map; fsck.fat looks
+// in between.
 func TestRandomUpdates(t *testing.T) {
 	for name, d := range map[string]*faultio.Disk{
 		"ours": build(t, esp(), BuildOptions{Size: 34 << 20}), "foreign": foreign(t, 34<<20, "-F", "32"),

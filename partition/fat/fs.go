@@ -17,11 +17,13 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// FS is an open FAT volume. It implements [fs.FS], [fs.ReadDirFS], [fs.ReadFileFS] and [fs.StatFS]; names are found
-// in any case ([SameName]) and by their 8.3 alias too. The methods may be used concurrently. A file that is open while it is
-// removed or replaced reads what its clusters hold then.
+// FS is an open FAT volume. It implements [fs.FS], [fs.ReadDirFS], [fs.ReadFileFS] and [fs.StatFS];
+// names are found in any case ([SameName]) and by their 8.3 alias too. The methods may be used
+// concurrently. A file that is open while it is removed or replaced reads what its clusters hold
+// then.
 type FS struct {
-	// Time is what WriteFile and MkdirAll stamp new entries with, in UTC. The zero value is 1980-01-01.
+	// Time is what WriteFile and MkdirAll stamp new entries with, in UTC. The zero value is
+	// 1980-01-01.
 	Time time.Time
 
 	r    io.ReaderAt
@@ -51,23 +53,27 @@ var (
 	_ fs.StatFS     = (*FS)(nil)
 )
 
-// Open opens the volume on a disk, or at the start of one, for reading and updating: [OpenWith] without options.
+// Open opens the volume on a disk, or at the start of one, for reading and updating: [OpenWith]
+// without options.
 func Open(disk osmith.Disk) (*FS, error) { return OpenWith(disk, OpenOptions{}) }
 
 // OpenOptions say what a volume cannot tell about itself.
 type OpenOptions struct {
-	// SectorSize is the logical sector size of the disk in bytes: what it writes whole or not at all. 0: it is not known, and
-	// taken to be 512, which is right for every disk. A volume can have larger sectors than its disk. One with smaller
-	// sectors is a [*osmith.FormatError]: no firmware or kernel mounts it there.
+	// SectorSize is the logical sector size of the disk in bytes: what it writes whole or not at
+	// all. 0: it is not known, and taken to be 512, which is right for every disk. A volume can
+	// have larger sectors than its disk. One with smaller sectors is a [*osmith.FormatError]: no
+	// firmware or kernel mounts it there.
 	SectorSize int
-	// CodePage is that of 8.3 names and the volume label: 437 (also 0), 850, 852, 858 or 866. It is only of use for names with
-	// characters beyond ASCII that have no long name, as DOS and cameras make them. New 8.3 names are of ASCII.
+	// CodePage is that of 8.3 names and the volume label: 437 (also 0), 850, 852, 858 or 866. It is
+	// only of use for names with characters beyond ASCII that have no long name, as DOS and cameras
+	// make them. New 8.3 names are of ASCII.
 	CodePage int
 }
 
-// OpenWith opens the volume on a disk, or at the start of one, for reading and updating. Nothing is written before the first
-// change. If the disk has a method Sync, updates call it between steps whose order matters after a power cut. A FAT32 with
-// fewer than 65,525 clusters opens too, but cannot be changed ([ErrReadOnly]).
+// OpenWith opens the volume on a disk, or at the start of one, for reading and updating. Nothing is
+// written before the first change. If the disk has a method Sync, updates call it between steps
+// whose order matters after a power cut. A FAT32 with fewer than 65,525 clusters opens too, but
+// cannot be changed ([ErrReadOnly]).
 func OpenWith(disk osmith.Disk, o OpenOptions) (f *FS, err error) {
 	defer prefix.Add("fat", &err)
 	unit := int64(o.SectorSize)
@@ -91,8 +97,8 @@ func OpenWith(disk osmith.Disk, o OpenOptions) (f *FS, err error) {
 // OpenReader opens the volume at the start of r for reading: [OpenReaderWith] without options.
 func OpenReader(r osmith.Source) (*FS, error) { return OpenReaderWith(r, OpenOptions{}) }
 
-// OpenReaderWith opens the volume at the start of r for reading. What is recognised as another format is a [*NotFATError]. The
-// SectorSize of the options does not matter.
+// OpenReaderWith opens the volume at the start of r for reading. What is recognised as another
+// format is a [*NotFATError]. The SectorSize of the options does not matter.
 func OpenReaderWith(r osmith.Source, o OpenOptions) (f *FS, err error) {
 	defer prefix.Add("fat", &err)
 	page, err := codePageOf(o.CodePage)
@@ -117,8 +123,9 @@ func (f *FS) ClusterSize() int64 { return f.geo.clusterSize }
 // VolumeID is the serial number of the volume.
 func (f *FS) VolumeID() uint32 { return f.geo.volumeID }
 
-// Label is the volume label: that of the root directory, which is the one that systems show and change, or that of the boot sector
-// if there is none or the root directory cannot be read. It is empty if it is "NO NAME".
+// Label is the volume label: that of the root directory, which is the one that systems show and
+// change, or that of the boot sector if there is none or the root directory cannot be read. It is
+// empty if it is "NO NAME".
 func (f *FS) Label() string {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -132,13 +139,15 @@ func (f *FS) Label() string {
 	return f.page.label(f.geo.label)
 }
 
-// walk returns the directory that holds name and the entry of name; for "." the root directory and nil.
+// walk returns the directory that holds name and the entry of name; for "." the root directory and
+// nil.
 func (f *FS) walk(name string) (*directory, *entry, error) {
 	d, e, _, err := f.resolve(name, false)
 	return d, e, err
 }
 
-// target is walk for a change: an element of the path that can mean several entries is [ErrAmbiguous].
+// target is walk for a change: an element of the path that can mean several entries is
+// [ErrAmbiguous].
 func (f *FS) target(name string) (*directory, *entry, error) {
 	d, e, _, err := f.resolve(name, true)
 	return d, e, err
@@ -181,12 +190,13 @@ func (f *FS) resolve(name string, change bool) (d *directory, e *entry, above []
 	return d, e, above, nil
 }
 
-// maxDepth is how many directories can be inside of each other. Linux has paths of 4,096 bytes and Windows of 260 units.
+// maxDepth is how many directories can be inside of each other. Linux has paths of 4,096 bytes and
+// Windows of 260 units.
 const maxDepth = 256
 
-// enter reads the directory of e. A tree of directories that contain each other, or that several parents share, would have
-// no end for whoever walks it: each directory is read under one parent. What '.' and '..' say is not asked, because old
-// versions of mtools wrote cluster 0 there.
+// enter reads the directory of e. A tree of directories that contain each other, or that several
+// parents share, would have no end for whoever walks it: each directory is read under one parent.
+// What '.' and '..' say is not asked, because old versions of mtools wrote cluster 0 there.
 func (f *FS) enter(above []uint32, e *entry, name string) (*directory, error) {
 	bad := func(format string, args ...any) (*directory, error) {
 		return nil, badFormat(f.geo.fatOff, "directory /"+name, format, args...)
@@ -332,9 +342,9 @@ type Attributes struct {
 	Hidden    bool
 	System    bool
 	Archive   bool
-	// ByAlias: the long name cannot be an element of a path, because it has a surrogate without its pair, a slash or more
-	// than 255 UTF-16 units. The file is listed, found and changed by its 8.3 alias; the long name stays as it is until the
-	// file is renamed or removed.
+	// ByAlias: the long name cannot be an element of a path, because it has a surrogate without its
+	// pair, a slash or more than 255 UTF-16 units. The file is listed, found and changed by its 8.3
+	// alias; the long name stays as it is until the file is renamed or removed.
 	ByAlias bool
 }
 
@@ -392,8 +402,8 @@ func (d *directory) list() []fs.DirEntry {
 // splitPath returns parent and last element of a path.
 func splitPath(name string) (dir, base string) { return path.Dir(name), path.Base(name) }
 
-// pathError says what was tried. It begins with the name of the package, as errors of all packages do; errors of this
-// package and of io/fs stay visible to errors.Is and errors.As.
+// pathError says what was tried. It begins with the name of the package, as errors of all packages
+// do; errors of this package and of io/fs stay visible to errors.Is and errors.As.
 func pathError(op, name string, err error) error {
 	if err == nil {
 		return nil

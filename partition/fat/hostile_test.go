@@ -184,7 +184,8 @@ func TestHostileNames(t *testing.T) {
 	require.Equal(t, "σBC", list[0].Name())
 }
 
-// FuzzOpen: no panic and no endless walk, whatever is changed in boot sector, FAT or directories, on every kind of FAT.
+// FuzzOpen: no panic and no endless walk, whatever is changed in boot sector, FAT or directories,
+// on every kind of FAT.
 func FuzzOpen(f *testing.F) {
 	var images []*Image
 	var disks []*faultio.Disk

@@ -20,7 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/testtools"
 )
 
-// makers are those whose volumes the property below is about. What a maker here cannot run makes is made in its style.
+// makers are those whose volumes the property below is about. What a maker here cannot run makes is
+// made in its style.
 var makers = []struct {
 	name, evidence string
 	style          func(e *editor) // nil: the volume is stored
@@ -60,8 +61,8 @@ func (e *editor) nextFree() uint32 {
 	return 0
 }
 
-// directory writes a directory with the given entries behind its dots, in clusters that do not follow each other, and returns
-// its first cluster.
+// directory writes a directory with the given entries behind its dots, in clusters that do not
+// follow each other, and returns its first cluster.
 func (e *editor) directory(entries []byte, up uint32) uint32 {
 	size := 2*entrySize + int64(len(entries))
 	var chain []uint32
@@ -93,9 +94,9 @@ func (e *editor) file(content string, end uint32) uint32 {
 	return c
 }
 
-// styled makes the tree of makerFiles on an empty volume. ntCase stores lower-case 8.3 names with the case bits of Windows NT; alias
-// makes the first eight characters of an 8.3 name; between the sets are deleted entries with the rest of long names, as many as
-// stale says.
+// styled makes the tree of makerFiles on an empty volume. ntCase stores lower-case 8.3 names with
+// the case bits of Windows NT; alias makes the first eight characters of an 8.3 name; between the
+// sets are deleted entries with the rest of long names, as many as stale says.
 func (e *editor) styled(ntCase bool, alias func(string) string, stale int, end uint32) {
 	set := func(name string, attr byte, cluster, size uint32) (b []byte) {
 		for range stale {
@@ -167,8 +168,9 @@ func (e *editor) setEntry(at int64, cluster uint32) {
 	e.WriteAt(b, at)
 }
 
-// corpus adds a directory of entries as others leave them: names in order whatever their text, case bits, attributes, characters of
-// a code page, fields that are reserved, what is left of deleted names, pieces of names, and sets that cross sectors.
+// corpus adds a directory of entries as others leave them: names in order whatever their text, case
+// bits, attributes, characters of a code page, fields that are reserved, what is left of deleted
+// names, pieces of names, and sets that cross sectors.
 func (e *editor) corpus() {
 	var b []byte
 	n := 0
@@ -181,12 +183,14 @@ func (e *editor) corpus() {
 			setCluster(s, e.file(text, endOfChain), uint32(len(text)))
 		}
 		if e.g.kind != 32 {
-			binary.LittleEndian.PutUint16(s[20:], 0) // tools look at it, whatever the specification says
+			// tools look at it, whatever the specification says
+			binary.LittleEndian.PutUint16(s[20:], 0)
 		}
 		b = append(b, set...)
 	}
 	for i, c := range oddNames {
-		if c.name == "260 units" && !testing.Short() { // mtools 4.0.32 writes behind a buffer of its own
+		if c.name == "260 units" && !testing.Short() {
+			// mtools 4.0.32 writes behind a buffer of its own
 			continue
 		}
 		set := bytes.Clone(c.set)
@@ -293,8 +297,9 @@ type foreignChange struct {
 	goneShort  string
 }
 
-// TestForeignProperty: on volumes of eleven makers, each with a corpus of entries as others leave them, any operation leaves every
-// other name as it was, for each driver and for mtools, and fsck.fat finds nothing that it did not find before.
+// TestForeignProperty: on volumes of eleven makers, each with a corpus of entries as others leave
+// them, any operation leaves every other name as it was, for each driver and for mtools, and
+// fsck.fat finds nothing that it did not find before.
 func TestForeignProperty(t *testing.T) {
 	for name, base := range makerVolumes(t) {
 		t.Run(name, func(t *testing.T) {

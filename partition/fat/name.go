@@ -7,10 +7,12 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// maxName is the limit of a long name in UTF-16 units, as in Windows and Linux: 20 long entries would hold 260.
+// maxName is the limit of a long name in UTF-16 units, as in Windows and Linux: 20 long entries
+// would hold 260.
 const maxName = 255
 
-// shortName is the 11-byte name of a directory entry: eight characters, three of extension, padded with spaces.
+// shortName is the 11-byte name of a directory entry: eight characters, three of extension, padded
+// with spaces.
 type shortName [11]byte
 
 // Case bits of DIR_NTRes, an extension of Windows NT that Linux, mtools and edk2 understand.
@@ -19,10 +21,11 @@ const (
 	lowerExt  = 0x10
 )
 
-// fold is the form in which two names are compared: FAT keeps case but does not tell names apart by it. This is the one
-// rule: the letters of ASCII, which fatgen103 section 6.1 and every driver have in upper case. What other letters have is
-// a matter of code pages and tables of Unicode, in which no two drivers agree; and Unicode's own rules take the long s of
-// "\u017fys.efi" for the s of "sys.efi", which no driver does.
+// fold is the form in which two names are compared: FAT keeps case but does not tell names apart by
+// it. This is the one rule: the letters of ASCII, which fatgen103 section 6.1 and every driver have
+// in upper case. What other letters have is a matter of code pages and tables of Unicode, in which
+// no two drivers agree; and Unicode's own rules take the long s of "\u017fys.efi" for the s of
+// "sys.efi", which no driver does.
 func fold(name string) string {
 	for i := range len(name) {
 		if c := name[i]; c >= 'a' && c <= 'z' {
@@ -43,8 +46,9 @@ func upper(c byte) byte {
 	return c
 }
 
-// SameName reports whether a volume takes two names, or two paths, for the same: but for the case of ASCII letters they are
-// equal. A file also has its 8.3 alias ([Attributes]), by which it is found.
+// SameName reports whether a volume takes two names, or two paths, for the same: but for the case
+// of ASCII letters they are equal. A file also has its 8.3 alias ([Attributes]), by which it is
+// found.
 func SameName(a, b string) bool {
 	if len(a) != len(b) {
 		return false
@@ -96,7 +100,8 @@ func quoteRune(r rune) string {
 	return "'" + string(r) + "'"
 }
 
-// shortChar reports whether c may stand in a short name, lower case counted as upper case (fatgen103, section 6.1).
+// shortChar reports whether c may stand in a short name, lower case counted as upper case
+// (fatgen103, section 6.1).
 func shortChar(c byte) bool {
 	switch {
 	case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9':
@@ -112,8 +117,9 @@ func padShort(base, ext string) shortName {
 	return s
 }
 
-// exactShort returns the short name that is the same as name but for case. caseBits says how to restore a case that is
-// uniform in each part; needLong is set where upper case alone does not give name back.
+// exactShort returns the short name that is the same as name but for case. caseBits says how to
+// restore a case that is uniform in each part; needLong is set where upper case alone does not give
+// name back.
 func exactShort(name string) (s shortName, caseBits byte, needLong, ok bool) {
 	base, ext, dot := strings.Cut(name, ".")
 	if base == "" || len(base) > 8 || len(ext) > 3 || (dot && ext == "") {
@@ -143,7 +149,8 @@ func exactShort(name string) (s shortName, caseBits byte, needLong, ok bool) {
 	return padShort(fold(base), fold(ext)), caseBits, needLong, true
 }
 
-// basis reduces a long name to short-name characters (fatgen103, "The Basis-Name Generation Algorithm").
+// basis reduces a long name to short-name characters (fatgen103, "The Basis-Name Generation
+// Algorithm").
 func basis(name string) (base, ext string) {
 	name = strings.TrimLeft(name, ". ")
 	if i := strings.LastIndexByte(name, '.'); i >= 0 {
@@ -175,14 +182,16 @@ func basis(name string) (base, ext string) {
 // aliases gives out the short names of one directory.
 type aliases struct {
 	used map[shortName]bool
-	next map[shortName]int // basis -> the first tail not yet tried: keeps thousands of similar names linear
+	// basis -> the first tail not yet tried: keeps thousands of similar names linear
+	next map[shortName]int
 }
 
 func newAliases(n int) *aliases {
 	return &aliases{used: make(map[shortName]bool, n), next: map[shortName]int{}}
 }
 
-// take chooses the short name for name and marks it used. ok is false only when a million tails are taken.
+// take chooses the short name for name and marks it used. ok is false only when a million tails are
+// taken.
 func (a *aliases) take(name string) (s shortName, ok bool) {
 	if exact, _, _, fits := exactShort(name); fits && !a.used[exact] {
 		a.used[exact] = true

@@ -23,8 +23,8 @@ func (e *editor) addFile(dir string, long []uint16, short string, cluster uint32
 	e.WriteAt([]byte(content), e.g.clusterOff(cluster))
 }
 
-// Names that differ by case, or by letters that some tables fold, are those of different files: the exact one is meant, and where
-// none is exact a change is refused.
+// Names that differ by case, or by letters that some tables fold, are those of different files: the
+// exact one is meant, and where none is exact a change is refused.
 func TestNamesThatDifferByCase(t *testing.T) {
 	base := build(t, smallESP(), BuildOptions{Size: 24 << 20})
 	e := edit(t, base)
@@ -47,7 +47,8 @@ func TestNamesThatDifferByCase(t *testing.T) {
 		{"sys.efi", "plain\n", "SYS.EFI"},
 		{"SYS.EFI", "plain\n", "SYS.EFI"},
 		{"ys~1.efi", "long-s\n", "\u017fys.efi"},
-		{"foobar~1.txt", "name\n", "foobar~1.txt"}, // the exact name of one before the alias of another
+		// the exact name of one before the alias of another
+		{"foobar~1.txt", "name\n", "foobar~1.txt"},
 		{"FOOBAR~1.TXT", "name\n", ""},
 		{"foo bar.TXT", "alias\n", "Foo Bar.txt"},
 	} {
@@ -84,7 +85,8 @@ func TestNamesThatDifferByCase(t *testing.T) {
 	requireContents(t, before, d, nil, "\u017fys2.efi", "sys2.efi")
 }
 
-// The directories of a path are found by the same rule, and a name that a damaged directory has twice is nobody's.
+// The directories of a path are found by the same rule, and a name that a damaged directory has
+// twice is nobody's.
 func TestAmbiguousDirectories(t *testing.T) {
 	d := build(t, smallESP(), BuildOptions{Size: 24 << 20})
 	f, err := Open(d)
@@ -128,7 +130,8 @@ func TestSameName(t *testing.T) {
 	}
 }
 
-// oddNames are sets in order and with the right checksum: the long name is that of the short entry whatever it says.
+// oddNames are sets in order and with the right checksum: the long name is that of the short entry
+// whatever it says.
 var oddNames = []struct {
 	name   string
 	set    []byte
@@ -156,8 +159,8 @@ var oddNames = []struct {
 
 func poke(b []byte, at int, v byte) []byte { b[at] = v; return b }
 
-// Repair does not touch a long name that has its short entry, and no change of another name does; its file is read, replaced,
-// renamed and removed by the name that it is listed with.
+// Repair does not touch a long name that has its short entry, and no change of another name does;
+// its file is read, replaced, renamed and removed by the name that it is listed with.
 func TestOddLongNames(t *testing.T) {
 	for _, c := range oddNames {
 		d := build(t, smallESP(), BuildOptions{Size: 24 << 20})

@@ -9,9 +9,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// NotFATError is in the chain of what Open and OpenReader return for something that is recognised as another format.
+// NotFATError is in the chain of what Open and OpenReader return for something that is recognised
+// as another format.
 type NotFATError struct {
-	Format string // "exFAT", "NTFS", "MBR", "GPT", "qcow2", "VHDX", "VHD", "VMDK", "xz", "gzip", "zstd"
+	// "exFAT", "NTFS", "MBR", "GPT", "qcow2", "VHDX", "VHD", "VMDK", "xz", "gzip", "zstd"
+	Format string
 	What   string // in words
 	Remedy string
 }
@@ -33,21 +35,32 @@ var otherFormats = []struct {
 	magic string
 	NotFATError
 }{
-	{3, "EXFAT   ", NotFATError{"exFAT", "an exFAT volume", remedyMake}},                      // exFAT specification 1.00, section 3.1.2
-	{3, "NTFS    ", NotFATError{"NTFS", "an NTFS volume", remedyMake}},                        // BS_OEMName
-	{0, "QFI\xfb", NotFATError{"qcow2", "a qcow2 image", remedyRaw}},                          // QEMU, docs/interop/qcow2.txt
-	{0, "vhdxfile", NotFATError{"VHDX", "a VHDX image", remedyRaw}},                           // MS-VHDX, section 2.2.1
-	{0, "conectix", NotFATError{"VHD", "a VHD image", remedyRaw}},                             // a dynamic disk begins with a copy of its footer
-	{-512, "conectix", NotFATError{"VHD", "a VHD image of fixed size", remedyRaw}},            // Virtual Hard Disk Image Format Specification 1.0
-	{0, "KDMV", NotFATError{"VMDK", "a VMDK image", remedyRaw}},                               // Virtual Disk Format 5.0
-	{0, "\xfd7zXZ\x00", NotFATError{"xz", "a file compressed with xz", remedyUnpack}},         // The .xz File Format, section 2.1.1.1
-	{0, "\x1f\x8b\x08", NotFATError{"gzip", "a file compressed with gzip", remedyUnpack}},     // RFC 1952
-	{0, "\x28\xb5\x2f\xfd", NotFATError{"zstd", "a file compressed with zstd", remedyUnpack}}, // RFC 8878
+	// exFAT specification 1.00, section 3.1.2
+	{3, "EXFAT   ", NotFATError{"exFAT", "an exFAT volume", remedyMake}},
+	// BS_OEMName
+	{3, "NTFS    ", NotFATError{"NTFS", "an NTFS volume", remedyMake}},
+	// QEMU, docs/interop/qcow2.txt
+	{0, "QFI\xfb", NotFATError{"qcow2", "a qcow2 image", remedyRaw}},
+	// MS-VHDX, section 2.2.1
+	{0, "vhdxfile", NotFATError{"VHDX", "a VHDX image", remedyRaw}},
+	// a dynamic disk begins with a copy of its footer
+	{0, "conectix", NotFATError{"VHD", "a VHD image", remedyRaw}},
+	// Virtual Hard Disk Image Format Specification 1.0
+	{-512, "conectix", NotFATError{"VHD", "a VHD image of fixed size", remedyRaw}},
+	// Virtual Disk Format 5.0
+	{0, "KDMV", NotFATError{"VMDK", "a VMDK image", remedyRaw}},
+	// The .xz File Format, section 2.1.1.1
+	{0, "\xfd7zXZ\x00", NotFATError{"xz", "a file compressed with xz", remedyUnpack}},
+	// RFC 1952
+	{0, "\x1f\x8b\x08", NotFATError{"gzip", "a file compressed with gzip", remedyUnpack}},
+	// RFC 8878
+	{0, "\x28\xb5\x2f\xfd", NotFATError{"zstd", "a file compressed with zstd", remedyUnpack}},
 	{512, "EFI PART", NotFATError{"GPT", "a disk with a partition table (GPT)", remedyPart}},
 	{4096, "EFI PART", NotFATError{"GPT", "a disk with a partition table (GPT, 4096-byte sectors)", remedyPart}},
 }
 
-// otherFormat recognises what is no FAT, or returns nil. It is asked when the boot sector cannot be that of a FAT.
+// otherFormat recognises what is no FAT, or returns nil. It is asked when the boot sector cannot be
+// that of a FAT.
 func otherFormat(r osmith.Source) *NotFATError {
 	size := r.Size()
 	has := func(off int64, magic string) bool {
@@ -69,8 +82,8 @@ func otherFormat(r osmith.Source) *NotFATError {
 	return nil
 }
 
-// isMBR reports whether a sector is a partition table of a disk: four records of which one is used, and each is nothing or a
-// partition inside of the disk with a boot flag of 0x00 or 0x80.
+// isMBR reports whether a sector is a partition table of a disk: four records of which one is used,
+// and each is nothing or a partition inside of the disk with a boot flag of 0x00 or 0x80.
 func isMBR(b []byte, size int64) bool {
 	if b[510] != 0x55 || b[511] != 0xaa {
 		return false

@@ -30,7 +30,8 @@ func TestOtherFormats(t *testing.T) {
 	at := func(off int64, text string) func(d *faultio.Disk) {
 		return func(d *faultio.Disk) { d.WriteAt([]byte(text), off); d.WriteAt([]byte{0x55, 0xaa}, 510) }
 	}
-	ntfs := append([]byte("\xeb\x52\x90NTFS    \x00\x02\x08"), make([]byte, 7)...) // 512 bytes, 8 sectors, none reserved, no FAT
+	// 512 bytes, 8 sectors, none reserved, no FAT
+	ntfs := append([]byte("\xeb\x52\x90NTFS    \x00\x02\x08"), make([]byte, 7)...)
 	for _, c := range []struct {
 		format, text string
 		do           func(d *faultio.Disk)
@@ -143,8 +144,8 @@ func TestCodePage(t *testing.T) {
 	require.ErrorContains(t, err, "fat: code page 932: want one of [437 850 852 858 866]")
 }
 
-// A root directory whose size is no multiple of a sector ends where it says: what comes after it in its last sector is not shown
-// and never written.
+// A root directory whose size is no multiple of a sector ends where it says: what comes after it in
+// its last sector is not shown and never written.
 func TestRootEntCnt(t *testing.T) {
 	for _, o := range []BuildOptions{{Size: 24 << 20}, {Size: 6 << 20, Kind: 12}, {Size: 30 << 20, Kind: 16, SectorSize: 4096}} {
 		d := build(t, nil, o)

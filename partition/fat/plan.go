@@ -28,15 +28,17 @@ type node struct {
 	first, n   uint32
 }
 
-// Plan lays out a volume: directories first, then the files in the order given, each in one run of clusters. Where there is room,
-// they are kept apart, so that a disk which loses 4 KiB when its power is cut loses no more than what is being written; files whose
-// FAT entries take 4 KiB may come after the smaller ones then. An entry set
-// never crosses 512 bytes, the smallest sector that a disk writes whole or not at all, so that a later rename is one sector write.
+// Plan lays out a volume: directories first, then the files in the order given, each in one run of
+// clusters. Where there is room, they are kept apart, so that a disk which loses 4 KiB when its
+// power is cut loses no more than what is being written; files whose FAT entries take 4 KiB may
+// come after the smaller ones then. An entry set never crosses 512 bytes, the smallest sector that
+// a disk writes whole or not at all, so that a later rename is one sector write.
 //
-// The kind is decided as firmware does, by the cluster count (Kind of [BuildOptions]). The cluster size is the largest up to
-// 4 KiB (32 KiB above 8 GiB) with which the count is that of the kind and the files fit; a FAT12 or FAT16 may have larger
-// ones. A size that is too small is a [*SpaceError], a name that FAT cannot hold a [*NameError], a name given twice (in
-// any case) matches [fs.ErrExist].
+// The kind is decided as firmware does, by the cluster count (Kind of [BuildOptions]). The cluster
+// size is the largest up to 4 KiB (32 KiB above 8 GiB) with which the count is that of the kind and
+// the files fit; a FAT12 or FAT16 may have larger ones. A size that is too small is a
+// [*SpaceError], a name that FAT cannot hold a [*NameError], a name given twice (in any case)
+// matches [fs.ErrExist].
 func Plan(files []osmith.ESPFile, o BuildOptions) (im *Image, err error) {
 	defer prefix.Add("fat", &err)
 	root, p, err := plant(files, o)
@@ -73,9 +75,9 @@ func Plan(files []osmith.ESPFile, o BuildOptions) (im *Image, err error) {
 	return nil, &SpaceError{Need: need, Have: size, What: fmt.Sprintf("the volume is too small for its files as FAT%d", kind)}
 }
 
-// MinSize is the size in bytes of the smallest volume that holds the files: of the Kind in o, by default a FAT32, which
-// has at least 33 MiB with 512-byte sectors and 257 MiB with 4096-byte ones: fewer than 65,525 clusters are not a FAT32.
-// Size in o is ignored.
+// MinSize is the size in bytes of the smallest volume that holds the files: of the Kind in o, by
+// default a FAT32, which has at least 33 MiB with 512-byte sectors and 257 MiB with 4096-byte ones:
+// fewer than 65,525 clusters are not a FAT32. Size in o is ignored.
 func MinSize(files []osmith.ESPFile, o BuildOptions) (size int64, err error) {
 	defer prefix.Add("fat", &err)
 	o.Size = 0
@@ -156,7 +158,8 @@ func (n *node) add(f osmith.ESPFile) error {
 // measure chooses short names and finds the size of every directory.
 func (n *node) measure(o BuildOptions, root bool) error {
 	taken := newAliases(len(n.children))
-	for _, c := range n.children { // names that are their own short name come first: nobody else may have it
+	for _, c := range n.children {
+		// names that are their own short name come first: nobody else may have it
 		if s, _, _, ok := exactShort(c.name); ok {
 			c.short = s
 			taken.used[s] = true
@@ -204,8 +207,8 @@ func (n *node) bytes(o BuildOptions, root bool) (plain, apart int64) {
 	return plain, (int64(at)*entrySize+blockSize-1)/blockSize*blockSize + blockSize
 }
 
-// entries returns the contents of a directory whose parent starts at cluster parent (0: the root). Apart, there are 4 KiB for the
-// entries that will be added.
+// entries returns the contents of a directory whose parent starts at cluster parent (0: the root).
+// Apart, there are 4 KiB for the entries that will be added.
 func (n *node) entries(parent uint32, o BuildOptions, root, apart bool) []byte {
 	const unit = smallestSector
 	t := stampOf(o.Time)
@@ -229,7 +232,8 @@ func (n *node) entries(parent uint32, o BuildOptions, root, apart bool) []byte {
 			attr = attrDirectory
 		}
 		set := entrySet(c.name, c.short, o.ShortCase, attr, c.first, size, t)
-		if len(set) <= unit && len(set) > unit-len(b)%unit { // a set in one unit can be renamed by one write: skip the rest of this one
+		if len(set) <= unit && len(set) > unit-len(b)%unit {
+			// a set in one unit can be renamed by one write: skip the rest of this one
 			fill(unit)
 		}
 		b = append(b, set...)
@@ -245,13 +249,15 @@ func (n *node) entries(parent uint32, o BuildOptions, root, apart bool) []byte {
 type spread int
 
 const (
-	spreadAll  spread = iota // the FAT entries of each file share 4 KiB with those of no other
-	spreadBig                // only files that have 4 KiB of FAT entries do so, the others come before them
-	spreadData               // files share no 4 KiB of data
-	spreadNone               // one begins where the other ends
+	spreadAll spread = iota // the FAT entries of each file share 4 KiB with those of no other
+	// only files that have 4 KiB of FAT entries do so, the others come before them
+	spreadBig
+	spreadData // files share no 4 KiB of data
+	spreadNone // one begins where the other ends
 )
 
-// assign gives clusters to directories and files. It returns the first cluster behind them, and how many they leave out.
+// assign gives clusters to directories and files. It returns the first cluster behind them, and how
+// many they leave out.
 func (im *Image) assign(dirs, files []*node, s spread) (next, gaps uint32) {
 	g := &im.geo
 	next, im.chains = 2, nil
@@ -479,7 +485,8 @@ func (p *planner) geometry(root *node, kind int, size, cs int64) geometry {
 	return plan16(kind, size, p.ss, cs, root.rootEntries())
 }
 
-// choose returns a layout of the kind that the files fit. possible says that the size can be one of the kind at all.
+// choose returns a layout of the kind that the files fit. possible says that the size can be one of
+// the kind at all.
 func (p *planner) choose(root *node, kind int, size int64) (g geometry, possible, fits bool) {
 	lo, hi := limits(kind)
 	if kind != 32 && root.rootEntries() > maxRootEntries {
@@ -521,7 +528,8 @@ func (p *planner) minSize(root *node, above int64) (int64, error) {
 			if !ok || size >= best || size <= above {
 				continue
 			}
-			if p.kind == 0 && p.pick(root, size) != kind { // it would be a FAT32, say, and those need more
+			if p.kind == 0 && p.pick(root, size) != kind {
+				// it would be a FAT32, say, and those need more
 				continue
 			}
 			best = size
@@ -547,7 +555,8 @@ func (p *planner) smallest(root *node, kind int, cs int64) (int64, bool) {
 	} else {
 		sectors += 1 + root.rootEntries()*entrySize/p.ss
 	}
-	for int64(p.geometry(root, kind, sectors*p.ss, cs).clusters) < clusters { // a few rounds: alignment
+	for int64(p.geometry(root, kind, sectors*p.ss, cs).clusters) < clusters {
+		// a few rounds: alignment
 		sectors++
 	}
 	if sectors > math.MaxUint32 || (p.cs == 0 && kind == 32 && cs > maxCluster(sectors*p.ss, p.ss)) {
@@ -559,7 +568,8 @@ func (p *planner) smallest(root *node, kind int, cs int64) (int64, bool) {
 // maxRootEntries is the most that BPB_RootEntCnt can say in whole sectors of any size.
 const maxRootEntries = 65536 - 128
 
-// rootEntries is the size of the fixed root directory of a FAT12 or FAT16: 512, or as many as there are.
+// rootEntries is the size of the fixed root directory of a FAT12 or FAT16: 512, or as many as there
+// are.
 func (n *node) rootEntries() int64 {
 	const per = blockSize / entrySize
 	return (max(512, n.dirBytes/entrySize) + per - 1) / per * per

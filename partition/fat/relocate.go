@@ -1,7 +1,7 @@
 package fat
 
-// relocation is a cluster of a directory that is written anew elsewhere, and what switches to it: one FAT entry, or, for the
-// first cluster, the entry of the directory in its parent.
+// relocation is a cluster of a directory that is written anew elsewhere, and what switches to it:
+// one FAT entry, or, for the first cluster, the entry of the directory in its parent.
 type relocation struct {
 	d      *directory
 	index  int // of the cluster in the chain of d
@@ -13,10 +13,10 @@ type relocation struct {
 	rest   int    // entries of the set in the cluster before, which belong to nothing afterwards
 }
 
-// relocate puts set in place of the set of e where the unit of e has no room: the cluster of the directory is written anew to free
-// clusters, with room, and one write switches to them. ok is false, and nothing is changed, if that is impossible: the root
-// directory has its place, the first cluster of a directory is what its subdirectories know it by, and there must be free
-// clusters.
+// relocate puts set in place of the set of e where the unit of e has no room: the cluster of the
+// directory is written anew to free clusters, with room, and one write switches to them. ok is
+// false, and nothing is changed, if that is impossible: the root directory has its place, the first
+// cluster of a directory is what its subdirectories know it by, and there must be free clusters.
 func (f *FS) relocate(d *directory, dir string, e *entry, set []byte) (ok bool, err error) {
 	m, err := f.relocatable(d, dir, e)
 	if m == nil || err != nil {
@@ -66,7 +66,8 @@ func (f *FS) relocate(d *directory, dir string, e *entry, set []byte) (ok bool, 
 	return true, f.discard([]run{{m.old, 1}})
 }
 
-// relocatable finds what links to the cluster with e's short entry. It returns nil if the cluster cannot be replaced.
+// relocatable finds what links to the cluster with e's short entry. It returns nil if the cluster
+// cannot be replaced.
 func (f *FS) relocatable(d *directory, dir string, e *entry) (*relocation, error) {
 	g := &f.geo
 	if d.cluster == 0 {
@@ -110,7 +111,8 @@ func (d *directory) clusterAt(index int) uint32 {
 	panic("fat: cluster outside of the directory") // callers stay inside of buf
 }
 
-// rearrange makes the new contents: the sets of the cluster, each inside one unit if it fits one, with set for the one of e.
+// rearrange makes the new contents: the sets of the cluster, each inside one unit if it fits one,
+// with set for the one of e.
 func (f *FS) rearrange(m *relocation, e *entry, set []byte) {
 	d, per := m.d, f.perUnit()
 	size := int(f.geo.clusterSize / entrySize)
@@ -135,7 +137,8 @@ func (f *FS) rearrange(m *relocation, e *entry, set []byte) {
 			if i == e.pos {
 				add(set)
 			}
-		case k.pos < lo: // has begun in the cluster before, so that it must go on at the start of this one
+		case k.pos < lo:
+			// has begun in the cluster before, so that it must go on at the start of this one
 			b = append(b, raw...)
 		case k.pos+k.n > hi: // goes on in the next cluster
 			tail = append(tail, raw...)

@@ -14,7 +14,8 @@ import (
 
 // Repaired says what [FS.Repair] put right.
 type Repaired struct {
-	FATSectors   int   // sectors of other copies of the FAT that were made as the one is that the tree needs
+	// sectors of other copies of the FAT that were made as the one is that the tree needs
+	FATSectors   int
 	FATHeads     int   // copies of the FAT that did not begin with the media byte
 	LostClusters int64 // clusters in use that no file has
 	LongEntries  int   // pieces of long names whose short entry was not written or is gone
@@ -25,8 +26,9 @@ type Repaired struct {
 
 // RepairOptions are the choices of [FS.RepairWith].
 type RepairOptions struct {
-	// Discard says which files are worth nothing, by their paths, such as what an interrupted job has left. They lose their names before anything else is looked at, so that a chain that is not whole is none of their
-	// business. Nil: there are none.
+	// Discard says which files are worth nothing, by their paths, such as what an interrupted job
+	// has left. They lose their names before anything else is looked at, so that a chain that is
+	// not whole is none of their business. Nil: there are none.
 	Discard func(name string) bool
 }
 
@@ -34,15 +36,16 @@ type RepairOptions struct {
 //
 //   - a copy of the FAT that lags behind, or that is damaged while the other one fits the tree;
 //   - clusters that are marked but belong to no file;
-//   - pieces of long names whose short entry is not there. A long name whose pieces are in order and have the checksum of
-//     their short entry belongs to it, whatever its text;
-//   - two names on one chain, as U-Boot and others leave them when a rename is cut: the second name goes, as with fsck.fat, unless
-//     its size alone fits the chain; nothing is freed;
-//   - directories whose '.' and '..' name other clusters than their own and their parent's (mtools before 4.0.21), or that lack
-//     them and have nothing else in these places.
+//   - pieces of long names whose short entry is not there. A long name whose pieces are in order
+//     and have the checksum of their short entry belongs to it, whatever its text;
+//   - two names on one chain, as U-Boot and others leave them when a rename is cut: the second name
+//     goes, as with fsck.fat, unless its size alone fits the chain; nothing is freed;
+//   - directories whose '.' and '..' name other clusters than their own and their parent's (mtools
+//     before 4.0.21), or that lack them and have nothing else in these places.
 //
-// A volume that is damaged in another way is left alone, and the damage is the error; so are [ErrFATsDiffer] and
-// [ErrFATDamaged]. Files whose size is not that of their chain are no obstacle and stay as they are ([FS.Check]).
+// A volume that is damaged in another way is left alone, and the damage is the error; so are
+// [ErrFATsDiffer] and [ErrFATDamaged]. Files whose size is not that of their chain are no obstacle
+// and stay as they are ([FS.Check]).
 func (f *FS) Repair() (done Repaired, err error) { return f.RepairWith(RepairOptions{}) }
 
 // RepairWith is [FS.Repair] with options.
@@ -112,7 +115,8 @@ func (f *FS) RepairWith(o RepairOptions) (done Repaired, err error) {
 	return done, f.sync()
 }
 
-// discardNames erases names and frees nothing, which is left to the repair: of clusters that another file has, that one keeps them.
+// discardNames erases names and frees nothing, which is left to the repair: of clusters that
+// another file has, that one keeps them.
 func (f *FS) discardNames(discard func(name string) bool) (n int, err error) {
 	if discard == nil {
 		return 0, nil
@@ -192,8 +196,8 @@ func (f *FS) dropOrphans(p place, done *Repaired) error {
 	return nil
 }
 
-// writeDots gives '.' and '..' their clusters, by one sector write. Where another entry is in the place of one of them, the
-// directory stays as it is: it is read all the same.
+// writeDots gives '.' and '..' their clusters, by one sector write. Where another entry is in the
+// place of one of them, the directory stays as it is: it is read all the same.
 func (f *FS) writeDots(p place, done *Repaired) error {
 	d, err := f.loadDir(p.cluster, p.runs, p.path)
 	if err != nil {
@@ -232,7 +236,8 @@ type holder struct {
 	dir, whole, fits bool
 }
 
-// holders finds all names whose chains start at the first clusters that several have, by that cluster.
+// holders finds all names whose chains start at the first clusters that several have, by that
+// cluster.
 func (f *FS) holders(s *survey) (map[uint32][]holder, error) {
 	out := map[uint32][]holder{}
 	for _, c := range s.second {
@@ -273,9 +278,10 @@ func (f *FS) holders(s *survey) (map[uint32][]holder, error) {
 	return out, err
 }
 
-// secondNames finds for each chain that several names start at the one that is to keep it, and returns the others: none, if all
-// would not be right without them. Which name was there first nothing says: the first one stays, as with fsck.fat, unless its
-// size does not fit the chain, or another is where the '..' of the directory says.
+// secondNames finds for each chain that several names start at the one that is to keep it, and
+// returns the others: none, if all would not be right without them. Which name was there first
+// nothing says: the first one stays, as with fsck.fat, unless its size does not fit the chain, or
+// another is where the '..' of the directory says.
 func (f *FS) secondNames(s *survey) (drop []listing, err error) {
 	if len(s.second) == 0 {
 		return nil, nil
@@ -292,7 +298,8 @@ func (f *FS) secondNames(s *survey) (drop []listing, err error) {
 			keep = slices.IndexFunc(all, func(h holder) bool { return h.whole })
 		}
 		mixed := slices.ContainsFunc(all, func(h holder) bool { return h.dir != all[0].dir })
-		if keep < 0 || mixed { // a file and a directory cannot both be right, and the chain does not tell
+		if keep < 0 || mixed {
+			// a file and a directory cannot both be right, and the chain does not tell
 			continue
 		}
 		for i, h := range all {

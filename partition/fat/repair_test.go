@@ -46,8 +46,8 @@ func twinVolumes(t testing.TB) map[string]*faultio.Disk {
 	return out
 }
 
-// Two names for one file, as U-Boot leaves them when a rename is cut: neither costs the other a cluster, and a repair drops
-// the second.
+// Two names for one file, as U-Boot leaves them when a rename is cut: neither costs the other a
+// cluster, and a repair drops the second.
 func TestTwoNames(t *testing.T) {
 	const first, second = "EFI/Linux/bootlab_2+3-0.efi", "EFI/Linux/bootlab_2+2-1.efi"
 	shared := []oracle.ProblemKind{oracle.ProblemShared, oracle.ProblemSize}
@@ -63,7 +63,8 @@ func TestTwoNames(t *testing.T) {
 				require.NoError(t, err)
 				return d, f
 			}
-			fill := func(f *FS, d *faultio.Disk) { // if clusters were freed wrongly they are written over now
+			// if clusters were freed wrongly they are written over now
+			fill := func(f *FS, d *faultio.Disk) {
 				require.NoError(t, f.WriteFile("fill", bytes.NewReader(make([]byte, f.Free()))))
 				require.Equal(t, before[stays], look(t, d).Contents()[stays], "%s %d", name, i)
 			}
@@ -88,7 +89,8 @@ func TestTwoNames(t *testing.T) {
 			require.NoError(t, f.Rename(gone, "EFI/Linux/renamed.efi"))
 			requireWhole(t, d, shared...)
 			requireContents(t, before, d, []string{gone}, "EFI/Linux/renamed.efi")
-			long := "EFI/Linux/" + strings.Repeat("so long that no sector has room ", 7) // a copy, and the old name removed
+			// a copy, and the old name removed
+			long := "EFI/Linux/" + strings.Repeat("so long that no sector has room ", 7)
 			require.NoError(t, f.Rename("EFI/Linux/renamed.efi", long+".efi"))
 			fill(f, d)
 		}
@@ -201,7 +203,8 @@ func TestWhichNameStays(t *testing.T) {
 				var format *osmith.FormatError
 				require.ErrorAs(t, err, &format, c.name)
 				require.Empty(t, d.Writes())
-				// What cannot be repaired is still not made worse: a change elsewhere touches no file.
+				// What cannot be repaired is still not made worse: a change elsewhere touches no
+				// file.
 				require.NoError(t, f.WriteFile("new.txt", strings.NewReader("new")))
 				require.NoError(t, f.Remove("new.txt"))
 				require.Equal(t, before, snapshotLoosely(t, d), c.name)
@@ -254,15 +257,16 @@ func snapshotLoosely(t testing.TB, d *faultio.Disk) map[string]string {
 	return out
 }
 
-// No change takes a cluster from a file, however the chains run: not where one ends in a free cluster, which another file
-// would be given, and not where chains meet.
+// No change takes a cluster from a file, however the chains run: not where one ends in a free
+// cluster, which another file would be given, and not where chains meet.
 func TestOthersKeepTheirClusters(t *testing.T) {
 	for _, o := range threeKinds {
 		d := build(t, smallESP(), o)
 		e := edit(t, d)
 		top := e.g.clusters - 20
 		cs := uint32(e.g.clusterSize)
-		e.add(".", named(nil, "FREE    BIN", attrArchive, top, 2*cs)) // FAT: top is followed by top+1, which is free
+		// FAT: top is followed by top+1, which is free
+		e.add(".", named(nil, "FREE    BIN", attrArchive, top, 2*cs))
 		e.set(top, top+1)
 		e.WriteAt(bytes.Repeat([]byte("free"), int(cs)/2), e.g.clusterOff(top))
 		e.add(".", named(nil, "ONE     BIN", attrArchive, top+4, 3*cs)) // top+4, top+6, top+7
@@ -321,7 +325,8 @@ var dotStyles = map[string]func(e *editor, at int64){
 	},
 }
 
-// Directories whose '.' and '..' are wrong, as those of mtools before 4.0.21, are read, changed and repaired.
+// Directories whose '.' and '..' are wrong, as those of mtools before 4.0.21, are read, changed and
+// repaired.
 func TestDots(t *testing.T) {
 	volumes := map[string]*faultio.Disk{"mtools": stored(t, "mtools-dots")}
 	for name, style := range dotStyles {
@@ -407,8 +412,8 @@ func TestNoPlaceForDots(t *testing.T) {
 	require.True(t, equal(want, snapshot(t, d)))
 }
 
-// Directories in themselves, in each other, in two others, and in very many others: a walk comes to an end, and so does a
-// check.
+// Directories in themselves, in each other, in two others, and in very many others: a walk comes to
+// an end, and so does a check.
 func TestCycles(t *testing.T) {
 	dir := func(e *editor, parent, short string, cluster uint32) {
 		e.add(parent, named(nil, short, attrDirectory, cluster, 0))
@@ -424,7 +429,8 @@ func TestCycles(t *testing.T) {
 			dir(e, "EFI/BOOT", "LOOP       ", a)
 			dir(e, "EFI/Linux", "LOOP       ", b)
 		},
-		"two names at each of 14 levels": func(e *editor) { // 2^14 paths, were it not for the rule of one parent
+		// 2^14 paths, were it not for the rule of one parent
+		"two names at each of 14 levels": func(e *editor) {
 			parent, top := "loader/entries", e.g.clusters-100
 			clusters := []uint32{}
 			for i := range uint32(14) {

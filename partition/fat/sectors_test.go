@@ -52,8 +52,8 @@ func (d *zeroingDisk) StartWriteback(off, n int64) {
 	d.check("writeback", off, n)
 }
 
-// wholeSectors puts the check before a disk, for sectors as large as those of the volume: who opens one does not have to say how
-// large those of the disk are.
+// wholeSectors puts the check before a disk, for sectors as large as those of the volume: who opens
+// one does not have to say how large those of the disk are.
 func (v volume) wholeSectors(t testing.TB, d *faultio.Disk) *sectorDisk {
 	return &sectorDisk{Disk: d, t: t, sector: int64(v.sector)}
 }
@@ -150,7 +150,8 @@ func TestChangesWriteWholeSectors(t *testing.T) {
 	}
 }
 
-// A long sequence of changes of one volume writes whole sectors, whatever the sources of the files look like.
+// A long sequence of changes of one volume writes whole sectors, whatever the sources of the files
+// look like.
 func TestManyChangesWriteWholeSectors(t *testing.T) {
 	for _, v := range volumes() {
 		if v.packed {

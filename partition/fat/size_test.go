@@ -32,8 +32,8 @@ func small() []osmith.ESPFile {
 	return []osmith.ESPFile{{Path: "EFI/BOOT/file with a long name.efi", Content: strings.NewReader(strings.Repeat("x", 5000))}, {Path: "loader/loader.conf", Content: strings.NewReader("timeout 3\n")}}
 }
 
-// Every whole MiB from 1 to 4096 is a volume that fsck.fat and mtools accept. The geometry is checked for all of
-// them, the tools see a sample; with OSMITH_LONG=1 all.
+// Every whole MiB from 1 to 4096 is a volume that fsck.fat and mtools accept. The geometry is
+// checked for all of them, the tools see a sample; with OSMITH_LONG=1 all.
 func TestEverySize(t *testing.T) {
 	for mib := int64(1); mib <= 4096; mib++ {
 		for _, ss := range []int64{512, 4096} {

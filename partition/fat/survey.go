@@ -9,22 +9,25 @@ import (
 	"slices"
 )
 
-// survey is what a walk over the whole tree finds under one copy of the FAT. A cluster is followed once and a directory read
-// once, so that it ends on any volume; what it remembers is a bit for each cluster, and the directories still to be read.
+// survey is what a walk over the whole tree finds under one copy of the FAT. A cluster is followed
+// once and a directory read once, so that it ends on any volume; what it remembers is a bit for
+// each cluster, and the directories still to be read.
 type survey struct {
 	f       *FS
 	table   *tableReader
 	reached bitmap // clusters that a file or directory has
-	joins   bitmap // where a chain comes to a cluster of another: from here on they are one; nil: nowhere
+	// where a chain comes to a cluster of another: from here on they are one; nil: nowhere
+	joins bitmap
 
 	problems []Problem
-	untold   bool              // there are more problems with chains
-	torn     []place           // directories with pieces of long names
-	dots     []place           // directories whose '.' or '..' is wrong
-	second   map[spot]uint32   // entries whose first cluster another has too, or has in its chain, and that cluster
-	tree     [sha256.Size]byte // the sum of all files
-	digest   hash.Hash
-	walk     walk
+	untold   bool    // there are more problems with chains
+	torn     []place // directories with pieces of long names
+	dots     []place // directories whose '.' or '..' is wrong
+	// entries whose first cluster another has too, or has in its chain, and that cluster
+	second map[spot]uint32
+	tree   [sha256.Size]byte // the sum of all files
+	digest hash.Hash
+	walk   walk
 
 	todo  []place
 	later []uint32 // chains of entries that are not listed
@@ -63,7 +66,8 @@ func (s *survey) problem(kind ProblemKind, path, format string, args ...any) {
 	}
 }
 
-// survey walks over the tree. The error is one of reading: what is wrong with the tree is in the result.
+// survey walks over the tree. The error is one of reading: what is wrong with the tree is in the
+// result.
 func (f *FS) survey(how walk) (*survey, error) {
 	g := &f.geo
 	s := &survey{f: f, table: newTableReader(f.r, g), reached: newBitmap(g), second: map[spot]uint32{}, digest: sha256.New(), walk: how}
@@ -86,7 +90,8 @@ func (f *FS) survey(how walk) (*survey, error) {
 			return nil, err
 		}
 	}
-	for _, c := range s.later { // no driver shows these, but their clusters are not ours to give away
+	for _, c := range s.later {
+		// no driver shows these, but their clusters are not ours to give away
 		if g.valid(c) && !s.reached.has(c) {
 			if _, err := s.follow(c); err != nil {
 				return nil, err
@@ -96,7 +101,8 @@ func (f *FS) survey(how walk) (*survey, error) {
 	return s, nil
 }
 
-// dirRuns returns the clusters of the directory whose chain was followed, as many as a directory can have.
+// dirRuns returns the clusters of the directory whose chain was followed, as many as a directory
+// can have.
 func (s *survey) dirRuns() []run {
 	var out []run
 	left := s.f.geo.dirClusters()
@@ -195,9 +201,9 @@ func (s *survey) chainProblem(path string, end ending) bool {
 	return false
 }
 
-// sign adds the chain that was followed to the sum of all chains. Neither names nor the order of entries nor where the directories
-// are count: during a rename of ours a directory may be in another place under each copy of the FAT, but what it holds is the
-// same.
+// sign adds the chain that was followed to the sum of all chains. Neither names nor the order of
+// entries nor where the directories are count: during a rename of ours a directory may be in
+// another place under each copy of the FAT, but what it holds is the same.
 func (s *survey) sign() {
 	s.digest.Reset()
 	b := append(make([]byte, 0, 512), "chain"...)
@@ -217,8 +223,8 @@ func (s *survey) sign() {
 	}
 }
 
-// directory reads one directory and follows the chains of all that is in it. A chain that is not whole is read as far as it
-// goes: its files are not to be written over.
+// directory reads one directory and follows the chains of all that is in it. A chain that is not
+// whole is read as far as it goes: its files are not to be written over.
 func (s *survey) directory(p place) error {
 	d, err := s.f.loadDir(p.cluster, p.runs, p.path)
 	if err != nil {
@@ -332,7 +338,8 @@ func (s *survey) checkDots(d *directory, p place) {
 	}
 }
 
-// worse are the problems that are about chains, as keys: those by which copies of the FAT are compared.
+// worse are the problems that are about chains, as keys: those by which copies of the FAT are
+// compared.
 func (s *survey) worse() map[string]bool {
 	out := map[string]bool{}
 	for _, p := range s.problems {
@@ -360,7 +367,8 @@ func (s *survey) beats(o *survey) bool {
 	return true
 }
 
-// equal reports whether the tree is the same under s and o: they differ in clusters that it does not have.
+// equal reports whether the tree is the same under s and o: they differ in clusters that it does
+// not have.
 func (s *survey) equal(o *survey) bool {
 	return s.tree == o.tree && maps.Equal(s.worse(), o.worse()) && !s.untold && !o.untold
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// tableReader reads FAT entries of the active FAT through a small buffer. It is not shared between goroutines.
+// tableReader reads FAT entries of the active FAT through a small buffer. It is not shared between
+// goroutines.
 type tableReader struct {
 	r   io.ReaderAt
 	g   *geometry
@@ -48,7 +49,8 @@ const (
 	clusterEnd  = 0x0fffffff
 )
 
-// entry returns what the FAT says about cluster c, which must be valid: free, bad, end, or the next cluster.
+// entry returns what the FAT says about cluster c, which must be valid: free, bad, end, or the next
+// cluster.
 func (w *tableReader) entry(c uint32) (uint32, error) {
 	var v, bad uint32
 	switch w.g.kind {
@@ -104,9 +106,9 @@ func (w *tableReader) next(c uint32) (next uint32, end bool, err error) {
 // run is a contiguous piece of a file.
 type run struct{ first, n uint32 }
 
-// runs follows the chain from first for exactly need clusters, or to its end if need is negative, then at most limit
-// clusters. A chain that ends early, goes on past the limit, or bites its tail is a [*osmith.FormatError]. The work is
-// bounded by need or limit.
+// runs follows the chain from first for exactly need clusters, or to its end if need is negative,
+// then at most limit clusters. A chain that ends early, goes on past the limit, or bites its tail
+// is a [*osmith.FormatError]. The work is bounded by need or limit.
 func (w *tableReader) runs(first uint32, need, limit int64, name string) ([]run, error) {
 	fail := func(format string, args ...any) error {
 		return badFormat(w.g.fatOff, "cluster chain of "+name, format, args...)
@@ -122,7 +124,8 @@ func (w *tableReader) runs(first uint32, need, limit int64, name string) ([]run,
 	}
 	var out []run
 	c := first
-	// Brent's algorithm: remember a cluster, twice as far along each time; meeting it again is a cycle.
+	// Brent's algorithm: remember a cluster, twice as far along each time; meeting it again is a
+	// cycle.
 	mark, power, steps := c, int64(1), int64(0)
 	for got := int64(1); ; got++ {
 		if k := len(out) - 1; k >= 0 && out[k].first+out[k].n == c {
@@ -322,8 +325,8 @@ func (f *FS) link(runs []run) error {
 	})
 }
 
-// linkWritten is link and a sync: the chain and what its clusters hold are on the medium before anything refers to them. Which of
-// the two comes first does not matter.
+// linkWritten is link and a sync: the chain and what its clusters hold are on the medium before
+// anything refers to them. Which of the two comes first does not matter.
 func (f *FS) linkWritten(runs []run) error {
 	if err := f.link(runs); err != nil {
 		return err
@@ -346,7 +349,8 @@ func (f *FS) patch(runs []run, value func(i int, c uint32) uint32) error {
 		}
 	}
 	begin := func(c uint32) int64 { return int64(c) * int64(g.kind) / 8 }
-	end := func(c uint32) int64 { return (int64(c+1)*int64(g.kind) + 7) / 8 } // of the last byte that c has a part in
+	// of the last byte that c has a part in
+	end := func(c uint32) int64 { return (int64(c+1)*int64(g.kind) + 7) / 8 }
 	for _, k := range copies {
 		for i, r := range runs {
 			for c, stop := r.first, r.first+r.n; c < stop; {
@@ -368,8 +372,9 @@ func (f *FS) patch(runs []run, value func(i int, c uint32) uint32) error {
 	return nil
 }
 
-// writeInfo keeps the free count and the hint of FSInfo up to date. They are advice: after a power cut they may be
-// old, which Linux, firmware and this package do not mind since they count for themselves.
+// writeInfo keeps the free count and the hint of FSInfo up to date. They are advice: after a power
+// cut they may be old, which Linux, firmware and this package do not mind since they count for
+// themselves.
 func (f *FS) writeInfo() error {
 	if f.geo.fsInfo == 0 {
 		return nil
@@ -383,9 +388,12 @@ func (f *FS) writeInfo() error {
 		return nil // not an FSInfo: leave it alone, as Linux does
 	}
 	if le.Uint32(b[488:]) == 0xffffffff {
-		return nil // its maker did not count (fatgen103 section 5), and fsck.fat counts otherwise where a file has too many clusters
+		// its maker did not count (fatgen103 section 5), and fsck.fat counts otherwise where a file
+		// has too many clusters
+		return nil
 	}
-	// A hint of 2 says that nothing was taken yet: what is there is as good, and a rename stays one write.
+	// A hint of 2 says that nothing was taken yet: what is there is as good, and a rename stays one
+	// write.
 	if le.Uint32(b[488:]) == f.free && (le.Uint32(b[492:]) == f.hint || f.hint == 2) {
 		return nil
 	}
@@ -394,8 +402,8 @@ func (f *FS) writeInfo() error {
 	return f.write(b, f.geo.fsInfo)
 }
 
-// Free is how many bytes the free clusters hold; zero if the FAT cannot be read. A new file also needs room in its
-// directory.
+// Free is how many bytes the free clusters hold; zero if the FAT cannot be read. A new file also
+// needs room in its directory.
 func (f *FS) Free() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()

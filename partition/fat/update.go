@@ -76,8 +76,8 @@ func (f *FS) prepare() (*survey, error) {
 	return s, f.load()
 }
 
-// protect marks clusters that the tree has as used, whatever the FAT says of them: on a volume that is damaged, another
-// file must not be written there.
+// protect marks clusters that the tree has as used, whatever the FAT says of them: on a volume that
+// is damaged, another file must not be written there.
 func (f *FS) protect(s *survey) {
 	for i, w := range s.reached {
 		f.free -= uint32(bits.OnesCount64(w &^ f.used[i]))
@@ -86,7 +86,8 @@ func (f *FS) protect(s *survey) {
 	f.joins = s.joins
 }
 
-// newName resolves the directory of a new name, checks that the name is free and can be written, and chooses its alias.
+// newName resolves the directory of a new name, checks that the name is free and can be written,
+// and chooses its alias.
 func (f *FS) newName(name string) (d *directory, base string, short shortName, err error) {
 	dir, base := splitPath(name)
 	if err := checkName(base); err != nil {
@@ -128,7 +129,8 @@ func shortFor(d *directory, name string, skip *entry) (shortName, error) {
 	return s, nil
 }
 
-// fits checks, before anything is written, that there is room for size bytes and for n entries in d.
+// fits checks, before anything is written, that there is room for size bytes and for n entries in
+// d.
 func (f *FS) fits(d *directory, n int, size int64, name string) error {
 	g := &f.geo
 	need := (max(size, 0) + g.clusterSize - 1) / g.clusterSize
@@ -185,7 +187,8 @@ func (f *FS) store(name string, content osmith.Source) ([]run, error) {
 	return runs, f.linkWritten(runs)
 }
 
-// padded is a source with zeros behind it, whose data ranges are of whole sectors: a disk takes no less.
+// padded is a source with zeros behind it, whose data ranges are of whole sectors: a disk takes no
+// less.
 type padded struct {
 	osmith.Source
 	sector, size int64
@@ -227,8 +230,8 @@ func firstOf(runs []run) uint32 {
 	return runs[0].first
 }
 
-// discard gives clusters back once it is on the medium that their entry does not refer to them any more: but for those that
-// another entry has too.
+// discard gives clusters back once it is on the medium that their entry does not refer to them any
+// more: but for those that another entry has too.
 func (f *FS) discard(runs []run) error {
 	if len(runs) == 0 {
 		return nil
@@ -251,10 +254,10 @@ func (f *FS) discard(runs []run) error {
 	return nil
 }
 
-// WriteFile makes a new file; one that exists is [fs.ErrExist], too little space a [*SpaceError] before anything is
-// written. Its directory must exist. The data and both FATs are written first, then the one sector of the
-// directory that makes the file appear: a power cut leaves the volume with the whole file or without it, at worst
-// with lost clusters, which [FS.Repair] frees.
+// WriteFile makes a new file; one that exists is [fs.ErrExist], too little space a [*SpaceError]
+// before anything is written. Its directory must exist. The data and both FATs are written first,
+// then the one sector of the directory that makes the file appear: a power cut leaves the volume
+// with the whole file or without it, at worst with lost clusters, which [FS.Repair] frees.
 func (f *FS) WriteFile(name string, content osmith.Source) error {
 	return f.change("write", name, func() error {
 		return f.create(name, content, attrArchive, stampOf(f.Time))
@@ -278,7 +281,8 @@ func (f *FS) create(name string, content osmith.Source, attr byte, t stamp) erro
 	return f.placeOrDiscard(d, set, runs)
 }
 
-// placeOrDiscard gives the clusters back if the directory cannot take the set although the disk works.
+// placeOrDiscard gives the clusters back if the directory cannot take the set although the disk
+// works.
 func (f *FS) placeOrDiscard(d *directory, set []byte, runs []run) error {
 	err := f.place(d, set)
 	if err != nil && f.broken == nil {
@@ -289,8 +293,9 @@ func (f *FS) placeOrDiscard(d *directory, set []byte, runs []run) error {
 	return err
 }
 
-// ReplaceFile gives an existing file new contents: they are written to free clusters, one sector write switches to
-// them, and the old clusters are freed. A power cut leaves the old or the new contents.
+// ReplaceFile gives an existing file new contents: they are written to free clusters, one sector
+// write switches to them, and the old clusters are freed. A power cut leaves the old or the new
+// contents.
 func (f *FS) ReplaceFile(name string, content osmith.Source) error {
 	return f.change("replace", name, func() error {
 		d, e, err := f.target(name)
@@ -427,16 +432,18 @@ func (f *FS) remove(d *directory, e *entry, name string) error {
 	return f.discard(runs)
 }
 
-// Rename gives a file or directory another name in the same directory; another directory is [ErrCrossDirectory], a
-// name that is taken [fs.ErrExist]. One sector write does it, so that a power cut leaves the old or the new name:
-// counted names such as x+3-0.efi, x+2-1.efi, x.efi only change entries that are there already, and a longer name moves
-// its neighbours within the sector if it must. Where the sector has no room, or the entries of the old name lie in two sectors
-// (other writers do not mind that), the cluster of the directory is written anew, with room, and one write switches to it. The 8.3
-// alias stays, unless it is the old name itself.
+// Rename gives a file or directory another name in the same directory; another directory is
+// [ErrCrossDirectory], a name that is taken [fs.ErrExist]. One sector write does it, so that a
+// power cut leaves the old or the new name: counted names such as x+3-0.efi, x+2-1.efi, x.efi only
+// change entries that are there already, and a longer name moves its neighbours within the sector
+// if it must. Where the sector has no room, or the entries of the old name lie in two sectors
+// (other writers do not mind that), the cluster of the directory is written anew, with room, and
+// one write switches to it. The 8.3 alias stays, unless it is the old name itself.
 //
-// The first cluster of the root directory, of a directory that has subdirectories, and all of the root directory of a FAT12 or
-// FAT16 have to stay where they are. There a file is copied under the new name and the old one removed, which needs its size in
-// free space, and a cut in the middle leaves both; a directory is refused with [ErrNoRoom].
+// The first cluster of the root directory, of a directory that has subdirectories, and all of the
+// root directory of a FAT12 or FAT16 have to stay where they are. There a file is copied under the
+// new name and the old one removed, which needs its size in free space, and a cut in the middle
+// leaves both; a directory is refused with [ErrNoRoom].
 func (f *FS) Rename(oldName, newName string) error {
 	return f.change("rename", oldName, func() error {
 		if !fs.ValidPath(newName) || newName == "." {

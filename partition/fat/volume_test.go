@@ -73,7 +73,8 @@ func (e *editor) entry(path string) (cluster uint32, start, end int64) {
 	return found.cluster, d.off(e.g, int64(found.pos)*entrySize), d.off(e.g, int64(found.pos+found.n-1)*entrySize) + entrySize
 }
 
-// add puts entries behind those of a directory, "." for the root, which gets more clusters where it has to.
+// add puts entries behind those of a directory, "." for the root, which gets more clusters where it
+// has to.
 func (e *editor) add(dir string, sets ...[]byte) {
 	e.t.Helper()
 	f, err := OpenReader(e.Disk)
@@ -132,7 +133,8 @@ func requireWhole(t testing.TB, d *faultio.Disk, but ...oracle.ProblemKind) {
 	require.Empty(t, look(t, d).Beyond(but...))
 }
 
-// requireContents fails if Linux sees other files than before, but for those that are gone and those that came.
+// requireContents fails if Linux sees other files than before, but for those that are gone and
+// those that came.
 func requireContents(t testing.TB, before map[string]string, d *faultio.Disk, gone []string, came ...string) {
 	t.Helper()
 	want, got := maps.Clone(before), look(t, d).Contents()

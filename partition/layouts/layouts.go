@@ -1,6 +1,7 @@
-// Package layouts has the partition layouts of known systems as values of package partition, to start from: neither IDs nor
-// a seed nor contents are set, slots are labelled "_empty" or as the system does, and sizes are those of the system. Change
-// what you like and give it to [partition.Plan]. Where the real system decides a size itself, the table says so.
+// Package layouts has the partition layouts of known systems as values of package partition, to
+// start from: neither IDs nor a seed nor contents are set, slots are labelled "_empty" or as the
+// system does, and sizes are those of the system. Change what you like and give it to
+// [partition.Plan]. Where the real system decides a size itself, the table says so.
 package layouts
 
 import (
@@ -18,7 +19,8 @@ const (
 func must(name string) osmith.GUID {
 	t, ok := partition.TypeByName(name)
 	if !ok {
-		panic("layouts: no type " + name) // a mistake in this file: every layout is planned by a test
+		// a mistake in this file: every layout is planned by a test
+		panic("layouts: no type " + name)
 	}
 	return t
 }
@@ -70,8 +72,8 @@ func GNOMEOS() partition.Layout {
 		partition.Spec{Type: partition.RootX8664, Name: "root-x86-64", MinSize: gib, Weight: 1000, Attributes: partition.AttrGrowFileSystem})}
 }
 
-// IncusOS is the OS for Incus servers
-// (https://github.com/lxc/incus-os, mkosi.images/base/mkosi.extra/usr/lib/repart.d, doc/reference/partitioning-scheme.md):
+// IncusOS is the OS for Incus servers (https://github.com/lxc/incus-os,
+// mkosi.images/base/mkosi.extra/usr/lib/repart.d, doc/reference/partitioning-scheme.md):
 //
 //	 1 esp                            2 GiB
 //	 2 linux-generic   seed-data      100 MiB
@@ -100,9 +102,10 @@ func IncusOS() partition.Layout {
 		partition.Spec{Type: partition.LinuxGeneric, Name: "local-data", MinSize: 10 * gib, Weight: 1000})}
 }
 
-// KairosUKI is Kairos with the whole system in UKIs: its slots are files on the ESP (active, passive, recovery). The
-// installer sizes the ESP by its UKIs; here it holds four of 600 MiB, as there must be room for a new one beside them
-// (https://github.com/kairos-io/kairos-agent, pkg/uki):
+// KairosUKI is Kairos with the whole system in UKIs: its slots are files on the ESP (active,
+// passive, recovery). The installer sizes the ESP by its UKIs; here it holds four of 600 MiB, as
+// there must be room for a new one beside them (https://github.com/kairos-io/kairos-agent,
+// pkg/uki):
 //
 //	1 esp            COS_GRUB          by the size of the UKIs; here 3 GiB
 //	2 linux-generic  oem, encrypted           64 MiB
@@ -132,8 +135,8 @@ func Talos() partition.Layout {
 }
 
 // Bottlerocket is Bottlerocket for an OS image of 2 GiB that updates in place
-// (https://github.com/bottlerocket-os/twoliter, embedded/partyplanner); sizes marked * grow with the image. The slot to boot
-// is chosen by the gptprio bits of the boot partitions.
+// (https://github.com/bottlerocket-os/twoliter, embedded/partyplanner); sizes marked * grow with
+// the image. The slot to boot is chosen by the gptprio bits of the boot partitions.
 //
 //	 1 bios-boot              BIOS-BOOT                  4 MiB
 //	 2 esp                    EFI-SYSTEM                 5 MiB
@@ -166,9 +169,10 @@ func Bottlerocket() partition.Layout {
 		partition.Spec{Type: must("bottlerocket-data"), Name: "BOTTLEROCKET-DATA-A", Size: mib})}
 }
 
-// Flatcar is Flatcar Container Linux (https://github.com/flatcar/scripts, build_library/disk_layout.json); the IDs of the
-// slots are fixed. The slot to boot is chosen by the gptprio bits of the USR partitions; the root hash of USR is inside of
-// the kernel image. Entries 5 (ROOT-C) and 8 are kept free.
+// Flatcar is Flatcar Container Linux (https://github.com/flatcar/scripts,
+// build_library/disk_layout.json); the IDs of the slots are fixed. The slot to boot is chosen by
+// the gptprio bits of the USR partitions; the root hash of USR is inside of the kernel image.
+// Entries 5 (ROOT-C) and 8 are kept free.
 //
 //	1 esp               EFI-SYSTEM    1 GiB; 128 MiB before 2025
 //	2 bios-boot         BIOS-BOOT     2 MiB
@@ -192,9 +196,9 @@ func Flatcar() partition.Layout {
 }
 
 // ChromeOS is ChromiumOS with its first disk layout
-// (https://www.chromium.org/chromium-os/developer-library/reference/device/disk-format); boards have other sizes. The
-// slot to boot is chosen by the gptprio bits of the kernel partitions; the root hash is in the signed kernel blob. In the
-// order of the disk:
+// (https://www.chromium.org/chromium-os/developer-library/reference/device/disk-format); boards
+// have other sizes. The slot to boot is chosen by the gptprio bits of the kernel partitions; the
+// root hash is in the signed kernel blob. In the order of the disk:
 //
 //	11 chromeos-firmware  RWFW        8 MiB
 //	 6 chromeos-kernel    KERN-C      one sector; here 4 KiB, likewise 7, 9 and 10

@@ -16,7 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/partition/layouts"
 )
 
-// Every layout is a disk that sgdisk and sfdisk find good, and comes back from its layout file as it was.
+// Every layout is a disk that sgdisk and sfdisk find good, and comes back from its layout file as
+// it was.
 func TestLayouts(t *testing.T) {
 	for name, layout := range map[string]func() partition.Layout{
 		"ParticleOS": layouts.ParticleOS, "GNOMEOS": layouts.GNOMEOS, "IncusOS": layouts.IncusOS, "KairosUKI": layouts.KairosUKI,

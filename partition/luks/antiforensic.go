@@ -8,8 +8,9 @@ import (
 	"io"
 )
 
-// stripes is how many times as large as the key its area is, so that the loss of any part is the loss of the key: LUKS1 On-Disk Format
-// Specification 1.2.3, section 2.4. Headers have the number in them, and cryptsetup does not look at it.
+// stripes is how many times as large as the key its area is, so that the loss of any part is the
+// loss of the key: LUKS1 On-Disk Format Specification 1.2.3, section 2.4. Headers have the number
+// in them, and cryptsetup does not look at it.
 const stripes = 4000
 
 // afSplit makes the content of an area from a key.

@@ -16,7 +16,8 @@ const (
 	maxHeader  = 4 << 20
 )
 
-// headerSizes are the sizes that one copy of a header can have, and the places where the second one can be.
+// headerSizes are the sizes that one copy of a header can have, and the places where the second one
+// can be.
 var headerSizes = [...]int64{16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20, maxHeader}
 
 var (
@@ -24,7 +25,8 @@ var (
 	magicSecondary = [6]byte{'S', 'K', 'U', 'L', 0xba, 0xbe}
 )
 
-// rawHeader is a binary header: LUKS2 On-Disk Format Specification 1.1.4, section 2.1. Integers are big-endian.
+// rawHeader is a binary header: LUKS2 On-Disk Format Specification 1.1.4, section 2.1. Integers are
+// big-endian.
 type rawHeader struct {
 	Magic       [6]byte
 	Version     uint16
@@ -75,7 +77,8 @@ func putText(field []byte, name, s string) error {
 // errVersion1 tells a header of LUKS1 from a damaged one.
 var errVersion1 = errors.New("version 1")
 
-// parseBinary reads the binary header of the copy at off; the checksum needs the JSON area as well, see checkSum.
+// parseBinary reads the binary header of the copy at off; the checksum needs the JSON area as well,
+// see checkSum.
 func parseBinary(b []byte, off int64) (*rawHeader, error) {
 	fail := func(at int64, field, format string, args ...any) error {
 		return badFormat(off+at, copyName(off)+": "+field, format, args...)

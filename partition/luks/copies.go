@@ -67,8 +67,10 @@ func (c *copyState) read(src osmith.Source, b []byte, off int64, what string) {
 	}
 }
 
-// readCopies finds both copies in the order in which cryptsetup does: the second one is where the first one says, if that can be believed, else at the first
-// of the nine places where one is whole. used is the index of the one that counts: the newer one, and the primary one of two that are as new.
+// readCopies finds both copies in the order in which cryptsetup does: the second one is where the
+// first one says, if that can be believed, else at the first of the nine places where one is whole.
+// used is the index of the one that counts: the newer one, and the primary one of two that are as
+// new.
 func readCopies(src osmith.Source) (all [2]*copyState, used int, err error) {
 	first := readCopy(src, 0)
 	if errors.Is(first.err, errVersion1) {
@@ -132,8 +134,9 @@ func header(all [2]*copyState, used int) (*Header, *metadata, *rawHeader) {
 	return h, c.m, raw
 }
 
-// Read reads the header of a volume and writes nothing. Of its two copies one is enough; [Header.Copies] tells of the other. A volume that this package
-// cannot use has [Header.Unsupported].
+// Read reads the header of a volume and writes nothing. Of its two copies one is enough;
+// [Header.Copies] tells of the other. A volume that this package cannot use has
+// [Header.Unsupported].
 func Read(src osmith.Source) (*Header, error) {
 	v, err := OpenReader(src)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/faultio"
 )
 
-// An operation is a change of a volume with the key slots 0, of the passphrase of the vectors, 1, "second", and a token for the latter.
+// An operation is a change of a volume with the key slots 0, of the passphrase of the vectors, 1,
+// "second", and a token for the latter.
 type operation struct {
 	do func(v *Volume, key *Key) error
 	// before and after are the passphrases that open it, those of both do so at any moment.
@@ -62,7 +63,8 @@ func operations() map[string]operation {
 	}
 }
 
-// operationBase is the volume that operations change, and that volume with a damaged copy of the header.
+// operationBase is the volume that operations change, and that volume with a damaged copy of the
+// header.
 func operationBase(t testing.TB) (*faultio.Disk, []byte) {
 	t.Helper()
 	d, v, key := formatted(t, small(3))
@@ -79,8 +81,9 @@ func damage(t testing.TB, d *faultio.Disk, off int64) *faultio.Disk {
 	return c
 }
 
-// What a power cut leaves is the old volume or the new one, whatever sectors of 512 bytes were written since the last sync. No key is lost that is not to go, and one that
-// is to go is whole or nothing of it is left.
+// What a power cut leaves is the old volume or the new one, whatever sectors of 512 bytes were
+// written since the last sync. No key is lost that is not to go, and one that is to go is whole or
+// nothing of it is left.
 func TestCut(t *testing.T) {
 	limit := 128
 	if testing.Short() {
@@ -290,7 +293,8 @@ func TestCutRepair(t *testing.T) {
 	}
 }
 
-// The second copy of an older and larger header lies in what is data now. It does not come back when both copies of the new one are lost.
+// The second copy of an older and larger header lies in what is data now. It does not come back
+// when both copies of the new one are lost.
 func TestFormatOverLargerHeader(t *testing.T) {
 	d, _, _ := formatted(t, FormatOptions{Rand: random(9), HeaderSize: 1 << 20, KeyslotsSize: 516096, SectorSize: 512, Key: KeyOptions{KDF: fastKDF}})
 	_, _, err := Format(d, []byte("new"), small(10))
@@ -303,8 +307,8 @@ func TestFormatOverLargerHeader(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotLUKS)
 }
 
-// Every operation of the disk fails once, for good, or does half of its work: the error is told, unless it is of a read that did not matter, and what is
-// on the disk opens.
+// Every operation of the disk fails once, for good, or does half of its work: the error is told,
+// unless it is of a read that did not matter, and what is on the disk opens.
 func TestFailing(t *testing.T) {
 	base, volumeKey := operationBase(t)
 	for name, op := range operations() {
@@ -327,7 +331,8 @@ func TestFailing(t *testing.T) {
 						require.NoError(t, err)
 						break
 					}
-					if err == nil && f.Op == faultio.OpRead { // of the area of another slot, which did not matter
+					if err == nil && f.Op == faultio.OpRead {
+						// of the area of another slot, which did not matter
 						h, err := Read(d.Medium())
 						require.NoError(t, err)
 						require.Equal(t, string(v.Header().JSON), string(h.JSON))
@@ -336,7 +341,8 @@ func TestFailing(t *testing.T) {
 					require.Error(t, err, "failure %d of %+v was missed", k, f)
 					require.ErrorIs(t, err, faultio.ErrIO)
 					d.Faulty()
-					if f.Op == faultio.OpWrite || f.Op == faultio.OpSync { // nobody knows what is on the disk
+					if f.Op == faultio.OpWrite || f.Op == faultio.OpSync {
+						// nobody knows what is on the disk
 						_, err := v.AddToken([]byte(`{"type":"probe"}`), nil, TokenOptions{})
 						require.ErrorIs(t, err, ErrBroken, "failure %d of %+v", k, f)
 					}

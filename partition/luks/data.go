@@ -91,8 +91,8 @@ func (e *extent) encrypt(b []byte, off int64) {
 	e.spread(b, off, func(b []byte, iv uint64) { e.cipher.Encrypt(b, b, int(e.sector), iv) })
 }
 
-// A Reader is the data of a volume, decrypted: an [osmith.Source], safe for concurrent use. Encryption proves nothing: what somebody else
-// wrote to the disk reads as noise, without an error.
+// A Reader is the data of a volume, decrypted: an [osmith.Source], safe for concurrent use.
+// Encryption proves nothing: what somebody else wrote to the disk reads as noise, without an error.
 type Reader struct {
 	e   *extent
 	src io.ReaderAt
@@ -116,7 +116,8 @@ func (r *Reader) Size() int64 { return r.e.size }
 // SectorSize is the size of a sector in bytes, as what is inside sees it.
 func (r *Reader) SectorSize() int { return int(r.e.sector) }
 
-// ReadAt implements [io.ReaderAt], at any place. Large pieces that begin and end with sectors are decrypted in place and by several processors.
+// ReadAt implements [io.ReaderAt], at any place. Large pieces that begin and end with sectors are
+// decrypted in place and by several processors.
 func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("luks: data: read at %d", off)
@@ -173,8 +174,9 @@ func (r *Reader) part(p []byte, off int64) (int, error) {
 	return copy(p, b[off-start:]), nil
 }
 
-// A Writer writes the data of a volume: by Write from the start on, in one pass, or by WriteAt anywhere. Write encrypts in the background, so that it must be
-// ended by [Writer.Close]. Its methods must not be called concurrently.
+// A Writer writes the data of a volume: by Write from the start on, in one pass, or by WriteAt
+// anywhere. Write encrypts in the background, so that it must be ended by [Writer.Close]. Its
+// methods must not be called concurrently.
 type Writer struct {
 	r     *Reader
 	v     *Volume
@@ -210,7 +212,8 @@ func (w *Writer) Size() int64 { return w.r.e.size }
 // SectorSize is the size of a sector in bytes, as what is inside sees it.
 func (w *Writer) SectorSize() int { return int(w.r.e.sector) }
 
-// Write encrypts what comes next, from the start of the data on. More than there is room for is an error, and nothing of it is written.
+// Write encrypts what comes next, from the start of the data on. More than there is room for is an
+// error, and nothing of it is written.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	defer prefix.Add(pkg, &err)
 	if w.err != nil {
@@ -280,8 +283,9 @@ func (w *Writer) write(b []byte, off int64) error {
 	return nil
 }
 
-// Close writes what is left of the calls of Write, the last sector filled up with zeros, and syncs the disk, if it can be. The disk stays open. Behind the last byte that was
-// written the data is what it was.
+// Close writes what is left of the calls of Write, the last sector filled up with zeros, and syncs
+// the disk, if it can be. The disk stays open. Behind the last byte that was written the data is
+// what it was.
 func (w *Writer) Close() (err error) {
 	defer prefix.Add(pkg, &err)
 	if w.err == errClosed {
@@ -305,7 +309,8 @@ func (w *Writer) Close() (err error) {
 
 var errClosed = errors.New("data: the writer is closed")
 
-// ReadAt implements [io.ReaderAt]: with it, a Writer is an [osmith.Disk] that a file system can be made on. It does not see what Write has not written yet.
+// ReadAt implements [io.ReaderAt]: with it, a Writer is an [osmith.Disk] that a file system can be
+// made on. It does not see what Write has not written yet.
 func (w *Writer) ReadAt(p []byte, off int64) (int, error) { return w.r.ReadAt(p, off) }
 
 var _ osmith.Disk = (*Writer)(nil)
@@ -313,8 +318,9 @@ var _ osmith.Disk = (*Writer)(nil)
 // Sync returns when all that WriteAt has written is on stable storage, if the disk can tell.
 func (w *Writer) Sync() error { return prefix.Error(pkg, w.v.sync()) }
 
-// WriteAt implements [io.WriterAt], at any place. Of sectors that are not written whole, the rest is read and written again: a power cut leaves the old sector or the
-// new one where the disk's sectors are as large. p is not changed.
+// WriteAt implements [io.WriterAt], at any place. Of sectors that are not written whole, the rest
+// is read and written again: a power cut leaves the old sector or the new one where the disk's
+// sectors are as large. p is not changed.
 func (w *Writer) WriteAt(p []byte, off int64) (n int, err error) {
 	defer prefix.Add(pkg, &err)
 	if off < 0 || off > w.r.e.size || int64(len(p)) > w.r.e.size-off {

@@ -41,7 +41,8 @@ func slowDecrypt(t testing.TB, disk io.ReaderAt, key []byte, off, size int64, se
 	return b
 }
 
-// All sizes of sectors and keys: what is written in one pass, or anywhere, is on the disk as dm-crypt reads it, and reads back at any place.
+// All sizes of sectors and keys: what is written in one pass, or anywhere, is on the disk as
+// dm-crypt reads it, and reads back at any place.
 func TestData(t *testing.T) {
 	for _, bits := range []int{256, 512} {
 		for _, sector := range []int{512, 1024, 2048, 4096} {
@@ -123,7 +124,8 @@ func TestData(t *testing.T) {
 	}
 }
 
-// Less than there is room for: the last sector is filled up with zeros, and what is behind it is not touched.
+// Less than there is room for: the last sector is filled up with zeros, and what is behind it is
+// not touched.
 func TestShortData(t *testing.T) {
 	o := small(1)
 	o.SectorSize = 4096
@@ -172,7 +174,8 @@ func TestDataFails(t *testing.T) {
 	require.ErrorIs(t, err, faultio.ErrIO, "the rest of the sector is not known")
 }
 
-// A device that is cut short, or has no whole number of sectors, is refused before anything is read.
+// A device that is cut short, or has no whole number of sectors, is refused before anything is
+// read.
 func TestDataSize(t *testing.T) {
 	d, v, key := formatted(t, small(1))
 	off := v.Header().Segments[0].Offset

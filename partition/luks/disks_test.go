@@ -23,7 +23,8 @@ func inPartition(disk osmith.Disk) *partition.Window {
 // bare has only what every disk has.
 type bare struct{ osmith.Disk }
 
-// A volume can be in a partition of any disk, whether or not that has the methods that a disk may have.
+// A volume can be in a partition of any disk, whether or not that has the methods that a disk may
+// have.
 func TestDisks(t *testing.T) {
 	const size = 8 << 20
 	file := func() *osmith.Device {

@@ -42,7 +42,8 @@ func (n node) inside(err error) error {
 	return &osmith.FormatError{Offset: off, Field: field, Err: format.Err}
 }
 
-// object is the members of an object in their order. Those that a change does not touch stay as they are, byte for byte.
+// object is the members of an object in their order. Those that a change does not touch stay as
+// they are, byte for byte.
 type object []node
 
 func (n node) object() (object, error) {
@@ -132,7 +133,8 @@ func (o object) marshal() []byte {
 	return append(b, '}')
 }
 
-// compact is a value without white space, and with none of the escapes that are for HTML: json-c writes none.
+// compact is a value without white space, and with none of the escapes that are for HTML: json-c
+// writes none.
 func compact(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -188,7 +190,8 @@ func (n node) integer(least, most int64) (int64, error) {
 	return v, nil
 }
 
-// bytes reads a number of bytes, which the format has as a string of decimal digits since JSON's numbers are not exact.
+// bytes reads a number of bytes, which the format has as a string of decimal digits since JSON's
+// numbers are not exact.
 func (n node) bytes() (int64, error) {
 	s, err := n.text()
 	if err != nil {

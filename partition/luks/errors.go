@@ -10,9 +10,11 @@ import (
 )
 
 var (
-	// ErrNotLUKS: neither copy of the header is one of LUKS2. What is wrong with each is in the error's text and chain.
+	// ErrNotLUKS: neither copy of the header is one of LUKS2. What is wrong with each is in the
+	// error's text and chain.
 	ErrNotLUKS = errors.New("no LUKS2 header")
-	// ErrLUKS1: the volume is of LUKS1, which has another header. cryptsetup convert makes a LUKS2 volume of it.
+	// ErrLUKS1: the volume is of LUKS1, which has another header. cryptsetup convert makes a LUKS2
+	// volume of it.
 	ErrLUKS1 = errors.New("a LUKS1 volume, only LUKS2 is read")
 	// ErrDetached: the header is a file of its own, so that the data is somewhere else.
 	ErrDetached = errors.New("a detached header: its data is on a separate device")
@@ -26,11 +28,13 @@ var (
 	ErrSlotTaken = errors.New("key slot is in use")
 	// ErrNoToken: there is no such token, or all 32 are taken.
 	ErrNoToken = errors.New("no such token")
-	// ErrAreaFull: the key slots area has no gap that is large enough. Its size is chosen when the volume is formatted.
+	// ErrAreaFull: the key slots area has no gap that is large enough. Its size is chosen when the
+	// volume is formatted.
 	ErrAreaFull = errors.New("no room in the key slots area")
 	// ErrChanged: the header on the disk is not the one that was read. Open the volume again.
 	ErrChanged = errors.New("another program has changed the header")
-	// ErrBroken: an earlier change of this Volume has failed, so that what is on the disk is not known. Open the volume again.
+	// ErrBroken: an earlier change of this Volume has failed, so that what is on the disk is not
+	// known. Open the volume again.
 	ErrBroken = errors.New("an earlier change failed: open the volume again")
 	// ErrReadOnly: the volume was opened for reading.
 	ErrReadOnly = errors.New("opened for reading only")
@@ -40,8 +44,8 @@ var (
 	ErrEmptyPassphrase = errors.New("the passphrase is empty")
 )
 
-// JSONAreaError says that the metadata does not fit into its area, whose size is chosen when the volume is formatted
-// ([FormatOptions].HeaderSize): large tokens need a larger one.
+// JSONAreaError says that the metadata does not fit into its area, whose size is chosen when the
+// volume is formatted ([FormatOptions].HeaderSize): large tokens need a larger one.
 type JSONAreaError struct {
 	Need, Have int64 // in bytes
 }
@@ -50,7 +54,8 @@ func (e *JSONAreaError) Error() string {
 	return fmt.Sprintf("JSON area is full: the metadata needs %d bytes, the area has %d and cannot grow", e.Need, e.Have)
 }
 
-// UnsupportedError names what a volume needs and this package does not do. The header can be shown; keys, changes and data are refused.
+// UnsupportedError names what a volume needs and this package does not do. The header can be shown;
+// keys, changes and data are refused.
 type UnsupportedError struct {
 	Where string // "config: requirements", "segment 0"
 	What  string // "online-reencrypt-v2"
@@ -60,11 +65,12 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("%s: %s is not supported", e.Where, e.What)
 }
 
-// LastKeyError says that a change would leave no key slot that a person can use: those that stay are opened by a machine alone, by its TPM for
-// instance, and the data is lost with it.
+// LastKeyError says that a change would leave no key slot that a person can use: those that stay
+// are opened by a machine alone, by its TPM for instance, and the data is lost with it.
 type LastKeyError struct {
 	Slots []int // that a person can use now, all of which the change would take away
-	// All says that the slots are the last of all: no person can use any, and the volume could not be opened any more.
+	// All says that the slots are the last of all: no person can use any, and the volume could not
+	// be opened any more.
 	All bool
 	// Err is why other slots do not count: their areas cannot be read. nil: they can.
 	Err error
@@ -105,7 +111,8 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("%s: %d, more than the limit of %d", e.What, e.Need, e.Have)
 }
 
-// UnlockError says that no key slot opened. It matches [ErrNoKey]. Where slots were not tried, the passphrase may still be right.
+// UnlockError says that no key slot opened. It matches [ErrNoKey]. Where slots were not tried, the
+// passphrase may still be right.
 type UnlockError struct {
 	Tried   []int         // slots that the passphrase does not open
 	Skipped map[int]error // slots that were not tried, and why
@@ -140,7 +147,8 @@ func (e *UnlockError) Unwrap() []error {
 	return all
 }
 
-// ForeignError says that another file system, or something else, begins where the damaged copy of a header would be written.
+// ForeignError says that another file system, or something else, begins where the damaged copy of a
+// header would be written.
 type ForeignError struct {
 	What string
 }

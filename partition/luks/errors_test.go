@@ -73,7 +73,8 @@ func TestOffsets(t *testing.T) {
 	}
 }
 
-// A copy of the header that cannot be read is no copy that is wrong: reading goes on with the other, and a change does not, since it may be the newer one.
+// A copy of the header that cannot be read is no copy that is wrong: reading goes on with the
+// other, and a change does not, since it may be the newer one.
 func TestUnreadableCopy(t *testing.T) {
 	d, _, _ := formatted(t, small(1))
 	for k := range 4 { // binary header and JSON area of both
@@ -104,7 +105,8 @@ func TestShortDevice(t *testing.T) {
 	}
 }
 
-// The second copy is found at any of its nine places when nothing is left of the first, and no older header elsewhere comes before it.
+// The second copy is found at any of its nine places when nothing is left of the first, and no
+// older header elsewhere comes before it.
 func TestSecondCopyAnywhere(t *testing.T) {
 	for _, size := range headerSizes {
 		o := small(1)
@@ -126,7 +128,8 @@ func TestSecondCopyAnywhere(t *testing.T) {
 	}
 }
 
-// A copy that is older, or as old and different, is made the same, with the same number of writes and another salt.
+// A copy that is older, or as old and different, is made the same, with the same number of writes
+// and another salt.
 func TestRepairOlder(t *testing.T) {
 	d, v, key := formatted(t, small(1))
 	old := make([]byte, 16<<10)
@@ -155,7 +158,8 @@ func TestRepairOlder(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Of two copies that are as new the first one counts, as with cryptsetup, and the other one is told.
+// Of two copies that are as new the first one counts, as with cryptsetup, and the other one is
+// told.
 func TestEquallyNew(t *testing.T) {
 	m := mutant{bin: first(func(b []byte) { copy(b[24:], "of the first") })}
 	d := m.make(t, mutantBase(t))
@@ -288,7 +292,8 @@ func (b badArea) ReadAt(p []byte, off int64) (int, error) {
 	return b.Disk.ReadAt(p, off)
 }
 
-// A key slot that cannot be read is skipped, since another may open; it is told when none does, it does not count as a key that somebody has, and it can be removed.
+// A key slot that cannot be read is skipped, since another may open; it is told when none does, it
+// does not count as a key that somebody has, and it can be removed.
 func TestUnreadableSlot(t *testing.T) {
 	d, v, key := formatted(t, small(1))
 	_, err := v.AddKey(key, []byte("second"), with(KeyOptions{KDF: fastKDF}))

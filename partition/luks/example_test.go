@@ -16,10 +16,12 @@ import (
 // random stands for [crypto/rand.Reader], with which each run would print another key.
 func random() io.Reader { return rand.NewChaCha8([32]byte{}) }
 
-// fast is for examples: a passphrase that a person remembers needs the zero value, or [luks.MeasureArgon2id].
+// fast is for examples: a passphrase that a person remembers needs the zero value, or
+// [luks.MeasureArgon2id].
 var fast = luks.KDF{Type: luks.PBKDF2, Iterations: 1000}
 
-// newVolume is a volume on a disk; an [osmith.Device], of an image file or a block device, does as well.
+// newVolume is a volume on a disk; an [osmith.Device], of an image file or a block device, does as
+// well.
 func newVolume() (*faultio.Disk, *luks.Volume, *luks.Key) {
 	disk := faultio.NewDisk(24 << 20)
 	v, key, err := luks.Format(disk, []byte("correct horse"), luks.FormatOptions{Rand: random(), Label: "state", Key: luks.KeyOptions{KDF: fast}})
@@ -104,7 +106,8 @@ func ExampleVolume_AddRecoveryKey() {
 	// true true
 }
 
-// A TPM's slot and token go to the disk in one write. Then the passphrase is the last key that a person has, and stays.
+// A TPM's slot and token go to the disk in one write. Then the passphrase is the last key that a
+// person has, and stays.
 func ExampleVolume_AddKey() {
 	_, v, key := newVolume()
 	secret := []byte("what sealing.Passphrase returns")

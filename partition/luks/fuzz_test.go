@@ -38,7 +38,8 @@ func seeds(t testing.TB) (docs [][]byte) {
 	return docs
 }
 
-// FuzzMetadata reads any metadata: no panic, a result exactly without an error, and what it reads it writes so that it reads the same.
+// FuzzMetadata reads any metadata: no panic, a result exactly without an error, and what it reads
+// it writes so that it reads the same.
 func FuzzMetadata(f *testing.F) {
 	for _, doc := range seeds(f) {
 		f.Add(doc)
@@ -70,7 +71,8 @@ func FuzzMetadata(f *testing.F) {
 	})
 }
 
-// FuzzOpen reads any header behind a right checksum, with a passphrase: no panic, and nothing is written.
+// FuzzOpen reads any header behind a right checksum, with a passphrase: no panic, and nothing is
+// written.
 func FuzzOpen(f *testing.F) {
 	base := mutantBase(f)
 	header := content(f, base)[:binarySize]

@@ -8,7 +8,8 @@ import (
 	"hash"
 )
 
-// newHash is a hash by the name that it has in headers. SHA-1 is that of volumes which were LUKS1 once; it is not written.
+// newHash is a hash by the name that it has in headers. SHA-1 is that of volumes which were LUKS1
+// once; it is not written.
 func newHash(name string) (hash.Hash, bool) {
 	switch name {
 	case "sha256":

@@ -22,7 +22,8 @@ type Header struct {
 	Tokens       []Token
 	JSON         []byte // the metadata as it stands there
 
-	// Unsupported says why the volume is only shown: one or more [*UnsupportedError]. nil: it can be used.
+	// Unsupported says why the volume is only shown: one or more [*UnsupportedError]. nil: it can
+	// be used.
 	Unsupported error
 	// Copies are the state of the primary and the secondary copy.
 	Copies [2]Copy
@@ -33,7 +34,8 @@ type Copy struct {
 	Offset     int64
 	SequenceID uint64 // if Err is nil
 	Err        error  // why it cannot be used
-	// Differs says that it is older than the other one, or as old with another content. [Volume.Repair] writes it anew.
+	// Differs says that it is older than the other one, or as old with another content.
+	// [Volume.Repair] writes it anew.
 	Differs bool
 }
 
@@ -113,8 +115,8 @@ type Segment struct {
 
 const segmentCrypt = "crypt"
 
-// nullCipher reports whether a cipher does not encrypt at all. A header is not authenticated: who can write to the disk could
-// have a machine take such a volume for its own (CVE-2025-59054).
+// nullCipher reports whether a cipher does not encrypt at all. A header is not authenticated: who
+// can write to the disk could have a machine take such a volume for its own (CVE-2025-59054).
 func nullCipher(cipher string) bool { return strings.Contains(strings.ToLower(cipher), "null") }
 
 func (p parser) segments() error {
@@ -237,7 +239,8 @@ const (
 	maxUint32    = 1<<32 - 1
 )
 
-// Token is what a program needs beside a passphrase: what a TPM has sealed, or the mark of a recovery key.
+// Token is what a program needs beside a passphrase: what a TPM has sealed, or the mark of a
+// recovery key.
 type Token struct {
 	ID       int
 	Type     string // "systemd-tpm2", "systemd-recovery", or whatever

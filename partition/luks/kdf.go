@@ -20,8 +20,8 @@ const (
 	PBKDF2   KDFType = "pbkdf2"
 )
 
-// KDF says how much work it is to try a passphrase. The zero value, for a new slot, is [DefaultKDF]. The KDF of a slot never changes with
-// anything else.
+// KDF says how much work it is to try a passphrase. The zero value, for a new slot, is
+// [DefaultKDF]. The KDF of a slot never changes with anything else.
 type KDF struct {
 	Type       KDFType // "": Argon2id
 	Hash       string  // of PBKDF2: "sha256", also if it is "", or "sha512"
@@ -31,12 +31,14 @@ type KDF struct {
 }
 
 var (
-	// DefaultKDF is for what people remember: Argon2id with 256 MiB, 4 passes and 4 threads, which a machine with 512 MiB of memory can still do at boot.
-	// [MeasureArgon2id] finds what this machine can do.
+	// DefaultKDF is for what people remember: Argon2id with 256 MiB, 4 passes and 4 threads, which
+	// a machine with 512 MiB of memory can still do at boot. [MeasureArgon2id] finds what this
+	// machine can do.
 	DefaultKDF = KDF{Type: Argon2id, Iterations: 4, Memory: 256 << 20, Threads: 4}
 	// PassphrasePBKDF2 is for what people remember, where Argon2 is not to be had.
 	PassphrasePBKDF2 = KDF{Type: PBKDF2, Hash: "sha512", Iterations: 600_000}
-	// RandomKeyKDF is for keys of 16 random bytes or more, which nobody can guess: what systemd has for its own.
+	// RandomKeyKDF is for keys of 16 random bytes or more, which nobody can guess: what systemd has
+	// for its own.
 	RandomKeyKDF = KDF{Type: PBKDF2, Hash: "sha512", Iterations: 1000}
 )
 
@@ -49,13 +51,15 @@ const (
 	maxThreads    = 4
 )
 
-// Limits bound the work of a key slot. A header is not authenticated, so that whoever wrote it could have it ask for anything.
+// Limits bound the work of a key slot. A header is not authenticated, so that whoever wrote it
+// could have it ask for anything.
 type Limits struct {
 	// Memory is the most that Argon2 may take, in bytes. 0: 4 GiB, the most that cryptsetup writes.
 	Memory int64
 	// Iterations is the most of PBKDF2. 0: 2^27, which is a minute or so.
 	Iterations int64
-	// Work is the most of Argon2: passes times bytes of memory. 0: 128 GiB, which is a minute or so.
+	// Work is the most of Argon2: passes times bytes of memory. 0: 128 GiB, which is a minute or
+	// so.
 	Work int64
 }
 
@@ -130,7 +134,8 @@ func (k KDF) forNew() (KDF, error) {
 	return k, nil
 }
 
-// kdfMembers are all that a kdf has: other programs drop what else they find, so that nobody may count on it.
+// kdfMembers are all that a kdf has: other programs drop what else they find, so that nobody may
+// count on it.
 var kdfMembers = map[KDFType][]string{
 	PBKDF2:   {"type", "hash", "iterations", "salt"},
 	Argon2i:  {"type", "time", "memory", "cpus", "salt"},
@@ -179,7 +184,8 @@ func parseKDF(n node) (k KDF, salt []byte, err error) {
 	if k.Iterations, err = at["time"].integer(1, maxUint32); err != nil {
 		return k, nil, err
 	}
-	// Argon2 has 24 bits of threads, its implementation here 8; it takes 8 KiB for each, and other numbers as if they were these.
+	// Argon2 has 24 bits of threads, its implementation here 8; it takes 8 KiB for each, and other
+	// numbers as if they were these.
 	threads, err := at["cpus"].integer(1, math.MaxUint8)
 	if err != nil {
 		return k, nil, err
@@ -209,9 +215,10 @@ func stretch(hash string, passphrase, salt []byte, iterations int64, size int) (
 	return pbkdf2.Key(hashFunc(hash), string(passphrase), salt, int(iterations), size)
 }
 
-// MeasureArgon2id tries how much this machine does in a time, and returns parameters for a new slot: 4 passes over as much memory as it can be, at most
-// maxMemory bytes, and more passes where that is all the memory. It takes some times as long as that. It is the one function here that looks at a
-// clock, so that the result is another one each time.
+// MeasureArgon2id tries how much this machine does in a time, and returns parameters for a new
+// slot: 4 passes over as much memory as it can be, at most maxMemory bytes, and more passes where
+// that is all the memory. It takes some times as long as that. It is the one function here that
+// looks at a clock, so that the result is another one each time.
 func MeasureArgon2id(target time.Duration, maxMemory int64, threads int) (KDF, error) {
 	k := KDF{Type: Argon2id, Iterations: minPasses, Memory: maxMemory / 1024 * 1024, Threads: threads}
 	if _, err := k.forNew(); err != nil {
@@ -230,7 +237,8 @@ func MeasureArgon2id(target time.Duration, maxMemory int64, threads int) (KDF, e
 		}
 		took := max(time.Since(start), time.Microsecond)
 		ratio := float64(target) / float64(took)
-		// What takes a fraction of the time is measured again with more, so that the caches do not count.
+		// What takes a fraction of the time is measured again with more, so that the caches do not
+		// count.
 		if k.Memory < most && ratio > 1.5 {
 			k.Memory = min(most, max(minMemory, int64(float64(k.Memory)*min(ratio, 4))/1024*1024))
 			continue

@@ -99,7 +99,8 @@ func TestLastOfAll(t *testing.T) {
 	require.ErrorContains(t, err, "no key slot to try")
 }
 
-// A token that is the only way into its slot does not leave it behind as one that looks like a passphrase's.
+// A token that is the only way into its slot does not leave it behind as one that looks like a
+// passphrase's.
 func TestRemoveOnlyToken(t *testing.T) {
 	_, v, key := formatted(t, roomy(1))
 	for _, typ := range []string{"systemd-tpm2", "systemd-recovery", "clevis"} {
@@ -122,7 +123,8 @@ func TestRemoveOnlyToken(t *testing.T) {
 	require.NoError(t, v.RemoveToken(fido, RemoveTokenOptions{RemoveOptions: RemoveOptions{true}}))
 }
 
-// What this package does not know stays byte for byte, with the order and the white space of others.
+// What this package does not know stays byte for byte, with the order and the white space of
+// others.
 func TestUnknownStays(t *testing.T) {
 	base := mutantBase(t)
 	d := mutant{doc: func(doc string) string {
@@ -199,7 +201,8 @@ func TestNothingElseChanges(t *testing.T) {
 	require.Len(t, v.m.keyslots, 3)
 }
 
-// A TPM's slot becomes one of TPM and PIN in place: same slot, same number of tokens, and the old secret opens nothing.
+// A TPM's slot becomes one of TPM and PIN in place: same slot, same number of tokens, and the old
+// secret opens nothing.
 func TestChangeToken(t *testing.T) {
 	_, v, key := formatted(t, roomy(2))
 	slot, err := v.AddKey(key, []byte("old secret"), with(KeyOptions{KDF: RandomKeyKDF, Token: []byte(`{"type":"systemd-tpm2","tpm2-pin":false}`)}))
@@ -249,7 +252,8 @@ func TestFull(t *testing.T) {
 	require.Equal(t, 3, slot)
 }
 
-// A token that is too large for the JSON area is an error with both sizes, and nothing is written; a larger header has room.
+// A token that is too large for the JSON area is an error with both sizes, and nothing is written;
+// a larger header has room.
 func TestJSONAreaFull(t *testing.T) {
 	large := []byte(`{"type":"acme","blob":"` + strings.Repeat("x", 12<<10) + `"}`)
 	d, v, key := formatted(t, small(2))

@@ -16,8 +16,8 @@ import (
 
 // KeyOptions describe a new key slot.
 type KeyOptions struct {
-	// Rand is where the salt and the random stripes come from, crypto/rand.Reader as a rule. It must be given. The same bytes
-	// give the same slot.
+	// Rand is where the salt and the random stripes come from, crypto/rand.Reader as a rule. It
+	// must be given. The same bytes give the same slot.
 	Rand io.Reader
 	// Slot is the number of the slot. nil: the first that is free.
 	Slot *int
@@ -26,15 +26,18 @@ type KeyOptions struct {
 	// Limits bound the KDF, as when the slot is opened.
 	Limits   Limits
 	Priority Priority
-	// Token is the JSON of a token for the slot, without "keyslots" or with any: it gets the number of the slot. nil: none.
+	// Token is the JSON of a token for the slot, without "keyslots" or with any: it gets the number
+	// of the slot. nil: none.
 	Token json.RawMessage
-	// LeaveNoKeyForAPerson lets [Volume.ChangeKey] replace the last slot that a person can use by one that a machine opens ([LastKeyError]).
+	// LeaveNoKeyForAPerson lets [Volume.ChangeKey] replace the last slot that a person can use by
+	// one that a machine opens ([LastKeyError]).
 	LeaveNoKeyForAPerson bool
 }
 
 // RemoveOptions are the choices of changes that take something away.
 type RemoveOptions struct {
-	// LeaveNoKeyForAPerson lets the last slot go that a person can use, and the last of all ([LastKeyError]).
+	// LeaveNoKeyForAPerson lets the last slot go that a person can use, and the last of all
+	// ([LastKeyError]).
 	LeaveNoKeyForAPerson bool
 }
 
@@ -150,7 +153,8 @@ func (m *metadata) unbind(slot int) error {
 	})
 }
 
-// rewrite changes the slots that digests or tokens name. What names the same as before stays as it is.
+// rewrite changes the slots that digests or tokens name. What names the same as before stays as it
+// is.
 func (m *metadata) rewrite(section *object, change func(id int, slots []int) []int) error {
 	for i, n := range *section {
 		o, err := n.object()
@@ -179,8 +183,9 @@ func (m *metadata) rewrite(section *object, change func(id int, slots []int) []i
 	return nil
 }
 
-// dropSlot takes a slot out of the metadata, with what names it. A token of systemd that is left without a slot goes, as systemd has it; what
-// others mean by a token nobody knows here, and it stays.
+// dropSlot takes a slot out of the metadata, with what names it. A token of systemd that is left
+// without a slot goes, as systemd has it; what others mean by a token nobody knows here, and it
+// stays.
 func (m *metadata) dropSlot(id int, h *Header) error {
 	m.keyslots.remove(strconv.Itoa(id))
 	if err := m.unbind(id); err != nil {
@@ -201,8 +206,9 @@ func (m *metadata) releaseTokens(slot int, h *Header) error {
 	})
 }
 
-// AddKey adds a key slot, which the passphrase opens, and returns its number. Its area is written first and then the header, so that a power cut leaves
-// the volume as it was or with the new slot. key is what [Volume.Unlock] returned.
+// AddKey adds a key slot, which the passphrase opens, and returns its number. Its area is written
+// first and then the header, so that a power cut leaves the volume as it was or with the new slot.
+// key is what [Volume.Unlock] returned.
 func (v *Volume) AddKey(key *Key, passphrase []byte, o KeyOptions) (slot int, err error) {
 	defer prefix.Add(pkg, &err)
 	end, err := v.beginChange()
@@ -229,7 +235,9 @@ func (v *Volume) AddKey(key *Key, passphrase []byte, o KeyOptions) (slot int, er
 	if err != nil {
 		return 0, err
 	}
-	v.broken = true // until the area is there; the header does not know of it, but a Volume that writes on may rely on it
+	// until the area is there; the header does not know of it, but a Volume that writes on may rely
+	// on it
+	v.broken = true
 	if err := v.put(area, s.Area.Offset); err != nil {
 		return 0, fmt.Errorf("key slot %d: %w", slot, err)
 	}
@@ -257,8 +265,9 @@ func (v *Volume) withSlot(s Slot, digest int, token []byte) (*staged, error) {
 	return v.stage(m)
 }
 
-// RemoveKey removes a key slot: its area is overwritten with zeros first, and then it is taken out of the header with all that names it. A power cut
-// leaves a slot that opens, or one whose key is gone. The last slot that a person can use stays, unless the options say otherwise
+// RemoveKey removes a key slot: its area is overwritten with zeros first, and then it is taken out
+// of the header with all that names it. A power cut leaves a slot that opens, or one whose key is
+// gone. The last slot that a person can use stays, unless the options say otherwise
 // ([*LastKeyError]).
 func (v *Volume) RemoveKey(slot int, o RemoveOptions) (err error) {
 	defer prefix.Add(pkg, &err)
@@ -291,7 +300,8 @@ func (v *Volume) RemoveKey(slot int, o RemoveOptions) (err error) {
 	return v.write(next)
 }
 
-// wipe overwrites the area of a slot. Zeros, since no encrypted sector is all zeros: a slot that a power cut left half wiped is told from one that opens.
+// wipe overwrites the area of a slot. Zeros, since no encrypted sector is all zeros: a slot that a
+// power cut left half wiped is told from one that opens.
 func (v *Volume) wipe(s Slot) error {
 	v.broken = true
 	if err := v.put(make([]byte, s.Area.Size), s.Area.Offset); err != nil {
@@ -300,12 +310,15 @@ func (v *Volume) wipe(s Slot) error {
 	return nil
 }
 
-// ChangeKey replaces what opens a key slot, which keeps its number: the passphrase, the KDF, and the tokens that name it. A slot of a TPM becomes one of
-// TPM and PIN so, or a recovery key a new one. The new key is whole on the disk, with its token, before the area of the old one is overwritten: a power cut
-// leaves the old, both, or the new, which may be in a slot of its own then. One free slot is needed for that.
+// ChangeKey replaces what opens a key slot, which keeps its number: the passphrase, the KDF, and
+// the tokens that name it. A slot of a TPM becomes one of TPM and PIN so, or a recovery key a new
+// one. The new key is whole on the disk, with its token, before the area of the old one is
+// overwritten: a power cut leaves the old, both, or the new, which may be in a slot of its own
+// then. One free slot is needed for that.
 //
-// A token that names the slot was for the old key, and is treated as by [Volume.RemoveKey]. The slot's priority stays, unless the options have another than the
-// normal one. Limits and LeaveNoKeyForAPerson are as for other changes; KeyOptions.Slot must be nil.
+// A token that names the slot was for the old key, and is treated as by [Volume.RemoveKey]. The
+// slot's priority stays, unless the options have another than the normal one. Limits and
+// LeaveNoKeyForAPerson are as for other changes; KeyOptions.Slot must be nil.
 func (v *Volume) ChangeKey(key *Key, slot int, passphrase []byte, o KeyOptions) (err error) {
 	defer prefix.Add(pkg, &err)
 	if o.Slot != nil {
@@ -370,7 +383,8 @@ func (v *Volume) ChangeKey(key *Key, slot int, passphrase []byte, o KeyOptions) 
 	return v.write(final)
 }
 
-// moved stages the header in which a new slot has the number of the old one, whose tokens it does not take over.
+// moved stages the header in which a new slot has the number of the old one, whose tokens it does
+// not take over.
 func (v *Volume) moved(both *staged, from, to int) (*staged, error) {
 	then := *v
 	then.h, then.m, then.raw = both.h, both.m, both.raw
@@ -428,7 +442,8 @@ func (v *Volume) SetPriority(slot int, p Priority, o RemoveOptions) (err error) 
 	return v.commit(m, o.LeaveNoKeyForAPerson)
 }
 
-// forPerson reports whether a person has what a token asks for. Types that are not known are taken for those of machines.
+// forPerson reports whether a person has what a token asks for. Types that are not known are taken
+// for those of machines.
 func forPerson(typ string) bool {
 	switch typ {
 	case recoveryType, "systemd-fido2", "systemd-pkcs11":
@@ -437,13 +452,15 @@ func forPerson(typ string) bool {
 	return false
 }
 
-// ofOneSlot reports whether a token means nothing without its slot: those of systemd, which has one for each.
+// ofOneSlot reports whether a token means nothing without its slot: those of systemd, which has one
+// for each.
 func ofOneSlot(typ string) bool {
 	return forPerson(typ) || typ == "systemd-tpm2" || typ == "osmith-tpm2"
 }
 
-// people are the slots that a person can use: with the key of the data, tried without being named, and a passphrase, a recovery key or a token that is
-// carried about. What this package cannot open is not counted on.
+// people are the slots that a person can use: with the key of the data, tried without being named,
+// and a passphrase, a recovery key or a token that is carried about. What this package cannot open
+// is not counted on.
 func (h *Header) people(wiped map[int]bool) (people, all []int) {
 	for _, s := range h.Slots {
 		if s.Unsupported != nil || !h.opensData(s.ID) || wiped[s.ID] {
@@ -463,8 +480,8 @@ func (h *Header) people(wiped map[int]bool) (people, all []int) {
 	return people, all
 }
 
-// leavesKeys refuses a change that takes the last slot that a person can use, or the last of all. Slots of which a power cut has left nothing
-// do not count.
+// leavesKeys refuses a change that takes the last slot that a person can use, or the last of all.
+// Slots of which a power cut has left nothing do not count.
 func (v *Volume) leavesKeys(next *Header, allowed bool) error {
 	if allowed {
 		return nil
@@ -492,7 +509,8 @@ func (v *Volume) leavesKeys(next *Header, allowed bool) error {
 	return nil
 }
 
-// Wiped reports whether a slot is left of which [Volume.RemoveKey] has overwritten a part: no passphrase opens it any more. It can be removed.
+// Wiped reports whether a slot is left of which [Volume.RemoveKey] has overwritten a part: no
+// passphrase opens it any more. It can be removed.
 func (v *Volume) Wiped(slot int) (bool, error) {
 	s, ok := v.h.Slot(slot)
 	if !ok {

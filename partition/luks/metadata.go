@@ -35,7 +35,8 @@ func (m *metadata) marshal() []byte {
 	return m.top.marshal()
 }
 
-// cutJSON returns the document in a JSON area: up to the first NUL, behind which there are only NULs.
+// cutJSON returns the document in a JSON area: up to the first NUL, behind which there are only
+// NULs.
 func cutJSON(area []byte, off int64) ([]byte, error) {
 	end := bytes.IndexByte(area, 0)
 	switch {
@@ -52,8 +53,8 @@ func cutJSON(area []byte, off int64) ([]byte, error) {
 	return area[:end], nil
 }
 
-// parseMetadata reads the document of a header of hdrSize bytes that stands at off. What it returns has been checked; everything after this
-// goes by it alone.
+// parseMetadata reads the document of a header of hdrSize bytes that stands at off. What it returns
+// has been checked; everything after this goes by it alone.
 func parseMetadata(doc []byte, off, hdrSize int64) (*metadata, *Header, error) {
 	root := node{path: "", off: off, raw: doc}
 	m, h := &metadata{}, &Header{Size: hdrSize, JSON: bytes.Clone(doc)}

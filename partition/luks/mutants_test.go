@@ -22,7 +22,8 @@ import (
 // A mutant is a volume that is odd in one respect.
 type mutant struct {
 	name string
-	// doc changes the JSON of both copies, area the whole JSON area behind it, bin a binary header before its checksum is made, and raw what is on the disk in the end.
+	// doc changes the JSON of both copies, area the whole JSON area behind it, bin a binary header
+	// before its checksum is made, and raw what is on the disk in the end.
 	doc  func(doc string) string
 	area func(area []byte)
 	bin  func(b []byte, second bool)
@@ -169,7 +170,8 @@ var mutants = []mutant{
 	{name: "token no keyslots", doc: replace(`"acme","keyslots":["0"]`, `"acme"`), want: refused},
 	{name: "token type empty", doc: replace(`"acme"`, `""`), want: refused},
 	{name: "token id 32", doc: replace(`"tokens":{"0"`, `"tokens":{"32"`), want: refused, stricter: "cryptsetup aborts when it opens it"},
-	{name: "keyslot id 32", doc: pattern(`"keyslots":\{"0"|"keyslots":\["0"\]`, `$0`), want: good}, // its own test: see init
+	// its own test: see init
+	{name: "keyslot id 32", doc: pattern(`"keyslots":\{"0"|"keyslots":\["0"\]`, `$0`), want: good},
 	{name: "keyslot id 01", doc: replace(`"keyslots":{"0"`, `"keyslots":{"00"`), want: refused},
 	{name: "keyslot priority 0", doc: replace(`"key_size":64,"af"`, `"key_size":64,"priority":0,"af"`), want: closed},
 	{name: "keyslot priority 2", doc: replace(`"key_size":64,"af"`, `"key_size":64,"priority":2,"af"`), want: good},
@@ -304,7 +306,8 @@ func cryptsetups(t *testing.T) map[string]func(dir string, args ...string) (stri
 	}
 }
 
-// What cryptsetup says of each mutant: never is it stricter than we are, and where we are, the table says why.
+// What cryptsetup says of each mutant: never is it stricter than we are, and where we are, the
+// table says why.
 func TestMutantsAgainstCryptsetup(t *testing.T) {
 	tools := cryptsetups(t)
 	delete(tools, "trixie") // one between the others

@@ -21,8 +21,8 @@ const (
 	recoveryGroup = 8 // letters between two dashes
 )
 
-// NewRecoveryKey draws a recovery key as systemd-cryptenroll does: 256 random bits as 64 letters in eight groups with dashes between them. This text is
-// the passphrase of its slot.
+// NewRecoveryKey draws a recovery key as systemd-cryptenroll does: 256 random bits as 64 letters in
+// eight groups with dashes between them. This text is the passphrase of its slot.
 func NewRecoveryKey(rand io.Reader) (string, error) {
 	if rand == nil {
 		return "", prefix.Error(pkg, ErrNoRandom)
@@ -42,8 +42,8 @@ func NewRecoveryKey(rand io.Reader) (string, error) {
 	return b.String(), nil
 }
 
-// ParseRecoveryKey takes a recovery key as a person types it, in upper case or without dashes, and returns the text that opens the slot. ok is false for what is
-// none: then it may be a passphrase.
+// ParseRecoveryKey takes a recovery key as a person types it, in upper case or without dashes, and
+// returns the text that opens the slot. ok is false for what is none: then it may be a passphrase.
 func ParseRecoveryKey(typed string) (key string, ok bool) {
 	var letters []byte
 	for i := range len(typed) {
@@ -72,8 +72,9 @@ func ParseRecoveryKey(typed string) (key string, ok bool) {
 	return strings.Join(groups, "-"), true
 }
 
-// AddRecoveryKey draws a recovery key and adds a slot for it with the token that marks it, in one write. The key is not kept anywhere: show it once. The zero
-// value of the KDF is [RandomKeyKDF] here.
+// AddRecoveryKey draws a recovery key and adds a slot for it with the token that marks it, in one
+// write. The key is not kept anywhere: show it once. The zero value of the KDF is [RandomKeyKDF]
+// here.
 func (v *Volume) AddRecoveryKey(key *Key, o KeyOptions) (recovery string, slot int, err error) {
 	defer prefix.Add(pkg, &err)
 	if o.KDF == (KDF{}) {

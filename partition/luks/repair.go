@@ -9,11 +9,13 @@ import (
 
 // RepairOptions are the choices of [Volume.Repair].
 type RepairOptions struct {
-	// OverwriteWhatBeginsThere restores a damaged first copy although something else begins where it was ([ForeignError]).
+	// OverwriteWhatBeginsThere restores a damaged first copy although something else begins where
+	// it was ([ForeignError]).
 	OverwriteWhatBeginsThere bool
 }
 
-// Repair makes both copies of the header the same, as the one is that counts. It writes the other one only, and nothing where both are good.
+// Repair makes both copies of the header the same, as the one is that counts. It writes the other
+// one only, and nothing where both are good.
 func (v *Volume) Repair(o RepairOptions) (err error) {
 	defer prefix.Add(pkg, &err)
 	if v.disk != nil && !v.broken && !v.h.NeedsRepair() {
@@ -51,7 +53,8 @@ func (v *Volume) foreign() error {
 	if v.h.Copies[0].Err == nil {
 		return nil
 	}
-	// Who finds one at a disk whose second header is whole has most likely a disk that was formatted since.
+	// Who finds one at a disk whose second header is whole has most likely a disk that was
+	// formatted since.
 	found, err := superblock.Find(v.src, 0, v.src.Size())
 	if err != nil {
 		return err

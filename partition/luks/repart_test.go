@@ -13,8 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// A file system that systemd-repart has put into an encrypted partition is one after we decrypted it, and again after we have encrypted it in a volume of
-// our own.
+// A file system that systemd-repart has put into an encrypted partition is one after we decrypted
+// it, and again after we have encrypted it in a volume of our own.
 func TestRepart(t *testing.T) {
 	root := testtools.Forky(t)
 	testtools.Require(t, "e2fsck")

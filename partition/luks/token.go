@@ -13,7 +13,8 @@ import (
 type TokenOptions struct {
 	// ID is the number of the token. nil: the first that is free.
 	ID *int
-	// LeaveNoKeyForAPerson lets the token make the last slot that a person can use one of a machine ([LastKeyError]).
+	// LeaveNoKeyForAPerson lets the token make the last slot that a person can use one of a machine
+	// ([LastKeyError]).
 	LeaveNoKeyForAPerson bool
 }
 
@@ -37,7 +38,8 @@ func freeToken(tokens []Token, want *int) (int, error) {
 	return 0, fmt.Errorf("%w that is free: all %d are in use", ErrNoToken, maxSlots)
 }
 
-// tokenFor is a token with the slots that it is for; the rest of it stays byte for byte. "keyslots" comes where it was, or behind "type" as systemd has it.
+// tokenFor is a token with the slots that it is for; the rest of it stays byte for byte. "keyslots"
+// comes where it was, or behind "type" as systemd has it.
 func tokenFor(token []byte, slots []int) ([]byte, error) {
 	n := node{path: "token", off: -1, raw: token}
 	o, err := n.object()
@@ -69,8 +71,9 @@ func tokenFor(token []byte, slots []int) ([]byte, error) {
 	return with.marshal(), nil
 }
 
-// AddToken adds a token for key slots that exist, and returns its number. The token is JSON, as tpm/sealing makes it; "keyslots" in it is replaced.
-// Where slot and token belong together, [KeyOptions].Token writes both at once.
+// AddToken adds a token for key slots that exist, and returns its number. The token is JSON, as
+// tpm/sealing makes it; "keyslots" in it is replaced. Where slot and token belong together,
+// [KeyOptions].Token writes both at once.
 func (v *Volume) AddToken(token []byte, slots []int, o TokenOptions) (id int, err error) {
 	defer prefix.Add(pkg, &err)
 	end, err := v.beginChange()
@@ -98,13 +101,14 @@ func (v *Volume) AddToken(token []byte, slots []int, o TokenOptions) (id int, er
 // RemoveTokenOptions are the choices of [Volume.RemoveToken].
 type RemoveTokenOptions struct {
 	RemoveOptions
-	// LeaveSlotsThatNothingNames removes the only token of a key slot, which opens by what that token has: the slot looks like one of a passphrase then,
-	// to this package too.
+	// LeaveSlotsThatNothingNames removes the only token of a key slot, which opens by what that
+	// token has: the slot looks like one of a passphrase then, to this package too.
 	LeaveSlotsThatNothingNames bool
 }
 
-// RemoveToken removes a token. The key slots that it names stay. Where it is the only way into one, that is an [*OnlyTokenError]: [Volume.RemoveKey] removes both. The mark of a
-// recovery key may go, since the key opens its slot without.
+// RemoveToken removes a token. The key slots that it names stay. Where it is the only way into one,
+// that is an [*OnlyTokenError]: [Volume.RemoveKey] removes both. The mark of a recovery key may go,
+// since the key opens its slot without.
 func (v *Volume) RemoveToken(id int, o RemoveTokenOptions) (err error) {
 	defer prefix.Add(pkg, &err)
 	end, err := v.beginChange()

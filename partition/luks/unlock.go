@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// Key is the key of a volume, which was compared with the volume's digest. It prints as nothing of it.
+// Key is the key of a volume, which was compared with the volume's digest. It prints as nothing of
+// it.
 type Key struct {
 	slot  int
 	bytes []byte
@@ -34,14 +35,15 @@ func (k *Key) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "luks.Key(slot
 
 // UnlockOptions are the choices of [Volume.Unlock].
 type UnlockOptions struct {
-	// Slot is the only one to try. nil: those of the data's key, by priority and number, but for those with [PriorityIgnore].
+	// Slot is the only one to try. nil: those of the data's key, by priority and number, but for
+	// those with [PriorityIgnore].
 	Slot *int
 	// Limits bound the work of each slot.
 	Limits Limits
 }
 
-// Unlock finds the key slot that a passphrase opens. The passphrase is taken as it is: no newline is cut off. No slot that opens is an
-// [*UnlockError], which matches [ErrNoKey].
+// Unlock finds the key slot that a passphrase opens. The passphrase is taken as it is: no newline
+// is cut off. No slot that opens is an [*UnlockError], which matches [ErrNoKey].
 func (v *Volume) Unlock(passphrase []byte, o UnlockOptions) (k *Key, err error) {
 	defer prefix.Add(pkg, &err)
 	if v.h.Unsupported != nil {
@@ -150,7 +152,8 @@ func (d *Digest) matches(key []byte) (bool, error) {
 	return subtle.ConstantTimeCompare(sum, d.digest) == 1, nil
 }
 
-// VolumeKey takes the key of the data from somewhere else: a backup, or a program that drew it. One that does not match the digest is [ErrWrongKey].
+// VolumeKey takes the key of the data from somewhere else: a backup, or a program that drew it. One
+// that does not match the digest is [ErrWrongKey].
 func (v *Volume) VolumeKey(key []byte) (k *Key, err error) {
 	defer prefix.Add(pkg, &err)
 	if v.h.Unsupported != nil {

@@ -38,7 +38,8 @@ func TestVectorsAreListed(t *testing.T) {
 	}
 }
 
-// Volumes that cryptsetup, systemd-cryptenroll and systemd-repart made open with the key that they have.
+// Volumes that cryptsetup, systemd-cryptenroll and systemd-repart made open with the key that they
+// have.
 func TestVectorsOpen(t *testing.T) {
 	for _, c := range []struct{ name, passphrase, key string }{
 		{"v28-512.img.gz", "correct horse", key512},
@@ -68,7 +69,8 @@ func TestVectorsOpen(t *testing.T) {
 	}
 }
 
-// Headers whose key slots are not kept here read as they are, and written again they are the same to the last byte of each member.
+// Headers whose key slots are not kept here read as they are, and written again they are the same
+// to the last byte of each member.
 func TestVectorsRead(t *testing.T) {
 	names, err := filepath.Glob("testdata/*.gz")
 	require.NoError(t, err)
@@ -123,7 +125,8 @@ func TestVectorsTokens(t *testing.T) {
 	require.True(t, found)
 }
 
-// What systemd-repart encrypted in sectors of 4096 bytes reads as it was, since the IV counts 512 bytes.
+// What systemd-repart encrypted in sectors of 4096 bytes reads as it was, since the IV counts 512
+// bytes.
 func TestVectorData(t *testing.T) {
 	d := load(t, "sd262-repart-payload.img.gz")
 	// The volume was cut behind the first 64 KiB of its data.

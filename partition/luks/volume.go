@@ -17,8 +17,8 @@ import (
 
 const pkg = "luks"
 
-// Volume is a volume whose header was read and checked, once: all that follows goes by what was read then. Its methods must not be called
-// concurrently, but for what they return.
+// Volume is a volume whose header was read and checked, once: all that follows goes by what was
+// read then. Its methods must not be called concurrently, but for what they return.
 type Volume struct {
 	src  osmith.Source
 	disk osmith.Disk // nil: opened for reading
@@ -32,7 +32,8 @@ type Volume struct {
 	broken bool
 }
 
-// OpenReader opens a volume for reading: keys are tried and data is decrypted, nothing is ever written.
+// OpenReader opens a volume for reading: keys are tried and data is decrypted, nothing is ever
+// written.
 func OpenReader(src osmith.Source) (v *Volume, err error) {
 	defer prefix.Add(pkg, &err)
 	if src == nil {
@@ -42,8 +43,9 @@ func OpenReader(src osmith.Source) (v *Volume, err error) {
 	return v, err
 }
 
-// Open opens a volume for changes. A damaged copy of the header stays as it is until [Volume.Repair] or the next change. Where a copy cannot be read,
-// Open fails: it may be the newer one.
+// Open opens a volume for changes. A damaged copy of the header stays as it is until
+// [Volume.Repair] or the next change. Where a copy cannot be read, Open fails: it may be the newer
+// one.
 func Open(disk osmith.Disk) (v *Volume, err error) {
 	defer prefix.Add(pkg, &err)
 	if disk == nil {
@@ -131,7 +133,8 @@ func (v *Volume) lock() (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	return func() { _ = free() }, nil // what was written is synced; a lock ends with the file at the latest
+	// what was written is synced; a lock ends with the file at the latest
+	return func() { _ = free() }, nil
 }
 
 // beginChange is begin for what changes keys and tokens.
@@ -168,7 +171,8 @@ type staged struct {
 	copies [2][]byte
 }
 
-// stage makes both copies of a header, and reads what it made: nothing is written that could not be read.
+// stage makes both copies of a header, and reads what it made: nothing is written that could not be
+// read.
 func (v *Volume) stage(m *metadata) (*staged, error) {
 	doc := m.marshal()
 	if have := v.h.Size - binarySize - 1; int64(len(doc)) > have {
@@ -194,7 +198,8 @@ func (v *Volume) stage(m *metadata) (*staged, error) {
 	return s, nil
 }
 
-// copyOf makes one copy of a header. Each has its salt, which stays; that of a damaged copy is new, and follows from the other's.
+// copyOf makes one copy of a header. Each has its salt, which stays; that of a damaged copy is new,
+// and follows from the other's.
 func (v *Volume) copyOf(raw rawHeader, i int, doc []byte) ([]byte, error) {
 	raw.Magic, raw.Offset = magicPrimary, 0
 	if i == 1 {
@@ -221,8 +226,8 @@ func (v *Volume) commit(m *metadata, allowed bool) error {
 	return v.write(next)
 }
 
-// write puts a staged header on the disk. The copy that counts is the last one to be written, so that at any moment one copy is whole: the
-// old one until the other is.
+// write puts a staged header on the disk. The copy that counts is the last one to be written, so
+// that at any moment one copy is whole: the old one until the other is.
 func (v *Volume) write(s *staged) error {
 	v.broken = true
 	for _, i := range []int{1 - v.used, v.used} {

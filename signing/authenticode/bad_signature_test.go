@@ -38,7 +38,8 @@ func der(tag byte, parts ...[]byte) []byte {
 	return append([]byte{tag, byte(len(body))}, body...)
 }
 
-// Signatures whose signer signed something else than an image, or not in the way that firmware understands.
+// Signatures whose signer signed something else than an image, or not in the way that firmware
+// understands.
 func TestBadSignatures(t *testing.T) {
 	id := newIdentity(t, "rsa1", "self", nil)
 	indirect := asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 4}
@@ -139,7 +140,8 @@ func TestBadSignatures(t *testing.T) {
 	require.ErrorContains(t, err, "more than 64 entries")
 }
 
-// What osslsigncode can put into a signature besides the necessary: accepted where firmware would, listed in any case, and gone without a trace.
+// What osslsigncode can put into a signature besides the necessary: accepted where firmware would,
+// listed in any case, and gone without a trace.
 func TestForeignVariety(t *testing.T) {
 	ca := newIdentity(t, "rsa2", "CA", nil)
 	id := newIdentity(t, "rsa1", "leaf", &ca)

@@ -20,13 +20,15 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// What Debian 11 and 12 signed, and what Microsoft signed for them, verifies with the right certificate alone, strictly and by the model of edk2.
+// What Debian 11 and 12 signed, and what Microsoft signed for them, verifies with the right
+// certificate alone, strictly and by the model of edk2.
 func TestOlderDebiansSignatures(t *testing.T) {
 	r := testtools.Trixie(t)
 	debian := vendorCertificate(t, readFile(t, r.Path("opt/signed/usr/lib/shim/shimx64.efi.signed")))
 	microsoft := microsoftDB(t, r)
 	for dir, want := range map[string]int{ // with fwupd, GRUB (four files each) and shim
-		"bullseye-amd64": 6, "bullseye-arm64": 5, "bullseye-i386": 6, "bullseye-armhf": 1, // shim for arm64 is not signed there
+		// shim for arm64 is not signed there
+		"bullseye-amd64": 6, "bullseye-arm64": 5, "bullseye-i386": 6, "bullseye-armhf": 1,
 		"bookworm-amd64": 6, "bookworm-arm64": 6, "bookworm-i386": 6, "bookworm-armhf": 1,
 	} {
 		t.Run(dir, func(t *testing.T) {

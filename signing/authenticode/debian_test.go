@@ -25,7 +25,8 @@ import (
 
 var roots = map[string]func(testing.TB) testtools.Root{"trixie": testtools.Trixie, "forky": testtools.Forky}
 
-// Real stubs, loaders and kernels, signed by us, pass sbverify and osslsigncode; the kernels, signed by Debian before, then have two signatures.
+// Real stubs, loaders and kernels, signed by us, pass sbverify and osslsigncode; the kernels,
+// signed by Debian before, then have two signatures.
 func TestSignRealParts(t *testing.T) {
 	testtools.Require(t, "sbverify")
 	id := newIdentity(t, "rsa1", "self", nil)
@@ -52,8 +53,8 @@ func TestSignRealParts(t *testing.T) {
 	}
 }
 
-// Parts of other versions and another architecture: the stubs of 252, which have a symbol table behind their sections, and of 254, and those for
-// arm64 with a kernel.
+// Parts of other versions and another architecture: the stubs of 252, which have a symbol table
+// behind their sections, and of 254, and those for arm64 with a kernel.
 func TestSignOtherParts(t *testing.T) {
 	testtools.Require(t, "sbverify")
 	r := testtools.Trixie(t)
@@ -88,8 +89,9 @@ func TestSignOtherParts(t *testing.T) {
 	}
 }
 
-// Debian's chain as a machine with Microsoft's keys sees it: Microsoft signed shim, twice, and shim carries the certificate that leads to all the
-// rest. Every file verifies with the certificates of one side and not with the other's, and no tampered copy does.
+// Debian's chain as a machine with Microsoft's keys sees it: Microsoft signed shim, twice, and shim
+// carries the certificate that leads to all the rest. Every file verifies with the certificates of
+// one side and not with the other's, and no tampered copy does.
 func TestDebiansSignatures(t *testing.T) {
 	testtools.Require(t, "sbverify")
 	r := testtools.Trixie(t)
@@ -124,8 +126,8 @@ func TestDebiansSignatures(t *testing.T) {
 	})
 }
 
-// checkShim verifies shim with each of Microsoft's certificates that issued one of its two signers, by the CA of 2011 and by that of 2023: either
-// is enough.
+// checkShim verifies shim with each of Microsoft's certificates that issued one of its two signers,
+// by the CA of 2011 and by that of 2023: either is enough.
 func checkShim(t *testing.T, shim []byte, microsoft []*x509.Certificate, debian *x509.Certificate, want int) {
 	t.Helper()
 	sigs, err := authenticode.Signatures(bytes.NewReader(shim))
@@ -160,7 +162,8 @@ func checkSigned(t *testing.T, name string, b []byte, trusted []*x509.Certificat
 	require.NoError(t, err)
 	_, err = d.Write(b)
 	sums, err2 := d.Sums()
-	gaps := strings.Contains(name, "/fwupd/") && errors.Is(errors.Join(err, err2), authenticode.ErrGaps) // which no digest covers
+	// which no digest covers
+	gaps := strings.Contains(name, "/fwupd/") && errors.Is(errors.Join(err, err2), authenticode.ErrGaps)
 	if !gaps {
 		require.NoError(t, errors.Join(err, err2))
 		require.Equal(t, s.Digest, sums[s.Hash])
@@ -196,7 +199,8 @@ func readFile(t testing.TB, path string) []byte {
 	return b
 }
 
-// What a machine with Microsoft's keys does with Debian's kernel and shim, by way of package secureboot.
+// What a machine with Microsoft's keys does with Debian's kernel and shim, by way of package
+// secureboot.
 func TestMachineWithMicrosoftsKeys(t *testing.T) {
 	r := testtools.Trixie(t)
 	db := variable(t, r, "db")
@@ -263,8 +267,9 @@ func microsoftDB(t testing.TB, r testtools.Root) []*x509.Certificate {
 	return certs
 }
 
-// vendorCertificate reads what shim was built to trust: its section .vendor_cert begins with u32 size of that, u32 size of what it was built to
-// refuse, u32 offset of the first, u32 offset of the second, from the start of the section (shim, cert.S). Debian's is one certificate.
+// vendorCertificate reads what shim was built to trust: its section .vendor_cert begins with u32
+// size of that, u32 size of what it was built to refuse, u32 offset of the first, u32 offset of the
+// second, from the start of the section (shim, cert.S). Debian's is one certificate.
 func vendorCertificate(t testing.TB, shim []byte) *x509.Certificate {
 	t.Helper()
 	f, err := pe.NewFile(bytes.NewReader(shim)) // which knows about long names

@@ -13,10 +13,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
-// Digest returns the Authenticode digest of an image under h: SHA-1, SHA-256, SHA-384 or SHA-512. It covers everything but the PE
-// checksum, the certificate directory entry and the certificate table, so that signing does not change it, with one exception: Sign
-// pads a file to a multiple of 8 bytes first, and firmware hashes the padding. The digest of an unsigned image of another size is the
-// one that firmware takes of the file as it is.
+// Digest returns the Authenticode digest of an image under h: SHA-1, SHA-256, SHA-384 or SHA-512.
+// It covers everything but the PE checksum, the certificate directory entry and the certificate
+// table, so that signing does not change it, with one exception: Sign pads a file to a multiple of
+// 8 bytes first, and firmware hashes the padding. The digest of an unsigned image of another size
+// is the one that firmware takes of the file as it is.
 //
 // Firmware measures this value into PCR 4 and compares it with the SHA-256 entries of db and dbx.
 func Digest(src osmith.Source, h crypto.Hash) (sum []byte, err error) {
@@ -37,24 +38,29 @@ func Digests(src osmith.Source, hashes ...crypto.Hash) (sums map[crypto.Hash][]b
 	return signedpe.Digests(f, src, hashes...)
 }
 
-// ErrGaps is wrapped in the [osmith.FormatError] of an image that cannot be signed or hashed in one pass, because bytes between its sections belong to
-// none: the specification skips them and makes up for their number at the end of the file, osslsigncode hashes the file as it stands.
+// ErrGaps is wrapped in the [osmith.FormatError] of an image that cannot be signed or hashed in one
+// pass, because bytes between its sections belong to none: the specification skips them and makes
+// up for their number at the end of the file, osslsigncode hashes the file as it stands.
 var ErrGaps = errors.New("firmware and signing tools disagree about the digest of such an image")
 
-// maxHeaders bounds the headers of an image that is signed or hashed in one pass. They are in memory until their end.
+// maxHeaders bounds the headers of an image that is signed or hashed in one pass. They are in
+// memory until their end.
 const maxHeaders = 1 << 20
 
-// A Digester computes Authenticode digests of an image that is written to it front to back, once: for several hashes in one pass, behind
-// whatever produces the image, without ever seeing it as a whole. The results are those of [Digests].
+// A Digester computes Authenticode digests of an image that is written to it front to back, once:
+// for several hashes in one pass, behind whatever produces the image, without ever seeing it as a
+// whole. The results are those of [Digests].
 //
 //	d, err := authenticode.NewDigester(crypto.SHA256, crypto.SHA384)
 //	_, err = io.Copy(io.MultiWriter(file, d), unsigned)
 //	sums, err := d.Sums()
 //
-// Checksum, certificate directory entry and certificate table are skipped as they pass by. An image with gaps between its sections is
-// refused with [ErrGaps], headers of more than 1 MiB are too, and bytes behind the certificate table are: use [Digests] for these.
-// Pieces of 16 KiB and more are hashed by one goroutine per algorithm. The one behind a StreamSigner with a single algorithm may still work on copies of
-// the last pieces when a call returns, and ends when it is done with them; no other is left running between two calls.
+// Checksum, certificate directory entry and certificate table are skipped as they pass by. An image
+// with gaps between its sections is refused with [ErrGaps], headers of more than 1 MiB are too, and
+// bytes behind the certificate table are: use [Digests] for these. Pieces of 16 KiB and more are
+// hashed by one goroutine per algorithm. The one behind a StreamSigner with a single algorithm may
+// still work on copies of the last pieces when a call returns, and ends when it is done with them;
+// no other is left running between two calls.
 type Digester struct {
 	hasher *signedpe.Hasher
 	sum    checksum
@@ -81,8 +87,8 @@ func NewDigester(hashes ...crypto.Hash) (*Digester, error) {
 	return &Digester{hasher: h, need: pe.FirstRead}, nil
 }
 
-// Write takes the next bytes of the image. An image that has to be refused is refused as soon as its headers have passed, with a
-// [*osmith.FormatError]; so is every later call.
+// Write takes the next bytes of the image. An image that has to be refused is refused as soon as
+// its headers have passed, with a [*osmith.FormatError]; so is every later call.
 func (d *Digester) Write(b []byte) (int, error) {
 	n, err := d.write(b)
 	return n, prefix.Error("authenticode", err)
@@ -123,7 +129,8 @@ func (d *Digester) write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// headers is called whenever as many bytes are there as were needed; it asks for more, or hashes the headers.
+// headers is called whenever as many bytes are there as were needed; it asks for more, or hashes
+// the headers.
 func (d *Digester) headers() error {
 	need, err := pe.HeadersSize(d.header)
 	if err != nil {
@@ -207,7 +214,8 @@ func (d *Digester) finish() error {
 // body is the image without its certificate table, once finish is content.
 func (d *Digester) body() body { return body{file: d.file, end: min(d.end, d.size), sum: d.sum} }
 
-// Sums returns the digests of what was written as a complete file. It can be called again, also after more was written.
+// Sums returns the digests of what was written as a complete file. It can be called again, also
+// after more was written.
 func (d *Digester) Sums() (sums map[crypto.Hash][]byte, err error) {
 	defer prefix.Add("authenticode", &err)
 	if err := d.finish(); err != nil {
@@ -216,8 +224,9 @@ func (d *Digester) Sums() (sums map[crypto.Hash][]byte, err error) {
 	return d.hasher.Sums(0)
 }
 
-// SumsAsSigned returns the digests that the image will have once [Sign] has padded it to a multiple of 8 bytes: those that a signature is
-// about and that firmware measures of the signed file. They differ from [Digester.Sums] only for an image of another size.
+// SumsAsSigned returns the digests that the image will have once [Sign] has padded it to a multiple
+// of 8 bytes: those that a signature is about and that firmware measures of the signed file. They
+// differ from [Digester.Sums] only for an image of another size.
 func (d *Digester) SumsAsSigned() (sums map[crypto.Hash][]byte, err error) {
 	defer prefix.Add("authenticode", &err)
 	if err := d.finish(); err != nil {

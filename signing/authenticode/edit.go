@@ -13,12 +13,15 @@ import (
 	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
-// Remove writes a copy of an image without the signatures for which remove returns true; i counts them as [Signatures] lists them. The
-// others stay as they are, byte for byte. If there is nothing to remove, nothing is written and the error is [ErrNoMatch] or [ErrUnsigned].
+// Remove writes a copy of an image without the signatures for which remove returns true; i counts
+// them as [Signatures] lists them. The others stay as they are, byte for byte. If there is nothing
+// to remove, nothing is written and the error is [ErrNoMatch] or [ErrUnsigned].
 //
-// When the last signature goes, the certificate directory entry is cleared and the result is the image before it was signed, with two reservations that
-// sbattach and osslsigncode have too: the checksum is the right one, whatever it was before (stubs and linkers often leave it zero), and up to 7
-// zeros stay with which an image of odd size was padded, since nothing tells them from the image.
+// When the last signature goes, the certificate directory entry is cleared and the result is the
+// image before it was signed, with two reservations that sbattach and osslsigncode have too: the
+// checksum is the right one, whatever it was before (stubs and linkers often leave it zero), and up
+// to 7 zeros stay with which an image of odd size was padded, since nothing tells them from the
+// image.
 func Remove(w io.Writer, src osmith.Source, remove func(i int, s Signature) bool) (err error) {
 	defer prefix.Add("authenticode", &err)
 	return edit(w, src, func(entries []signedpe.Entry) ([]byte, error) {
@@ -36,8 +39,9 @@ func Remove(w io.Writer, src osmith.Source, remove func(i int, s Signature) bool
 	})
 }
 
-// RemoveAll writes a copy of an image without its certificate table, whatever is in there: entries that no [Remove] can name, and tables that cannot be
-// parsed. What is said there about the result goes for it too.
+// RemoveAll writes a copy of an image without its certificate table, whatever is in there: entries
+// that no [Remove] can name, and tables that cannot be parsed. What is said there about the result
+// goes for it too.
 func RemoveAll(w io.Writer, src osmith.Source) (err error) {
 	defer prefix.Add("authenticode", &err)
 	f, err := pe.Parse(src, src.Size())
@@ -54,9 +58,10 @@ func RemoveAll(w io.Writer, src osmith.Source) (err error) {
 	return rewrite(w, src, f, nil)
 }
 
-// Attach writes a copy of an image with a signature that was made elsewhere, behind those it has: message is what sbsign --detached, osslsigncode
-// extract-signature and [Signature].Message yield, a PKCS #7 SignedData in DER. It must be valid and about this image: its Err and [*DigestError] are the
-// errors otherwise. Its signing time is not looked at.
+// Attach writes a copy of an image with a signature that was made elsewhere, behind those it has:
+// message is what sbsign --detached, osslsigncode extract-signature and [Signature].Message yield,
+// a PKCS #7 SignedData in DER. It must be valid and about this image: its Err and [*DigestError]
+// are the errors otherwise. Its signing time is not looked at.
 func Attach(w io.Writer, src osmith.Source, message []byte) (err error) {
 	defer prefix.Add("authenticode", &err)
 	s, err := signedpe.ReadSignature(message, 0)
@@ -161,7 +166,8 @@ func selectEntries(entries []signedpe.Entry, choose func(i int, s Signature) boo
 	return selected, nil
 }
 
-// around returns the parts of a certificate table before and behind a new entry, which takes the place of those that replace chooses.
+// around returns the parts of a certificate table before and behind a new entry, which takes the
+// place of those that replace chooses.
 func around(entries []signedpe.Entry, replace func(i int, s Signature) bool) (before, after []byte, err error) {
 	selected := make([]bool, len(entries))
 	if replace != nil {

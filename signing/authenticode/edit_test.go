@@ -44,7 +44,8 @@ func remove(t testing.TB, b []byte, choose func(int, authenticode.Signature) boo
 func all(int, authenticode.Signature) bool  { return true }
 func none(int, authenticode.Signature) bool { return false }
 
-// Whatever was added can be taken away again in any order, and what is left is what it would be if that had never been there.
+// Whatever was added can be taken away again in any order, and what is left is what it would be if
+// that had never been there.
 func TestRemove(t *testing.T) {
 	ids := []identity{newIdentity(t, "rsa1", "first", nil), newIdentity(t, "256a", "second", nil), newIdentity(t, "384a", "third", nil)}
 	signedBy := func(img []byte, which ...int) []byte {
@@ -131,7 +132,8 @@ func TestRemoveRefuses(t *testing.T) {
 	require.ErrorIs(t, authenticode.RemoveAll(failingWriter{failed}, bytes.NewReader(signed)), failed)
 }
 
-// sbattach and osslsigncode take the only signature away, and leave the same file as we; sbattach takes one of two.
+// sbattach and osslsigncode take the only signature away, and leave the same file as we; sbattach
+// takes one of two.
 func TestRemoveAsTools(t *testing.T) {
 	testtools.Require(t, "sbattach")
 	id, other := newIdentity(t, "rsa1", "self", nil), newIdentity(t, "rsa2", "other", nil)
@@ -185,7 +187,8 @@ func TestAttach(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, signed, got)
 		before := sign(t, image(trailing), other, authenticode.SignOptions{})
-		got, err = attach(before, append(bytes.Clone(e.Message), make([]byte, -len(e.Message)&7)...)) // with padding, as osslsigncode has it
+		// with padding, as osslsigncode has it
+		got, err = attach(before, append(bytes.Clone(e.Message), make([]byte, -len(e.Message)&7)...))
 		require.NoError(t, err)
 		require.Equal(t, sign(t, before, id, authenticode.SignOptions{Hash: crypto.SHA384}), got)
 

@@ -16,17 +16,20 @@ var (
 	// ErrUnsigned says that an image carries no signature.
 	ErrUnsigned = errors.New("the image is not signed")
 
-	// ErrUntrusted says that an image is intact and signed, but that no path leads from a signer to a trusted certificate.
+	// ErrUntrusted says that an image is intact and signed, but that no path leads from a signer to
+	// a trusted certificate.
 	ErrUntrusted = errors.New("no signature leads to a trusted certificate")
 
-	// ErrNoMatch says that an image is signed, but that none of its signatures is the one to be removed or replaced.
+	// ErrNoMatch says that an image is signed, but that none of its signatures is the one to be
+	// removed or replaced.
 	ErrNoMatch = errors.New("the image has none of the requested signatures")
 
 	// ErrNotPE says that a file is no PE image at all.
 	ErrNotPE = pe.ErrNotPE
 )
 
-// A SigningTimeError says that a signature would claim a time at which the signer's certificate is not valid, or is not valid to U-Boot.
+// A SigningTimeError says that a signature would claim a time at which the signer's certificate is
+// not valid, or is not valid to U-Boot.
 type SigningTimeError struct {
 	Time        time.Time
 	Certificate *x509.Certificate

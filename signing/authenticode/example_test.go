@@ -142,7 +142,8 @@ func ExampleStreamSigner() {
 	// Output: CN=Acme OS db
 }
 
-// A key was exchanged: the signature of the old one goes, that of the new one takes its place. Without any signature the image is what it was.
+// A key was exchanged: the signature of the old one goes, that of the new one takes its place.
+// Without any signature the image is what it was.
 func ExampleRemove() {
 	oldKey, oldCert := exampleKey()
 	newKey, newCert := exampleKey()
@@ -204,11 +205,13 @@ func ExampleAttach() {
 	// true
 }
 
-// Another tool prepared the attributes (systemd-sbsign sign --prepare-offline-signing), a key elsewhere signed them.
+// Another tool prepared the attributes (systemd-sbsign sign --prepare-offline-signing), a key
+// elsewhere signed them.
 func ExamplePrepared_JoinAttributes() {
 	key, cert := exampleKey()
 	image := bytes.NewReader(petest.Stub("262-1"))
-	theirs, err := authenticode.Prepare(image, cert, authenticode.SignOptions{Time: when}) // stands for that tool
+	// stands for that tool
+	theirs, err := authenticode.Prepare(image, cert, authenticode.SignOptions{Time: when})
 	if err != nil {
 		panic(err)
 	}

@@ -48,7 +48,8 @@ func FuzzSignatures(f *testing.F) {
 		var out bytes.Buffer
 		if authenticode.Sign(&out, src, id.key, id.cert, authenticode.SignOptions{}) == nil {
 			_, err := authenticode.Verify(bytes.NewReader(out.Bytes()), id.list())
-			if _, ok := errors.AsType[*osmith.FormatError](err); err != nil && !ok { // of an older signature
+			if _, ok := errors.AsType[*osmith.FormatError](err); err != nil && !ok {
+				// of an older signature
 				t.Fatal(err)
 			}
 		}

@@ -19,8 +19,9 @@ import (
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
-// A randomImage is a PE file of random geometry: 32 or 64 bits, sections in the file in another order than in the table, empty ones among them,
-// bytes behind the last and, if asked for, between them. inOrder puts the sections into the file in the order of the table.
+// A randomImage is a PE file of random geometry: 32 or 64 bits, sections in the file in another
+// order than in the table, empty ones among them, bytes behind the last and, if asked for, between
+// them. inOrder puts the sections into the file in the order of the table.
 func randomImage(r *rand.Rand, gaps, inOrder bool) []byte {
 	le := binary.LittleEndian
 	align := 512 << r.IntN(4)
@@ -92,7 +93,8 @@ func randomImage(r *rand.Rand, gaps, inOrder bool) []byte {
 	return b
 }
 
-// slowDigest is the digest in the words of the specification ("Calculating the PE Image Hash", steps 1 to 14), with all of the image in memory.
+// slowDigest is the digest in the words of the specification ("Calculating the PE Image Hash",
+// steps 1 to 14), with all of the image in memory.
 func slowDigest(b []byte, h crypto.Hash) []byte {
 	u32 := func(off int) int { return int(binary.LittleEndian.Uint32(b[off:])) }
 	u16 := func(off int) int { return int(binary.LittleEndian.Uint16(b[off:])) }
@@ -168,7 +170,8 @@ func TestDigestIsTheSpecification(t *testing.T) {
 	}
 }
 
-// pesign and osslsigncode take the same digests of random images, padded and as they are; sbverify and osslsigncode accept them signed.
+// pesign and osslsigncode take the same digests of random images, padded and as they are; sbverify
+// and osslsigncode accept them signed.
 func TestToolsDigestTheSame(t *testing.T) {
 	testtools.Require(t, "sbverify")
 	root := testtools.Trixie(t)
@@ -209,7 +212,8 @@ done 2>&1`)
 		padded, err := d.SumsAsSigned()
 		require.NoError(t, err)
 		for how, sum := range map[string][]byte{"as-is": sums[crypto.SHA256], "padded": padded[crypto.SHA256]} {
-			// pesign takes the sections in the order of the table, the specification, firmware and all others in that of the file.
+			// pesign takes the sections in the order of the table, the specification, firmware and
+			// all others in that of the file.
 			if i%2 == 0 && !strings.Contains(out, name+" "+how+" "+hex.EncodeToString(sum)) {
 				t.Fatalf("%s %s: %x is not what pesign says:\n%s", name, how, sum, out)
 			}

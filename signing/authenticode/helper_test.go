@@ -61,7 +61,8 @@ func newKey(t testing.TB, kind string) crypto.Signer {
 	return k
 }
 
-// newIdentity makes a certificate for a key of a kind ("rsa1", "256a"), signed by issuer or, if nil, by itself. It is valid when things are signed here, and has expired since.
+// newIdentity makes a certificate for a key of a kind ("rsa1", "256a"), signed by issuer or, if
+// nil, by itself. It is valid when things are signed here, and has expired since.
 func newIdentity(t testing.TB, kind, name string, issuer *identity) identity {
 	t.Helper()
 	key := newKey(t, kind)

@@ -24,8 +24,9 @@ func write(t testing.TB, name string, b []byte) string {
 	return path
 }
 
-// osslsigncode runs trixie's: the one of Debian 12 (2.5) calls every signature of a UEFI image invalid, those of sbsign
-// too. It sees the files that this test made, not those of the test above it.
+// osslsigncode runs trixie's: the one of Debian 12 (2.5) calls every signature of a UEFI image
+// invalid, those of sbsign too. It sees the files that this test made, not those of the test above
+// it.
 func osslsigncode(t testing.TB, args ...string) string {
 	t.Helper()
 	return testtools.Trixie(t).Run(t, filepath.Dir(t.TempDir()), "osslsigncode", args...)
@@ -87,7 +88,8 @@ func TestToolsAcceptOurs(t *testing.T) {
 	}
 }
 
-// What sbsign and osslsigncode sign, we accept; both may be on one image, in either order, with ours between them.
+// What sbsign and osslsigncode sign, we accept; both may be on one image, in either order, with
+// ours between them.
 func TestWeAcceptTools(t *testing.T) {
 	testtools.Require(t, "sbsign")
 	id := newIdentity(t, "rsa1", "self", nil)
@@ -127,7 +129,8 @@ func TestWeAcceptTools(t *testing.T) {
 	}
 }
 
-// Our file is the one of sbsign but for the S/MIME capabilities among its signed attributes, and so for lengths, signature and checksum.
+// Our file is the one of sbsign but for the S/MIME capabilities among its signed attributes, and so
+// for lengths, signature and checksum.
 func TestSameStructureAsSbsign(t *testing.T) {
 	testtools.Require(t, "sbsign")
 	id := newIdentity(t, "rsa1", "self", nil)
@@ -140,9 +143,11 @@ func TestSameStructureAsSbsign(t *testing.T) {
 	sigs, err := authenticode.Signatures(bytes.NewReader(theirs))
 	require.NoError(t, err)
 	require.Len(t, sigs, 1)
-	ours := sign(t, plain, id, authenticode.SignOptions{Time: sigs[0].SigningTime, AllowTimeOutsideValidityThatUBootRefuses: true}) // sbsign takes the clock
+	// sbsign takes the clock
+	ours := sign(t, plain, id, authenticode.SignOptions{Time: sigs[0].SigningTime, AllowTimeOutsideValidityThatUBootRefuses: true})
 
-	// From the version of SignedData to the digest algorithm of the signer nothing has a variable length.
+	// From the version of SignedData to the digest algorithm of the signer nothing has a variable
+	// length.
 	from, to := len(plain)+8+23, bytes.LastIndex(ours, []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x03})
 	require.Greater(t, to, from+500)
 	a, b := ours[from:to-5], theirs[from:to-5]

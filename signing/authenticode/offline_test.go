@@ -15,7 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
-// A systemdSigner runs systemd-sbsign with a certificate, in a directory that it shares with the test.
+// A systemdSigner runs systemd-sbsign with a certificate, in a directory that it shares with the
+// test.
 type systemdSigner struct {
 	t    testing.TB
 	root testtools.Root
@@ -53,8 +54,8 @@ func (s systemdSigner) sign(img []byte, args ...string) []byte {
 	return b
 }
 
-// What systemd-sbsign signs, we accept; of what either prepares for a key elsewhere, the other makes the signed file; and from the same
-// attributes it is the same file.
+// What systemd-sbsign signs, we accept; of what either prepares for a key elsewhere, the other
+// makes the signed file; and from the same attributes it is the same file.
 func TestSystemdSbsign(t *testing.T) {
 	testtools.Require(t, "sbverify")
 	id := newIdentity(t, "rsa1", "self", nil)
@@ -104,7 +105,8 @@ func TestSystemdSbsign(t *testing.T) {
 	}
 }
 
-// Attributes that are not about this image are refused, which systemd-sbsign does not do; others cannot get in.
+// Attributes that are not about this image are refused, which systemd-sbsign does not do; others
+// cannot get in.
 func TestJoinAttributesRefuses(t *testing.T) {
 	id := newIdentity(t, "rsa1", "self", nil)
 	prepare := func(trailing int, o authenticode.SignOptions) *authenticode.Prepared {

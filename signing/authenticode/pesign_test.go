@@ -28,7 +28,8 @@ func newCodeSigner(t testing.TB, name string) identity {
 	}, nil)
 }
 
-// pesigcheck accepts ours, pesign lists it and takes it off; what pesign signs, once or behind ours, we accept.
+// pesigcheck accepts ours, pesign lists it and takes it off; what pesign signs, once or behind
+// ours, we accept.
 func TestPesign(t *testing.T) {
 	r := testtools.Trixie(t)
 	testtools.Require(t, "openssl")
@@ -82,7 +83,8 @@ func TestPesign(t *testing.T) {
 	}
 }
 
-// A signature that osslsigncode stamped as an authority of ours: the time is found, and nobody is asked to trust it.
+// A signature that osslsigncode stamped as an authority of ours: the time is found, and nobody is
+// asked to trust it.
 func TestTimestamps(t *testing.T) {
 	id := newIdentity(t, "rsa1", "self", nil)
 	timeStamping, err := asn1.Marshal([]asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 8}})
@@ -111,8 +113,8 @@ func TestTimestamps(t *testing.T) {
 	require.Equal(t, time.Unix(1700000000, 0).UTC(), stamp.Time)
 	require.Equal(t, tsa.cert.Raw, stamp.Authority.Raw)
 
-	// Wherever the token is changed, the signature of the image stays valid; the time is gone, or the change is in the certificates that the
-	// token carries, in which nobody believes yet.
+	// Wherever the token is changed, the signature of the image stays valid; the time is gone, or
+	// the change is in the certificates that the token carries, in which nobody believes yet.
 	token := bytes.Index(b, []byte{0x06, 0x0a, 0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x03, 0x03, 0x01})
 	require.Positive(t, token)
 	first, last := bytes.Index(b, tsa.cert.Raw), bytes.LastIndex(b, tsa.cert.Raw)+len(tsa.cert.Raw)
@@ -135,11 +137,13 @@ func TestTimestamps(t *testing.T) {
 	}
 }
 
-// Every kind of key that may sign, with every digest, by a chain of three; dates have passed, which firmware does not look at.
+// Every kind of key that may sign, with every digest, by a chain of three; dates have passed, which
+// firmware does not look at.
 func TestAlgorithms(t *testing.T) {
 	kinds := []string{"rsa1", "3072", "4096", "256a", "384a", "521a"}
 	if testing.Short() {
-		kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "3072" || kind == "4096" }) // keys that take long to make
+		// keys that take long to make
+		kinds = slices.DeleteFunc(kinds, func(kind string) bool { return kind == "3072" || kind == "4096" })
 	}
 	for _, kind := range kinds {
 		for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {

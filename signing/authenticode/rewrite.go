@@ -40,8 +40,8 @@ func newBody(f *pe.File, src osmith.Source) (body, error) {
 // padding is the number of zeros between the data and a certificate table.
 func (b body) padding() int64 { return -b.end & (signedpe.Alignment - 1) }
 
-// A change is how a file with another certificate table differs from the one that was read: two header fields, and all from the end of
-// the image's data on. All edits are made of it.
+// A change is how a file with another certificate table differs from the one that was read: two
+// header fields, and all from the end of the image's data on. All edits are made of it.
 type change struct {
 	body
 	tail     []byte // padding and table; empty for an image without signature
@@ -49,7 +49,8 @@ type change struct {
 	checksum []byte
 }
 
-// withTable works out the change for a certificate table. Without one the directory entry is cleared.
+// withTable works out the change for a certificate table. Without one the directory entry is
+// cleared.
 func (b body) withTable(table []byte) (*change, error) {
 	le := binary.LittleEndian
 	c := &change{body: b}
@@ -85,7 +86,8 @@ func (c *change) copy(w io.Writer, src io.ReaderAt) error {
 	return out.err
 }
 
-// patch writes what differs over a copy of the image; the directory entry, which makes the table count, after the table.
+// patch writes what differs over a copy of the image; the directory entry, which makes the table
+// count, after the table.
 func (c *change) patch(w io.WriterAt) error {
 	for _, part := range []struct {
 		off int64
@@ -134,10 +136,11 @@ func (p *patcher) write(b []byte) {
 	p.off += int64(n)
 }
 
-// A checksum sums up the words of a file for the CheckSum field of the optional header (Microsoft PE Format, "Optional Header
-// Windows-Specific Fields"; the algorithm is that of ImageHlp's CheckSumMappedFile): 16-bit little-endian words added with end-around
-// carry, the field itself taken as zero, plus the length of the file. Since carries are folded at the end, pieces can be added in any
-// order, each with its offset.
+// A checksum sums up the words of a file for the CheckSum field of the optional header (Microsoft
+// PE Format, "Optional Header Windows-Specific Fields"; the algorithm is that of ImageHlp's
+// CheckSumMappedFile): 16-bit little-endian words added with end-around carry, the field itself
+// taken as zero, plus the length of the file. Since carries are folded at the end, pieces can be
+// added in any order, each with its offset.
 type checksum struct{ sum uint64 }
 
 func (c *checksum) add(off int64, b []byte) {
@@ -145,7 +148,8 @@ func (c *checksum) add(off int64, b []byte) {
 		c.sum += uint64(b[0]) << 8
 		b = b[1:]
 	}
-	// Words of 32 bits fold into the same sum, as 1<<16 is 1 modulo 0xffff; 64 bits leave room for 16 GiB of them.
+	// Words of 32 bits fold into the same sum, as 1<<16 is 1 modulo 0xffff; 64 bits leave room for
+	// 16 GiB of them.
 	var s uint64
 	for len(b) >= 8 {
 		v := binary.LittleEndian.Uint64(b)

@@ -18,13 +18,16 @@ import (
 
 // SignOptions are the choices of [Sign]. The zero value is what Secure Boot needs.
 type SignOptions struct {
-	// Hash digests image and signature: SHA-256 when zero, SHA-384 or SHA-512. Firmware is only sure to know SHA-256.
+	// Hash digests image and signature: SHA-256 when zero, SHA-384 or SHA-512. Firmware is only
+	// sure to know SHA-256.
 	Hash crypto.Hash
 
-	// Time is the signing time that the signature claims, in whole seconds. With the zero time there is no such attribute. edk2 does not look at it,
-	// except where a dbx entry revokes certificates from some time on; U-Boot refuses an image whose signing time is before NotBefore or
-	// after NotAfter of the signer's certificate, and so such a time is a [*SigningTimeError]. So is one within three days behind NotBefore, or before
-	// NotAfter, if a month ends in between: builds of U-Boot with MbedTLS refuse most of these.
+	// Time is the signing time that the signature claims, in whole seconds. With the zero time
+	// there is no such attribute. edk2 does not look at it, except where a dbx entry revokes
+	// certificates from some time on; U-Boot refuses an image whose signing time is before
+	// NotBefore or after NotAfter of the signer's certificate, and so such a time is a
+	// [*SigningTimeError]. So is one within three days behind NotBefore, or before NotAfter, if a
+	// month ends in between: builds of U-Boot with MbedTLS refuse most of these.
 	Time time.Time
 
 	// AllowTimeOutsideValidityThatUBootRefuses signs with any Time.
@@ -33,9 +36,10 @@ type SignOptions struct {
 	// Chain are certificates to carry besides the signer's: those between it and the one in db.
 	Chain []*x509.Certificate
 
-	// Replace selects signatures of the image, such as those of [SignedBy] the key before, that the new one takes the place of: it stands where the first
-	// of them stood, the others are left out. When there is none the error is [ErrNoMatch], or [ErrUnsigned].
-	// Without Replace the new signature is added behind all others.
+	// Replace selects signatures of the image, such as those of [SignedBy] the key before, that the
+	// new one takes the place of: it stands where the first of them stood, the others are left out.
+	// When there is none the error is [ErrNoMatch], or [ErrUnsigned]. Without Replace the new
+	// signature is added behind all others.
 	Replace func(i int, s Signature) bool
 }
 
@@ -46,12 +50,13 @@ func (o SignOptions) hash() crypto.Hash {
 	return o.Hash
 }
 
-// Sign writes a signed copy of an image. An existing signature stays, the new one is added behind it. A file whose size is
-// not a multiple of 8 is padded with zeros first. The checksum in the header is brought up to date.
+// Sign writes a signed copy of an image. An existing signature stays, the new one is added behind
+// it. A file whose size is not a multiple of 8 is padded with zeros first. The checksum in the
+// header is brought up to date.
 //
-// The key must be that of cert, RSA or ECDSA. The same inputs give the same bytes with an RSA key (PKCS #1 v1.5) and with an
-// *ecdsa.PrivateKey (RFC 6979). src is read twice and must not change in between; it never is in memory as a whole.
-// On an error what was written is no image.
+// The key must be that of cert, RSA or ECDSA. The same inputs give the same bytes with an RSA key
+// (PKCS #1 v1.5) and with an *ecdsa.PrivateKey (RFC 6979). src is read twice and must not change in
+// between; it never is in memory as a whole. On an error what was written is no image.
 func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certificate, o SignOptions) (err error) {
 	defer prefix.Add("authenticode", &err)
 	p, err := Prepare(src, cert, o)
@@ -65,9 +70,9 @@ func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certific
 	return p.Join(w, src, signature)
 }
 
-// Prepared is an image about to be signed elsewhere: an HSM, a KMS, another machine. Either Digest goes to something that
-// signs digests, or SignedAttributes to something that hashes its input with Hash first. RSA signatures are PKCS #1 v1.5, ECDSA signatures
-// ASN.1.
+// Prepared is an image about to be signed elsewhere: an HSM, a KMS, another machine. Either Digest
+// goes to something that signs digests, or SignedAttributes to something that hashes its input with
+// Hash first. RSA signatures are PKCS #1 v1.5, ECDSA signatures ASN.1.
 type Prepared struct {
 	Hash             crypto.Hash
 	SignedAttributes []byte // DER, an element of type SET
@@ -80,8 +85,8 @@ type Prepared struct {
 	before, after []byte // certificate table around the new entry
 }
 
-// Prepare is the first half of [Sign]. It depends on its arguments alone: to join in another process, prepare again from
-// the same image, certificate and options.
+// Prepare is the first half of [Sign]. It depends on its arguments alone: to join in another
+// process, prepare again from the same image, certificate and options.
 func Prepare(src osmith.Source, cert *x509.Certificate, o SignOptions) (p *Prepared, err error) {
 	defer prefix.Add("authenticode", &err)
 	if err := o.check(cert); err != nil {
@@ -153,8 +158,9 @@ func prepare(d *Digester, cert *x509.Certificate, o SignOptions) (*Prepared, err
 	return p, nil
 }
 
-// checkContiguous refuses images for which tools and firmware take different digests: the specification skips bytes between sections
-// and makes up for their number at the end of the file; osslsigncode hashes the file as it stands.
+// checkContiguous refuses images for which tools and firmware take different digests: the
+// specification skips bytes between sections and makes up for their number at the end of the file;
+// osslsigncode hashes the file as it stands.
 func checkContiguous(f *pe.File) error {
 	sum := int64(f.SizeOfHeaders)
 	for _, s := range f.Sections {
@@ -166,15 +172,18 @@ func checkContiguous(f *pe.File) error {
 	return nil
 }
 
-// Join writes the signed image from the image and a signature over p.Digest, after checking the signature against the certificate.
+// Join writes the signed image from the image and a signature over p.Digest, after checking the
+// signature against the certificate.
 func (p *Prepared) Join(w io.Writer, src osmith.Source, signature []byte) error {
 	return prefix.Error("authenticode", p.join(w, src, p.template, signature))
 }
 
-// JoinAttributes is [Prepared.Join] for signed attributes that another tool prepared for the same image, such as systemd-sbsign with
-// --prepare-offline-signing; signature is over these, under p.Hash. They are one DER element of type SET and must be about this image:
-// a content type of SpcIndirectData, the message digest of what this package signs, which is what sbsign and systemd-sbsign sign too, and
-// anything else, a signing time for one, which counts instead of that of the options and is held against the certificate as that is.
+// JoinAttributes is [Prepared.Join] for signed attributes that another tool prepared for the same
+// image, such as systemd-sbsign with --prepare-offline-signing; signature is over these, under
+// p.Hash. They are one DER element of type SET and must be about this image: a content type of
+// SpcIndirectData, the message digest of what this package signs, which is what sbsign and
+// systemd-sbsign sign too, and anything else, a signing time for one, which counts instead of that
+// of the options and is held against the certificate as that is.
 func (p *Prepared) JoinAttributes(w io.Writer, src osmith.Source, attributes, signature []byte) error {
 	t := p.template
 	t.RawAttributes = attributes
@@ -222,15 +231,17 @@ func (p *Prepared) checkAttributes(message []byte) error {
 	return p.options.checkTime(p.template.Certificate, s.SigningTime)
 }
 
-// A StreamSigner signs an image while it is written: what [Sign] does in two passes over a file, in one behind whatever produces the image. It
-// copies the image through to a file, hashing it on the way, and Close adds padding, certificate table and the two header fields.
-// The file is byte for byte the one that Sign writes.
+// A StreamSigner signs an image while it is written: what [Sign] does in two passes over a file, in
+// one behind whatever produces the image. It copies the image through to a file, hashing it on the
+// way, and Close adds padding, certificate table and the two header fields. The file is byte for
+// byte the one that Sign writes.
 //
 //	s, err := authenticode.NewStreamSigner(file, key, cert, authenticode.SignOptions{})
 //	_, err = io.Copy(s, unsigned)
 //	err = s.Close()
 //
-// The image may carry signatures; the new one is added behind them. What [Digester] refuses is refused.
+// The image may carry signatures; the new one is added behind them. What [Digester] refuses is
+// refused.
 type StreamSigner struct {
 	digester *Digester
 	w        io.WriterAt
@@ -241,8 +252,9 @@ type StreamSigner struct {
 	closed   bool
 }
 
-// NewStreamSigner returns a signer that writes to w from offset 0 on; io.NewOffsetWriter puts the image elsewhere. Of more hashes, such as those of a
-// TPM's banks, it computes the digests in the same pass: see [StreamSigner.Sums].
+// NewStreamSigner returns a signer that writes to w from offset 0 on; io.NewOffsetWriter puts the
+// image elsewhere. Of more hashes, such as those of a TPM's banks, it computes the digests in the
+// same pass: see [StreamSigner.Sums].
 func NewStreamSigner(w io.WriterAt, key crypto.Signer, cert *x509.Certificate, o SignOptions, more ...crypto.Hash) (s *StreamSigner, err error) {
 	defer prefix.Add("authenticode", &err)
 	if err := o.check(cert); err != nil {
@@ -273,7 +285,8 @@ func (s *StreamSigner) Write(b []byte) (int, error) {
 	return s.digester.Write(b)
 }
 
-// Close signs and completes the file; only then is it an image. It closes nothing else. To give up, do not call it. A second call is an error.
+// Close signs and completes the file; only then is it an image. It closes nothing else. To give up,
+// do not call it. A second call is an error.
 func (s *StreamSigner) Close() (err error) {
 	defer prefix.Add("authenticode", &err)
 	if s.closed {
@@ -299,8 +312,8 @@ func (s *StreamSigner) Close() (err error) {
 	return nil
 }
 
-// Sums returns the Authenticode digests of the signed image under the hash of the signature and all others asked for, once Close has
-// succeeded.
+// Sums returns the Authenticode digests of the signed image under the hash of the signature and all
+// others asked for, once Close has succeeded.
 func (s *StreamSigner) Sums() (map[crypto.Hash][]byte, error) {
 	if s.prepared == nil {
 		return nil, prefix.Error("authenticode", errors.New("the image is not signed yet: call Close first"))

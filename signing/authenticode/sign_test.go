@@ -75,7 +75,8 @@ func TestPrepareAndJoin(t *testing.T) {
 	id := newIdentity(t, "rsa1", "self", nil)
 	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
 		o := authenticode.SignOptions{Hash: h, Time: when}
-		img := sign(t, image(2), newIdentity(t, "256a", "other", nil), authenticode.SignOptions{}) // already signed once
+		// already signed once
+		img := sign(t, image(2), newIdentity(t, "256a", "other", nil), authenticode.SignOptions{})
 		p, err := authenticode.Prepare(bytes.NewReader(img), id.cert, o)
 		require.NoError(t, err)
 		require.Equal(t, h, p.Hash)

@@ -12,15 +12,17 @@ import (
 	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
-// A Signature is what one signature of an image says. Only Err is a judgement; whether the image still has that digest, and whether the
-// signer is trusted, is for [Verify] or, in a machine's view, for package secureboot.
+// A Signature is what one signature of an image says. Only Err is a judgement; whether the image
+// still has that digest, and whether the signer is trusted, is for [Verify] or, in a machine's
+// view, for package secureboot.
 type Signature struct {
 	Hash         crypto.Hash         // digest algorithm, 0 if it is not SHA-256, SHA-384 or SHA-512
 	Digest       []byte              // digest of the image when it was signed
 	Signer       *x509.Certificate   // nil if the signature does not carry it
 	Certificates []*x509.Certificate // all that the signature carries
 	SigningTime  time.Time           // as the signer claims, zero if it does not
-	Err          error               // why the signature is not one by Signer over Digest; nil if it is
+	// why the signature is not one by Signer over Digest; nil if it is
+	Err error
 
 	Offset  int64  // of Message in the file, in bytes
 	Message []byte // PKCS #7 SignedData, DER, without padding: see [Attach]
@@ -28,9 +30,10 @@ type Signature struct {
 	signed *cms.SignedData
 }
 
-// Signatures lists the signatures of an image in the order of the file, without an error or an entry for an unsigned one.
-// A certificate table that cannot be read is a [*osmith.FormatError]; a well-formed signature with an outdated algorithm or a
-// wrong signature value is listed with its Err.
+// Signatures lists the signatures of an image in the order of the file, without an error or an
+// entry for an unsigned one. A certificate table that cannot be read is a [*osmith.FormatError]; a
+// well-formed signature with an outdated algorithm or a wrong signature value is listed with its
+// Err.
 func Signatures(src osmith.Source) (list []Signature, err error) {
 	defer prefix.Add("authenticode", &err)
 	_, list, err = read(src)
@@ -66,22 +69,25 @@ func signatures(entries []signedpe.Entry) ([]Signature, error) {
 	return list, nil
 }
 
-// SignedBy selects the signatures that name a certificate as their signer's, valid or not: for [Remove] and SignOptions.Replace.
+// SignedBy selects the signatures that name a certificate as their signer's, valid or not: for
+// [Remove] and SignOptions.Replace.
 func SignedBy(cert *x509.Certificate) func(i int, s Signature) bool {
 	return func(_ int, s Signature) bool { return s.Signer != nil && s.Signer.Equal(cert) }
 }
 
-// A Timestamp is somebody's statement that a signature existed at a time, added to it later and not covered by it. That it is there does not
-// mean that anybody trusts its authority.
+// A Timestamp is somebody's statement that a signature existed at a time, added to it later and not
+// covered by it. That it is there does not mean that anybody trusts its authority.
 type Timestamp struct {
-	RFC3161   bool              // a token as RFC 3161 has it; else a PKCS #9 counter-signature, the older kind
+	// a token as RFC 3161 has it; else a PKCS #9 counter-signature, the older kind
+	RFC3161   bool
 	Time      time.Time         // zero when Err is set
 	Authority *x509.Certificate // whose statement it is, nil if that cannot be told
-	Err       error             // why it is not a valid statement by Authority about this signature; nil if it is
+	// why it is not a valid statement by Authority about this signature; nil if it is
+	Err error
 }
 
-// Timestamps are the counter-signatures of a signature from [Signatures], each checked to be about it and to be made by its authority. Firmware does
-// not look at them, nor does [Verify].
+// Timestamps are the counter-signatures of a signature from [Signatures], each checked to be about
+// it and to be made by its authority. Firmware does not look at them, nor does [Verify].
 func (s *Signature) Timestamps() []Timestamp {
 	if s.signed == nil {
 		return nil

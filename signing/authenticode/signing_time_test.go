@@ -17,8 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/authenticode"
 )
 
-// A signing time outside of the validity of the certificate is refused before anything is written, whichever way an image is signed, unless the
-// option says otherwise.
+// A signing time outside of the validity of the certificate is refused before anything is written,
+// whichever way an image is signed, unless the option says otherwise.
 func TestSigningTimeOutsideValidity(t *testing.T) {
 	id := newIdentity(t, "rsa1", "self", nil)
 	img := image(0)
@@ -67,7 +67,8 @@ func TestSigningTimeOutsideValidity(t *testing.T) {
 	}
 }
 
-// Days at the end of a month that U-Boot with MbedTLS does not count: they are inside, and refused all the same.
+// Days at the end of a month that U-Boot with MbedTLS does not count: they are inside, and refused
+// all the same.
 func TestSigningTimeAtTheEndOfAMonth(t *testing.T) {
 	key := newKey(t, "rsa1")
 	id := issue(t, key, &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "new"}, NotBefore: time.Date(2026, 5, 31, 13, 0, 0, 0, time.UTC), NotAfter: when.AddDate(9, 0, 0)}, nil)
@@ -92,7 +93,8 @@ func TestJoinedSigningTimeOutsideValidity(t *testing.T) {
 	id := newIdentity(t, "rsa1", "self", nil)
 	img := image(0)
 	allowed := authenticode.SignOptions{Time: id.cert.NotAfter.Add(time.Hour), AllowTimeOutsideValidityThatUBootRefuses: true}
-	theirs, err := authenticode.Prepare(bytes.NewReader(img), id.cert, allowed) // stands for that tool
+	// stands for that tool
+	theirs, err := authenticode.Prepare(bytes.NewReader(img), id.cert, allowed)
 	require.NoError(t, err)
 	signature, err := id.key.Sign(rand.Reader, theirs.Digest, crypto.SHA256)
 	require.NoError(t, err)

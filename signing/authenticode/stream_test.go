@@ -38,7 +38,8 @@ func inPieces(w io.Writer, b []byte, limit int, r *rand.Rand) error {
 	return nil
 }
 
-// What passes by gives the digests and the file that the whole image gives, however it is cut up, signed before or not.
+// What passes by gives the digests and the file that the whole image gives, however it is cut up,
+// signed before or not.
 func TestStreamIsTheSame(t *testing.T) {
 	id, other := newIdentity(t, "rsa1", "self", nil), newIdentity(t, "256a", "other", nil)
 	hashes := []crypto.Hash{crypto.SHA1, crypto.SHA256, crypto.SHA384, crypto.SHA512}
@@ -92,7 +93,8 @@ func TestStreamIsTheSame(t *testing.T) {
 	}
 }
 
-// What cannot be hashed front to back is refused, and so is what Digests refuses, with the same error.
+// What cannot be hashed front to back is refused, and so is what Digests refuses, with the same
+// error.
 func TestStreamRefuses(t *testing.T) {
 	id := newIdentity(t, "256a", "self", nil)
 	le := binary.LittleEndian

@@ -40,7 +40,8 @@ func tableAt(b []byte) int {
 	return int(binary.LittleEndian.Uint32(b[checksumAt(b)+80:]))
 }
 
-// Every bit counts, in headers, sections, trailing data, padding and certificate table, but for those of the checksum. The ordinary run takes every third.
+// Every bit counts, in headers, sections, trailing data, padding and certificate table, but for
+// those of the checksum. The ordinary run takes every third.
 func TestEveryBitCounts(t *testing.T) {
 	id := newIdentity(t, "rsa1", "self", nil)
 	signed := sign(t, append(uki(), "trailing data"...), id, authenticode.SignOptions{Time: when})
@@ -88,7 +89,8 @@ func TestEveryBitCounts(t *testing.T) {
 	}
 }
 
-// Thousands of larger changes: bytes overwritten, inserted, cut out, moved. Nothing that differs is accepted, the checksum excepted.
+// Thousands of larger changes: bytes overwritten, inserted, cut out, moved. Nothing that differs is
+// accepted, the checksum excepted.
 func TestMutations(t *testing.T) {
 	r, long := testtools.Seed(t)
 	n := 6000
@@ -174,8 +176,9 @@ func mutate(r *rand.Rand, b []byte, table int) []byte {
 	return b
 }
 
-// With more in the table, more may be changed by whoever carries the file, as firmware has it: the attributes that are not signed, which is where
-// timestamps are; certificates that do not belong to the path; other signatures. It is exactly this.
+// With more in the table, more may be changed by whoever carries the file, as firmware has it: the
+// attributes that are not signed, which is where timestamps are; certificates that do not belong to
+// the path; other signatures. It is exactly this.
 func TestWhatIsNotCovered(t *testing.T) {
 	root := newIdentity(t, "256a", "C root", nil)
 	leaf := newIdentity(t, "rsa1", "leaf", &root)
@@ -227,7 +230,8 @@ func TestWhatIsNotCovered(t *testing.T) {
 	}
 }
 
-// The length of an entry may count the padding or not, as tools do: both are accepted, and nothing in between.
+// The length of an entry may count the padding or not, as tools do: both are accepted, and nothing
+// in between.
 func TestLengthOfAnEntry(t *testing.T) {
 	counted := 0
 	for n := range 8 { // lengths of all kinds
@@ -253,8 +257,8 @@ func TestLengthOfAnEntry(t *testing.T) {
 
 const unsignedText = "unsigned attributes, whatever they be"
 
-// withUnsignedAttributes adds an element [1] to the end of the only signer of the last signature. Each element around it ends there too and has a length of
-// two bytes.
+// withUnsignedAttributes adds an element [1] to the end of the only signer of the last signature.
+// Each element around it ends there too and has a length of two bytes.
 func withUnsignedAttributes(t *testing.T, signed []byte) []byte {
 	t.Helper()
 	entries, err := authenticode.Signatures(bytes.NewReader(signed))
@@ -271,7 +275,8 @@ func withUnsignedAttributes(t *testing.T, signed []byte) []byte {
 			continue
 		}
 		be.PutUint16(message[off+2:], be.Uint16(message[off+2:])+grow)
-		if off += 4; message[off] == 0x06 || message[off] == 0x02 { // identifier or version, then small elements
+		if off += 4; message[off] == 0x06 || message[off] == 0x02 {
+			// identifier or version, then small elements
 			for message[off+1] < 0x80 {
 				off += 2 + int(message[off+1])
 			}

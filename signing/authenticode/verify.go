@@ -13,10 +13,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
-// Verify checks an image as firmware does: one signature is enough that is valid, is about the image as it is, and whose signer is one
-// of the trusted certificates or issued by one, directly or through certificates that the signature carries. Dates are not looked at.
-// It returns the first such signature, or [ErrUnsigned], a [*DigestError], an error wrapping [ErrUntrusted] that names the
-// signers, the Err of the signature, or a [*osmith.FormatError].
+// Verify checks an image as firmware does: one signature is enough that is valid, is about the
+// image as it is, and whose signer is one of the trusted certificates or issued by one, directly or
+// through certificates that the signature carries. Dates are not looked at. It returns the first
+// such signature, or [ErrUnsigned], a [*DigestError], an error wrapping [ErrUntrusted] that names
+// the signers, the Err of the signature, or a [*osmith.FormatError].
 //
 // Revocation is not part of it: for the answer of a machine with db and dbx see package secureboot.
 func Verify(src osmith.Source, trusted []*x509.Certificate) (s *Signature, err error) {

@@ -96,7 +96,8 @@ var attesters = []struct {
 	{"3.1-bundle", testtools.Forky, cosign.FormatBundle, []string{"--signing-config", "signing-config.json"}},
 }
 
-// TestInteropAttestations lets cosign attest and us verify, in the saved layout, and the other way round.
+// TestInteropAttestations lets cosign attest and us verify, in the saved layout, and the other way
+// round.
 func TestInteropAttestations(t *testing.T) {
 	ctx := context.Background()
 	for _, a := range attesters {

@@ -17,8 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
-// A badInput prepares a layout and returns what will be verified, and the error to find: in the error of Verify itself, or as the reason
-// for its only rejection.
+// A badInput prepares a layout and returns what will be verified, and the error to find: in the
+// error of Verify itself, or as the reason for its only rejection.
 type badInput struct {
 	prepare  func(t *testing.T, path string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor
 	err      error // that errors.Is finds; nil: a *FormatError
@@ -28,8 +28,9 @@ type badInput struct {
 
 const badStatement = `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"HEX"}}],"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}`
 
-// TestBadInput has a row for each way in which an artifact or its signature can be bad: the error is one to branch on, and names the
-// artifact and the authority whose signature is missing or worthless.
+// TestBadInput has a row for each way in which an artifact or its signature can be bad: the error
+// is one to branch on, and names the artifact and the authority whose signature is missing or
+// worthless.
 func TestBadInput(t *testing.T) {
 	bundle := func(change func(statement string) string, outside func(bundle string) string) func(*testing.T, string, *cosign.Dir, ocispec.Descriptor) ocispec.Descriptor {
 		return func(t *testing.T, _ string, dir *cosign.Dir, artifact ocispec.Descriptor) ocispec.Descriptor {

@@ -20,8 +20,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// decode reads a document that was signed, or that leads to a signature: there must be one way to read it. Members that nothing
-// here reads may be there, and may be of any kind.
+// decode reads a document that was signed, or that leads to a signature: there must be one way to
+// read it. Members that nothing here reads may be there, and may be of any kind.
 func decode(document string, b []byte, into any, options ...strictjson.Option) error {
 	err := strictjson.Unmarshal(b, into, append(options, strictjson.Complete, strictjson.ForeignKeys)...)
 	if format, ok := errors.AsType[*osmith.FormatError](err); ok {
@@ -99,16 +99,17 @@ func preAuthenticationHead(payloadType string, payload int) []byte {
 	return fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, payload)
 }
 
-// bundleType matches the media types of the bundle versions that are read, 0.1 to 0.3 and their patches
-// (protobuf-specs, sigstore_bundle.proto, "media_type"; cosign 3.1 takes v0.3.1, too).
+// bundleType matches the media types of the bundle versions that are read, 0.1 to 0.3 and their
+// patches (protobuf-specs, sigstore_bundle.proto, "media_type"; cosign 3.1 takes v0.3.1, too).
 var bundleType = regexp.MustCompile(`^` + regexp.QuoteMeta(bundlePrefix) + `(\+json;version=0\.[123]|\.v0\.[123](\.[0-9]{1,4})?\+json)$`)
 
-// The members of bundles and envelopes in the order in which cosign writes them (protobuf-specs, sigstore_bundle.proto and
-// sigstore_rekor.proto; DSSE 1.0, envelope.md).
+// The members of bundles and envelopes in the order in which cosign writes them (protobuf-specs,
+// sigstore_bundle.proto and sigstore_rekor.proto; DSSE 1.0, envelope.md).
 type (
 	bundle struct {
-		MediaType            string            `json:"mediaType"`
-		VerificationMaterial any               `json:"verificationMaterial"` // to be written, keyMaterial or certificateMaterial; see hintOf
+		MediaType string `json:"mediaType"`
+		// to be written, keyMaterial or certificateMaterial; see hintOf
+		VerificationMaterial any               `json:"verificationMaterial"`
 		MessageSignature     *messageSignature `json:"messageSignature,omitempty"`
 		DSSEEnvelope         *dsseEnvelope     `json:"dsseEnvelope,omitempty"`
 	}
@@ -193,7 +194,8 @@ type (
 // inPlace is a JSON value where it stands in the document, which may be large.
 type inPlace []byte
 
-// UnmarshalJSON implements [json.Unmarshaler]. It keeps what it is given: documents here are not changed while they are decoded.
+// UnmarshalJSON implements [json.Unmarshaler]. It keeps what it is given: documents here are not
+// changed while they are decoded.
 func (v *inPlace) UnmarshalJSON(b []byte) error {
 	*v = b
 	return nil
@@ -212,8 +214,8 @@ func (w *word) UnmarshalJSON(b []byte) error {
 
 func (v inPlace) absent() bool { return len(v) == 0 || string(v) == "null" }
 
-// base64 decodes a string in the alphabets of RFC 4648, sections 4 and 5, with or without padding, as readers of protobuf's JSON do. The
-// result takes the place of the text.
+// base64 decodes a string in the alphabets of RFC 4648, sections 4 and 5, with or without padding,
+// as readers of protobuf's JSON do. The result takes the place of the text.
 func (v inPlace) base64(field string) ([]byte, error) {
 	if v.absent() {
 		return nil, nil
@@ -260,7 +262,8 @@ func (v inPlace) base64(field string) ([]byte, error) {
 	return v[1 : 1+n], nil
 }
 
-// maxCertified bounds bundles by certificate, in bytes: an IdentityVerifier decodes them again, in its own way.
+// maxCertified bounds bundles by certificate, in bytes: an IdentityVerifier decodes them again, in
+// its own way.
 const maxCertified = 8 << 20
 
 // parseBundle reads a Sigstore bundle: a DSSE envelope, or a signature of the artifact's
@@ -346,13 +349,14 @@ func parseDSSE(b []byte) (*envelope, error) {
 	return dsse.envelope("attestation: ")
 }
 
-// envelope is the signature of a DSSE envelope around an in-toto statement. Where the envelope is begins the names of its
-// members in errors.
+// envelope is the signature of a DSSE envelope around an in-toto statement. Where the envelope is
+// begins the names of its members in errors.
 func (d *readEnvelope) envelope(where string) (*envelope, error) {
 	switch {
 	case d.PayloadType != dssePayloadType:
 		return nil, malformed(where+"payloadType", "%.100q, want %q", d.PayloadType, dssePayloadType)
-	case len(d.Signatures) != 1: // sigstore_bundle.proto demands exactly one, and cosign writes no others
+	case len(d.Signatures) != 1:
+		// sigstore_bundle.proto demands exactly one, and cosign writes no others
 		return nil, malformed(where+"signatures", "%d, want 1", len(d.Signatures))
 	}
 	sig, err := d.Signatures[0].Sig.base64(where + "signatures[0].sig")
@@ -366,7 +370,8 @@ func (d *readEnvelope) envelope(where string) (*envelope, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The message is the payload with something before it. Where the payload was encoded there is room for both.
+	// The message is the payload with something before it. Where the payload was encoded there is
+	// room for both.
 	before := preAuthenticationHead(dssePayloadType, len(payload))
 	var message []byte
 	if n := len(before) + len(payload); n <= len(d.Payload) {
@@ -384,8 +389,8 @@ func (d *readEnvelope) envelope(where string) (*envelope, error) {
 	}, nil
 }
 
-// hintOf returns the name of the key, or what the bundle has instead of one, and
-// whether that is a certificate. Material without either, or with one that cannot be read, has no hint.
+// hintOf returns the name of the key, or what the bundle has instead of one, and whether that is a
+// certificate. Material without either, or with one that cannot be read, has no hint.
 func hintOf(material inPlace) (hint string, certified bool) {
 	if material.absent() {
 		return "", false
@@ -423,8 +428,8 @@ func newBundle(hint string, payload, sig []byte) ([]byte, error) {
 	return json.Marshal(bundle{MediaType: mediaTypeBundle, VerificationMaterial: material, DSSEEnvelope: newDSSE(payload, sig)})
 }
 
-// bundleOf makes a Sigstore bundle of version 0.1 from what cosign 1 and 2 keep in the annotations of a
-// layer, so that a verifier needs to know one format. Nothing is judged here.
+// bundleOf makes a Sigstore bundle of version 0.1 from what cosign 1 and 2 keep in the annotations
+// of a layer, so that a verifier needs to know one format. Nothing is judged here.
 func bundleOf(e *envelope, annotations map[string]string) ([]byte, error) {
 	var material certificateMaterial
 	for _, name := range []string{annotationCertificate, annotationChain} {

@@ -12,21 +12,24 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// A Content is a value that the predicate of an attestation must have: who has built, or how a test went. Either values or a regular expression must be
-// given. A predicate that lacks the value, or has an object, an array or null there, has it not, and one of more than 65,536 JSON values is not
+// A Content is a value that the predicate of an attestation must have: who has built, or how a test
+// went. Either values or a regular expression must be given. A predicate that lacks the value, or
+// has an object, an array or null there, has it not, and one of more than 65,536 JSON values is not
 // looked into.
 type Content struct {
 	// Pointer says where the value is: a JSON Pointer (RFC 6901), such as "/runDetails/builder/id".
 	Pointer string
 
-	// Values are those of which it must be one: the text of a string, and of a number, true and false what stands in the document.
+	// Values are those of which it must be one: the text of a string, and of a number, true and
+	// false what stands in the document.
 	Values []string
 
 	// Regexp is a regular expression (of package regexp) for the whole of it.
 	Regexp string
 }
 
-// ErrOtherContent is the reason why an attestation does not count whose predicate has not what the policy demands.
+// ErrOtherContent is the reason why an attestation does not count whose predicate has not what the
+// policy demands.
 var ErrOtherContent = errors.New("the predicate does not match the policy")
 
 // maxPointer bounds a JSON Pointer of a policy, in bytes.

@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/cosign"
 )
 
-// A rule that demands contents is satisfied by a predicate that has all of them, and by no other; the reason names what is there instead.
+// A rule that demands contents is satisfied by a predicate that has all of them, and by no other;
+// the reason names what is there instead.
 func TestContents(t *testing.T) {
 	ctx := context.Background()
 	const predicate = `{"runDetails": {"builder": {"id": "https://build.example/1"}}, "result": "PASSED", "tests": 12, "ok": true, "none": null, "a/b": "slash", "m~n": "tilde",
@@ -54,7 +55,8 @@ func TestContents(t *testing.T) {
 				text = strings.Replace(text, `"x": "2"`, `"y": "2"`, 1)
 			}
 			err := cosign.Attest(ctx, dir, artifact, "https://acme.example/built", []byte(text), testKeys()["p256"], cosign.SignOptions{})
-			if name == "twice" { // it is refused when it is signed, and so it cannot be read in two ways
+			if name == "twice" {
+				// it is refused when it is signed, and so it cannot be read in two ways
 				require.ErrorContains(t, err, tt.want)
 				return
 			}

@@ -13,9 +13,10 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// CopySignatures copies the signatures and attestations of an artifact from a source to a store, so that it
-// can be verified there, too, and returns how many manifests held some. Nothing is judged but that they are
-// about the artifact; what is damaged or missing stays behind, as Verify would reject it.
+// CopySignatures copies the signatures and attestations of an artifact from a source to a store, so
+// that it can be verified there, too, and returns how many manifests held some. Nothing is judged
+// but that they are about the artifact; what is damaged or missing stays behind, as Verify would
+// reject it.
 func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact ocispec.Descriptor) (copied int, err error) {
 	defer prefix.Add("cosign", &err)
 	if err := ocilayout.CheckDescriptor(artifact); err != nil {
@@ -37,8 +38,9 @@ func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact
 	return copied, nil
 }
 
-// CopyVerified copies the signatures and attestations that count in a result of Verify, and nothing else, from the source that it is of to a store, so that the
-// artifact can be verified there, too. It returns how many.
+// CopyVerified copies the signatures and attestations that count in a result of Verify, and nothing
+// else, from the source that it is of to a store, so that the artifact can be verified there, too.
+// It returns how many.
 func CopyVerified(ctx context.Context, to Store, from ArtifactSource, result *Result) (copied int, err error) {
 	defer prefix.Add("cosign", &err)
 	tagged := map[Format][]ocispec.Descriptor{}
@@ -119,7 +121,8 @@ func copyManifest(ctx context.Context, to Store, from ArtifactSource, artifact, 
 	return true, nil
 }
 
-// copyTagged adds the layers of a manifest without a subject to those that the store has under the tag.
+// copyTagged adds the layers of a manifest without a subject to those that the store has under the
+// tag.
 func copyTagged(ctx context.Context, to Store, from ArtifactSource, artifact ocispec.Descriptor, m *manifest) (bool, error) {
 	found := map[Format][]ocispec.Descriptor{}
 	for _, layer := range m.Layers {

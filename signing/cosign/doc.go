@@ -37,8 +37,8 @@
 // JSON form. A policy that names an identity needs an IdentityVerifier, which package keyless has;
 // without it the policy is an error, and no signature makes up for it.
 //
-// CopyVerified takes the signatures along that were believed when an artifact is copied, so that it can be
-// verified again where it is used; CopySignatures takes all of them.
+// CopyVerified takes the signatures along that were believed when an artifact is copied, so that it
+// can be verified again where it is used; CopySignatures takes all of them.
 //
 // A result names a digest. What is installed must be read by that digest, checked
 // while it is read, as OpenBlob does; a tag may point elsewhere a moment later.
@@ -55,8 +55,9 @@
 //
 // # Limits
 //
-// A verification has one budget, Limits in the Policy, and holds less than 64 MiB whatever a source offers. What is signed obeys the same limits,
-// or is refused before anything is written (LimitError).
+// A verification has one budget, Limits in the Policy, and holds less than 64 MiB whatever a source
+// offers. What is signed obeys the same limits, or is refused before anything is written
+// (LimitError).
 //
 // Keys are ECDSA on P-256, P-384 and P-521, Ed25519 (also prehashed), and RSA with
 // PKCS #1 v1.5 or PSS. Digests are SHA-256. A signature by a key has no time that could be relied

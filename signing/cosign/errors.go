@@ -23,10 +23,12 @@ var (
 	// ErrTooLarge says that a document is larger than any that is read into memory.
 	ErrTooLarge = errors.New("too large")
 
-	// ErrNotRead is the reason for a rejection: a limit was reached, or the policy was satisfied, before this and what follows was looked at.
+	// ErrNotRead is the reason for a rejection: a limit was reached, or the policy was satisfied,
+	// before this and what follows was looked at.
 	ErrNotRead = errors.New("not looked at")
 
-	// ErrIncomplete says that a source could not say everything that it has about an artifact. The error is an *IncompleteError.
+	// ErrIncomplete says that a source could not say everything that it has about an artifact. The
+	// error is an *IncompleteError.
 	ErrIncomplete = errors.New("the search for signatures was incomplete")
 
 	// ErrNotFound says that a source does not have what was asked for.
@@ -49,8 +51,9 @@ var (
 	ErrOtherArtifact = errors.New("signed for a different artifact")
 )
 
-// An IncompleteError is what [ArtifactSource.Signatures] returns besides what it has found, if it could not look everywhere: a registry whose
-// referrers API fails may have signatures under tags. It is what Verify returns if nothing was found then, which does not mean that there is nothing.
+// An IncompleteError is what [ArtifactSource.Signatures] returns besides what it has found, if it
+// could not look everywhere: a registry whose referrers API fails may have signatures under tags.
+// It is what Verify returns if nothing was found then, which does not mean that there is nothing.
 type IncompleteError struct {
 	Errs []error // of the places that could not be asked
 }
@@ -130,7 +133,8 @@ func of(names []string) string {
 	return " (none by " + strings.Join(quoted, ", ") + ")"
 }
 
-// Is reports whether the target is ErrUntrusted, or ErrIncomplete if the source could not be asked for everything.
+// Is reports whether the target is ErrUntrusted, or ErrIncomplete if the source could not be asked
+// for everything.
 func (e *UntrustedError) Is(target error) bool {
 	return target == ErrUntrusted || target == ErrIncomplete && slices.ContainsFunc(e.Rejected, func(r Rejection) bool { return errors.Is(r.Err, ErrIncomplete) })
 }
@@ -151,9 +155,11 @@ func (e *UntrustedError) Hints() []string {
 
 // A Rejection is a signature that does not count, and why.
 type Rejection struct {
-	Manifest digest.Digest // of the manifest that holds or should hold the signature; empty for what the source could not list
-	Format   Format        // zero if that could not be told
-	Hint     string        // of the key, as the signature says; not trustworthy
+	// of the manifest that holds or should hold the signature; empty for what the source could not
+	// list
+	Manifest digest.Digest
+	Format   Format // zero if that could not be told
+	Hint     string // of the key, as the signature says; not trustworthy
 	Err      error
 }
 

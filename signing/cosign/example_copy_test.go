@@ -54,7 +54,8 @@ func ExampleCopyVerified() {
 	// Output: 2 copied; 2 left; 0 strange there
 }
 
-// A mirror adds signatures that it has fetched to those that a store has under cosign's tag; what others put there stays.
+// A mirror adds signatures that it has fetched to those that a store has under cosign's tag; what
+// others put there stays.
 func ExampleMergeTag() {
 	ctx, store := context.Background(), new(cosign.Memory) // or a Writer of package registry
 	const tag = "sha256-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef.sig"

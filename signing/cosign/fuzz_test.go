@@ -156,7 +156,8 @@ func FuzzRules(f *testing.F) {
 	})
 }
 
-// Whatever a predicate is, a demand on it is met or not, and a value that is found is one that the policy has.
+// Whatever a predicate is, a demand on it is met or not, and a value that is found is one that the
+// policy has.
 func FuzzContents(f *testing.F) {
 	f.Add([]byte(`{"a":{"b":["x",1,true]}}`), "/a/b/0")
 	f.Add([]byte(`{"a/b":"x","m~n":"x"}`), "/a~1b")

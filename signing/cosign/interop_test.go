@@ -84,7 +84,8 @@ func TestInteropCosignSigns(t *testing.T) {
 	}
 }
 
-// checkReference demands the name that cosign has signed an artifact under, which it says in simple signing alone.
+// checkReference demands the name that cosign has signed an artifact under, which it says in simple
+// signing alone.
 func checkReference(t testing.TB, dir string, artifact ocispec.Descriptor, format cosign.Format, name string) {
 	t.Helper()
 	layout, err := cosign.OpenLayout(os.DirFS(dir))

@@ -52,8 +52,8 @@ func openLayout(fsys fs.FS) (*Layout, error) {
 	return l, nil
 }
 
-// OpenTar opens the layout in an uncompressed tar archive, such as "skopeo copy ... oci-archive:FILE" writes.
-// Nothing is unpacked.
+// OpenTar opens the layout in an uncompressed tar archive, such as "skopeo copy ...
+// oci-archive:FILE" writes. Nothing is unpacked.
 func OpenTar(r io.ReaderAt, size int64) (*Layout, error) {
 	fsys, err := ocilayout.TarFS(r, size)
 	if err != nil {
@@ -195,8 +195,8 @@ func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	return f, nil
 }
 
-// BlobRange opens n bytes of a blob from an offset on, if the files of the layout implement io.ReaderAt as those of os.DirFS do. There is no
-// digest to hold a part against.
+// BlobRange opens n bytes of a blob from an offset on, if the files of the layout implement
+// io.ReaderAt as those of os.DirFS do. There is no digest to hold a part against.
 func (l *Layout) BlobRange(ctx context.Context, desc ocispec.Descriptor, off, n int64) (r io.ReadCloser, err error) {
 	defer prefix.Add("cosign", &err)
 	if off < 0 || n < 0 || n > desc.Size-off {
@@ -296,7 +296,8 @@ func (l *Layout) candidate(d, subject digest.Digest, own bool) (ocispec.Descript
 		return none, false, fmt.Errorf("layout: %w", err)
 	}
 	content := append(head[:n], rest...)
-	// Only a manifest that is listed under the artifact's tag need not name it, and most others are told by that.
+	// Only a manifest that is listed under the artifact's tag need not name it, and most others are
+	// told by that.
 	if !own && !bytes.Contains(content, []byte(subject.Encoded())) {
 		return none, false, nil
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
-// Limits on what is read into memory, in bytes, and on what is looked at. Whoever writes a document of these kinds is refused beyond
-// them, since this package would not read it again.
+// Limits on what is read into memory, in bytes, and on what is looked at. Whoever writes a document
+// of these kinds is refused beyond them, since this package would not read it again.
 const (
 	maxManifest    = 4 << 20
 	maxPayload     = 1 << 20  // of simple signing
@@ -20,24 +20,29 @@ const (
 	maxValues      = 1 << 16  // JSON values in a document that anybody may have written
 )
 
-// Limits bound what is read for one artifact, whatever a source offers. A zero field stands for the default.
+// Limits bound what is read for one artifact, whatever a source offers. A zero field stands for the
+// default.
 //
-// With the defaults a verification holds less than 64 MiB. Where a limit is reached, what is left is not looked at: the policy is satisfied by what was
-// found, or it is not.
+// With the defaults a verification holds less than 64 MiB. Where a limit is reached, what is left
+// is not looked at: the policy is satisfied by what was found, or it is not.
 type Limits struct {
-	// Attestation is the size of the largest statement, in bytes; 0: 32 MiB. Encoded in an envelope, it takes a third more.
+	// Attestation is the size of the largest statement, in bytes; 0: 32 MiB. Encoded in an
+	// envelope, it takes a third more.
 	Attestation int64
 
-	// Held is how many bytes of signatures and attestations that count are kept, and of one that is being looked at; 0: 46 MiB.
+	// Held is how many bytes of signatures and attestations that count are kept, and of one that is
+	// being looked at; 0: 46 MiB.
 	Held int64
 
 	// Bytes are read and hashed in all; 0: 512 MiB.
 	Bytes int64
 
-	// Manifests are looked at in all; 0: 1,024. Signatures are tried in all, and found damaged; 0: 1,024.
+	// Manifests are looked at in all; 0: 1,024. Signatures are tried in all, and found damaged; 0:
+	// 1,024.
 	Manifests, Signatures int
 
-	// More is how many manifests, and eight times as many signatures, are looked at for the record once the policy is satisfied; 0: 64, negative: none.
+	// More is how many manifests, and eight times as many signatures, are looked at for the record
+	// once the policy is satisfied; 0: 64, negative: none.
 	More int
 }
 
@@ -81,7 +86,8 @@ func (b *budget) spendOne(left *int, what string) error {
 	return nil
 }
 
-// layer is the size of the largest layer of a format: an envelope has its payload in base64, and some bytes around it.
+// layer is the size of the largest layer of a format: an envelope has its payload in base64, and
+// some bytes around it.
 func (l Limits) layer(f Format) int64 {
 	if f == FormatSimpleSigning {
 		return maxPayload
@@ -89,7 +95,8 @@ func (l Limits) layer(f Format) int64 {
 	return (l.attestation()+2)/3*4 + maxPayload
 }
 
-// A LimitError says that something is larger, or there are more of it, than is read; nothing was written then. It is ErrTooLarge.
+// A LimitError says that something is larger, or there are more of it, than is read; nothing was
+// written then. It is ErrTooLarge.
 type LimitError struct {
 	What     string // such as "signatures in the manifest sha256-HEX.sig"
 	Got, Max int64
@@ -126,7 +133,8 @@ func checkManifest(what string, m ocispec.Manifest) error {
 	return fewValues(what, b)
 }
 
-// fewValues refuses a document with so many values that decoding it takes many times its size, before it is decoded.
+// fewValues refuses a document with so many values that decoding it takes many times its size,
+// before it is decoded.
 func fewValues(document string, b []byte) error {
 	return atMost("JSON values in "+document, ocilayout.Values(b), maxValues)
 }

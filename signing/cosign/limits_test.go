@@ -27,7 +27,8 @@ func simple(ctx context.Context, store cosign.Store, artifact ocispec.Descriptor
 	return cosign.Sign(ctx, store, artifact, testKeys()["p256"], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}, Rand: rand.Reader})
 }
 
-// A signature that readers would not look at is refused before anything is written, and those that are there stay.
+// A signature that readers would not look at is refused before anything is written, and those that
+// are there stay.
 func TestLastSignature(t *testing.T) {
 	_, dir, artifact := newArtifact(t)
 	memory := new(cosign.Memory)
@@ -54,7 +55,8 @@ func TestLastSignature(t *testing.T) {
 	}
 }
 
-// What one signature adds to the work of the next is in proportion to itself: the layout is not searched again.
+// What one signature adds to the work of the next is in proportion to itself: the layout is not
+// searched again.
 func TestSignaturesAddUp(t *testing.T) {
 	_, dir, artifact := newArtifact(t)
 	counting := &countingStore{Dir: dir}
@@ -271,7 +273,8 @@ func (r *racing) Settle(ctx context.Context) error {
 	return r.Memory.Settle(ctx)
 }
 
-// Whoever writes between our look at the tag and our write, or right after it from an older look, is merged.
+// Whoever writes between our look at the tag and our write, or right after it from an older look,
+// is merged.
 func TestMergedSigners(t *testing.T) {
 	_, _, artifact := newArtifact(t)
 	tag := "sha256-" + artifact.Digest.Encoded() + ".sig"
@@ -318,7 +321,8 @@ func (l *lost) ReplaceManifest(ctx context.Context, m ocispec.Manifest, tag stri
 	return d, err
 }
 
-// A signature whose write had no answer is found under the tag, and looked after there as one that had: whoever writes from an older look is merged.
+// A signature whose write had no answer is found under the tag, and looked after there as one that
+// had: whoever writes from an older look is merged.
 func TestAnswerIsLost(t *testing.T) {
 	_, _, artifact := newArtifact(t)
 	tag := "sha256-" + artifact.Digest.Encoded() + ".sig"

@@ -25,9 +25,11 @@ import (
 
 const bundleLayer = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
-// hostile is a source whose blobs are made while they are read, so that it holds none of what it makes others hold.
+// hostile is a source whose blobs are made while they are read, so that it holds none of what it
+// makes others hold.
 type hostile struct {
-	blobs map[digest.Digest][]string // texts, one after the other; a text that begins with "*" is the rest a thousand times
+	// texts, one after the other; a text that begins with "*" is the rest a thousand times
+	blobs map[digest.Digest][]string
 	found []ocispec.Descriptor
 	reads int
 }
@@ -295,7 +297,8 @@ func sizeOf(t testing.TB, path string) (size int64) {
 	return size
 }
 
-// A source that could not look everywhere is enough if what it found is, and nothing found is not "unsigned".
+// A source that could not look everywhere is enough if what it found is, and nothing found is not
+// "unsigned".
 func TestIncomplete(t *testing.T) {
 	_, dir, artifact := newArtifact(t)
 	src := incomplete{dir}
@@ -324,7 +327,8 @@ func (i incomplete) Signatures(ctx context.Context, d ocispec.Descriptor) ([]oci
 	return found, fmt.Errorf("source: %w", &cosign.IncompleteError{Errs: []error{fs.ErrPermission}})
 }
 
-// Bundles as protobuf's JSON has them: other alphabets of base64, without padding, null for what is absent, patches of the format.
+// Bundles as protobuf's JSON has them: other alphabets of base64, without padding, null for what is
+// absent, patches of the format.
 func TestBundleForms(t *testing.T) {
 	loose := func(s string) string { return strings.NewReplacer("+", "-", "/", "_", "=", "").Replace(s) }
 	for name, change := range map[string]func(map[string]any){

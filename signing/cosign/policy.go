@@ -29,8 +29,9 @@ type Policy struct {
 	// Attestations that the artifact must have, too.
 	Attestations []AttestationRule
 
-	// References are patterns, as those of a Rule, for the name that a signature must say the artifact has (docker-reference); none: any, or no
-	// name at all. Only signatures of FormatSimpleSigning say a name, so others do not count then.
+	// References are patterns, as those of a Rule, for the name that a signature must say the
+	// artifact has (docker-reference); none: any, or no name at all. Only signatures of
+	// FormatSimpleSigning say a name, so others do not count then.
 	References []string
 
 	// At is the time that the validity of authorities is held against, which no

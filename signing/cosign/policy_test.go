@@ -122,8 +122,8 @@ func (f fakeVerifier) VerifyIdentity(_ context.Context, bundle, message []byte, 
 	return &cosign.VerifiedIdentity{Issuer: f.issuer, Subject: f.subject}, nil
 }
 
-// A signature with a certificate counts for the authority whose identity the verifier finds, whom the
-// policy must name, and only if it is about the artifact.
+// A signature with a certificate counts for the authority whose identity the verifier finds, whom
+// the policy must name, and only if it is about the artifact.
 func TestIdentities(t *testing.T) {
 	ctx := context.Background()
 	_, dir, artifact := newArtifact(t)

@@ -81,8 +81,8 @@ func matchRepository(pattern, name string) bool {
 //	    "contents": [{"pointer": "/runDetails/builder/id", "values": ["https://build.example"]}]}]
 //	}]}
 //
-// A key is the PEM text itself, or the name of a file in keys with one or more of them; keys may be nil.
-// The result is complete but for Policy.At and Policy.Identities, and Verify judges it.
+// A key is the PEM text itself, or the name of a file in keys with one or more of them; keys may be
+// nil. The result is complete but for Policy.At and Policy.Identities, and Verify judges it.
 func ParseRules(b []byte, keys fs.FS) (Rules, error) {
 	rules, err := parseRules(b, keys)
 	return rules, prefix.Error("cosign", err)
@@ -223,8 +223,8 @@ func loadKeys(name string, keys fs.FS) ([]crypto.PublicKey, error) {
 }
 
 // MarshalJSON writes the form that ParseRules reads, with the keys as PEM text. Policy.Keys become
-// the authority "key". The functions of a policy cannot be written: a rule with AttestationRule.Check
-// is an error.
+// the authority "key". The functions of a policy cannot be written: a rule with
+// AttestationRule.Check is an error.
 func (r Rules) MarshalJSON() (b []byte, err error) {
 	defer prefix.Add("cosign", &err)
 	doc := jsonRules{Schema: PolicySchema, Rules: []jsonRule{}}
@@ -299,7 +299,8 @@ func optional(n int) *int {
 	return &n
 }
 
-// The members of a policy in the order in which they are written. A nil pointer stands for an absent member.
+// The members of a policy in the order in which they are written. A nil pointer stands for an
+// absent member.
 type (
 	jsonRules struct {
 		Schema string     `json:"schema"`

@@ -20,9 +20,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// SignOptions are choices for a signature or an attestation. The zero value signs in both formats, and attests as a bundle.
+// SignOptions are choices for a signature or an attestation. The zero value signs in both formats,
+// and attests as a bundle.
 type SignOptions struct {
-	Formats []Format // to write; none means FormatSimpleSigning and FormatBundle for Sign, FormatBundle for Attest
+	// to write; none means FormatSimpleSigning and FormatBundle for Sign, FormatBundle for Attest
+	Formats []Format
 
 	// Reference is what the payload of the simple-signing format says the artifact
 	// is called, such as registry.example/os. Policies can demand it (Policy.References).
@@ -36,9 +38,9 @@ type SignOptions struct {
 	Rand io.Reader
 }
 
-// Sign signs an artifact with a key and stores the signatures. The artifact itself
-// need not be in the store; cosign and Verify want to find it there. For a key that hashes what it signs itself, the signer
-// is a [crypto.MessageSigner]; [SigstoreSigner] makes one of a signer of Sigstore.
+// Sign signs an artifact with a key and stores the signatures. The artifact itself need not be in
+// the store; cosign and Verify want to find it there. For a key that hashes what it signs itself,
+// the signer is a [crypto.MessageSigner]; [SigstoreSigner] makes one of a signer of Sigstore.
 func Sign(ctx context.Context, store Store, artifact ocispec.Descriptor, signer crypto.Signer, o SignOptions) (err error) {
 	defer prefix.Add("cosign", &err)
 	formats := o.Formats
@@ -77,9 +79,10 @@ func Attest(ctx context.Context, store Store, artifact ocispec.Descriptor, predi
 	return nil
 }
 
-// SigstoreSigner makes a signer for [Sign] and [Attest] of one of package signature of Sigstore: a key in a KMS, for
-// instance, loaded by one of its modules. It must sign as cosign does with such a key: ECDSA and RSA with SHA-256. What it
-// signs are messages; its method Sign, which is for digests, is an error.
+// SigstoreSigner makes a signer for [Sign] and [Attest] of one of package signature of Sigstore: a
+// key in a KMS, for instance, loaded by one of its modules. It must sign as cosign does with such a
+// key: ECDSA and RSA with SHA-256. What it signs are messages; its method Sign, which is for
+// digests, is an error.
 func SigstoreSigner(ctx context.Context, signer signature.Signer) (crypto.Signer, error) {
 	key, err := signer.PublicKey(options.WithContext(ctx))
 	if err != nil {
@@ -298,17 +301,21 @@ func (d *Draft) joinDSSE(ctx context.Context, store Store, sig []byte) error {
 	return d.joinTagged(ctx, store, []ocispec.Descriptor{layer}, attestationTag(d.artifact.Digest))
 }
 
-// maxMerges bounds how often a signature is added anew because somebody else wrote the tag in the meantime.
+// maxMerges bounds how often a signature is added anew because somebody else wrote the tag in the
+// meantime.
 const maxMerges = 64
 
 // looks is how often the tag is looked at after it was written.
 const looks = 3
 
-// ErrBusy says that a tag was written by others when, or each time that, a signature was to be added to it. Nothing of theirs was lost.
+// ErrBusy says that a tag was written by others when, or each time that, a signature was to be
+// added to it. Nothing of theirs was lost.
 var ErrBusy = errors.New("other writers keep changing the tag")
 
-// MergeTag adds layers to the manifest that a tag such as sha256-HEX.sig names, and returns once they are there to stay, whoever else writes the tag. The store, a Settler,
-// must have their blobs. The error is or wraps a [*LimitError] for more than is read of a manifest, and [ErrBusy] if others never let go.
+// MergeTag adds layers to the manifest that a tag such as sha256-HEX.sig names, and returns once
+// they are there to stay, whoever else writes the tag. The store, a Settler, must have their blobs.
+// The error is or wraps a [*LimitError] for more than is read of a manifest, and [ErrBusy] if
+// others never let go.
 func MergeTag(ctx context.Context, store Store, tag string, layers []ocispec.Descriptor) error {
 	if _, ok := store.(Settler); !ok {
 		return fmt.Errorf("cosign: merge: a %T is no Settler", store)
@@ -316,8 +323,9 @@ func MergeTag(ctx context.Context, store Store, tag string, layers []ocispec.Des
 	return prefix.Error("cosign", (&Draft{}).joinTagged(ctx, store, layers, tag))
 }
 
-// joinTagged writes the manifest under the tag anew, with more layers and everything that was there. Registries cannot compare and
-// swap a tag, so it is looked at right before and for a while after, and what others have added meanwhile is merged.
+// joinTagged writes the manifest under the tag anew, with more layers and everything that was
+// there. Registries cannot compare and swap a tag, so it is looked at right before and for a while
+// after, and what others have added meanwhile is merged.
 func (d *Draft) joinTagged(ctx context.Context, store Store, more []ocispec.Descriptor, tag string) error {
 	for range maxMerges {
 		before, m, err := d.tagged(ctx, store, tag)
@@ -381,7 +389,8 @@ func writeConfig(store Store, layers []ocispec.Descriptor, tag string) (config o
 	return config, nil
 }
 
-// resolveTag returns what a tag names. Without a tag, and from a store that cannot tell, that is the zero descriptor.
+// resolveTag returns what a tag names. Without a tag, and from a store that cannot tell, that is
+// the zero descriptor.
 func resolveTag(ctx context.Context, store Store, tag string) (ocispec.Descriptor, error) {
 	resolver, ok := store.(TagResolver)
 	if !ok {
@@ -397,7 +406,8 @@ func resolveTag(ctx context.Context, store Store, tag string) (ocispec.Descripto
 	return desc, nil
 }
 
-// keeps reports whether what was written under a tag is still there after a while, or what others have written has all of it, too.
+// keeps reports whether what was written under a tag is still there after a while, or what others
+// have written has all of it, too.
 func keeps(ctx context.Context, store Store, tag string, written ocispec.Descriptor, layers []ocispec.Descriptor) (bool, error) {
 	settler, ok := store.(Settler)
 	if !ok {
@@ -429,7 +439,8 @@ func keeps(ctx context.Context, store Store, tag string, written ocispec.Descrip
 	return true, nil
 }
 
-// taggedManifest reads the manifest under a tag, which must be one that can be written again without a loss.
+// taggedManifest reads the manifest under a tag, which must be one that can be written again
+// without a loss.
 func taggedManifest(ctx context.Context, store Store, desc ocispec.Descriptor, tag string) (*manifest, error) {
 	content, err := readBlob(ctx, store, desc, maxManifest)
 	if err != nil {
@@ -446,8 +457,8 @@ func taggedManifest(ctx context.Context, store Store, desc ocispec.Descriptor, t
 	return nil, fmt.Errorf("tag %s: names a %q, want %q: the signature is not added", tag, m.MediaType, ocispec.MediaTypeImageManifest)
 }
 
-// tagged returns the manifest to add to, and the descriptor of what has the tag now. All that the manifest under the tag has is kept, also
-// what cannot be read here: it is somebody's.
+// tagged returns the manifest to add to, and the descriptor of what has the tag now. All that the
+// manifest under the tag has is kept, also what cannot be read here: it is somebody's.
 func (d *Draft) tagged(ctx context.Context, store Store, tag string) (ocispec.Descriptor, ocispec.Manifest, error) {
 	var none ocispec.Manifest
 	desc, err := resolveTag(ctx, store, tag)
@@ -465,8 +476,9 @@ func (d *Draft) tagged(ctx context.Context, store Store, tag string) (ocispec.De
 	return desc, ocispec.Manifest{Layers: layers}, err
 }
 
-// untagged returns the layers of the draft's format in manifests that name no subject: what "cosign save" has stored without a tag. The
-// manifests stay where they are, so what is evidently about another artifact need not come along.
+// untagged returns the layers of the draft's format in manifests that name no subject: what "cosign
+// save" has stored without a tag. The manifests stay where they are, so what is evidently about
+// another artifact need not come along.
 func (d *Draft) untagged(ctx context.Context, store Store) ([]ocispec.Descriptor, error) {
 	if _, ok := store.(Settler); ok {
 		return nil, nil // a registry has such manifests under tags only

@@ -13,7 +13,8 @@ import (
 // (SIGNATURE_SPEC.md, "Payloads").
 const payloadType = "cosign container image signature"
 
-// A simplePayload has the members of a payload in the order in which cosign writes them. Those of type any may be whatever they are.
+// A simplePayload has the members of a payload in the order in which cosign writes them. Those of
+// type any may be whatever they are.
 type simplePayload struct {
 	Critical struct {
 		Identity any `json:"identity"`

@@ -31,22 +31,28 @@ type ArtifactSource interface {
 	Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error)
 }
 
-// A TagResolver is a Store that can say which manifest has a tag. Sign needs it to add to the signatures under a tag when others do so at the
-// same time; without it, the manifests that Signatures returns are added to.
+// A TagResolver is a Store that can say which manifest has a tag. Sign needs it to add to the
+// signatures under a tag when others do so at the same time; without it, the manifests that
+// Signatures returns are added to.
 type TagResolver interface {
-	// ResolveTag returns the descriptor of the manifest that a tag names now; the error for none is or wraps ErrNotFound or fs.ErrNotExist.
+	// ResolveTag returns the descriptor of the manifest that a tag names now; the error for none is
+	// or wraps ErrNotFound or fs.ErrNotExist.
 	ResolveTag(ctx context.Context, tag string) (ocispec.Descriptor, error)
 }
 
-// A Settler is a TagResolver that several processes write to at once and that cannot compare and swap a tag: a registry.
+// A Settler is a TagResolver that several processes write to at once and that cannot compare and
+// swap a tag: a registry.
 type Settler interface {
 	TagResolver
 
-	// ReplaceManifest stores a manifest under a tag that names the manifest of a digest, or nothing if that is empty. It looks at the tag right before each
-	// attempt to write, so that one that is repeated after a while takes nothing of others away; the error wraps ErrBusy if the tag names something else by then.
+	// ReplaceManifest stores a manifest under a tag that names the manifest of a digest, or nothing
+	// if that is empty. It looks at the tag right before each attempt to write, so that one that is
+	// repeated after a while takes nothing of others away; the error wraps ErrBusy if the tag names
+	// something else by then.
 	ReplaceManifest(ctx context.Context, m ocispec.Manifest, tag string, before digest.Digest) (ocispec.Descriptor, error)
 
-	// Settle waits for as long as another writer may need from its last look at the tag to its write.
+	// Settle waits for as long as another writer may need from its last look at the tag to its
+	// write.
 	Settle(ctx context.Context) error
 }
 

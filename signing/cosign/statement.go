@@ -84,7 +84,8 @@ func readStatement(payload []byte, subject digest.Digest) (*claim, error) {
 	return new(claim), nil
 }
 
-// splitStatement returns the statement with null for its predicate, and the predicate: that can be large, and there is no need to copy it.
+// splitStatement returns the statement with null for its predicate, and the predicate: that can be
+// large, and there is no need to copy it.
 func splitStatement(payload []byte) (document []byte, predicate json.RawMessage) {
 	members, err := strictjson.Object(payload)
 	if err != nil {

@@ -31,8 +31,8 @@ func manifests(t *testing.T, src cosign.ArtifactSource, artifact ocispec.Descrip
 	return found
 }
 
-// A bundle's manifest has the artifact as its subject, with all that a registry needs to find it: type, digest and size. What else
-// was said about the artifact is not repeated.
+// A bundle's manifest has the artifact as its subject, with all that a registry needs to find it:
+// type, digest and size. What else was said about the artifact is not repeated.
 func TestSubjectWritten(t *testing.T) {
 	_, dir, artifact := newArtifact(t)
 	named := artifact

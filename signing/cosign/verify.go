@@ -25,13 +25,15 @@ type Result struct {
 	Rejected     []Rejection   // that do not
 }
 
-// A Signature says who signed an artifact, and how. The authority is one of the policy, and trusted.
+// A Signature says who signed an artifact, and how. The authority is one of the policy, and
+// trusted.
 type Signature struct {
 	Format    Format
 	Authority string           // of the policy; empty for Policy.Keys
 	Key       crypto.PublicKey // of the policy; nil for a signature by certificate
 	Identity  *VerifiedIdentity
-	Payload   []byte        // what was signed: simple-signing JSON, an in-toto statement, or the artifact's manifest
+	// what was signed: simple-signing JSON, an in-toto statement, or the artifact's manifest
+	Payload   []byte
 	Manifest  digest.Digest // of the manifest that holds the signature
 	Reference string        // what a simple-signing payload says the artifact is called
 
@@ -226,7 +228,8 @@ func (v *verification) candidate(ctx context.Context, desc ocispec.Descriptor) (
 		return true, nil
 	}
 	if m.Subject != nil && m.Subject.Digest != v.Subject.Digest {
-		return true, nil // it does not say that it is about this artifact; a source may return others, too
+		// it does not say that it is about this artifact; a source may return others, too
+		return true, nil
 	}
 	if err := atMost("signatures in the manifest", len(m.Layers), maxLayers); err != nil && m.format() != 0 {
 		v.reject(desc.Digest, m.format(), "", err)

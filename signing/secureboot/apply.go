@@ -19,17 +19,19 @@ import (
 // ErrNoVariable says that there is nothing to delete.
 var ErrNoVariable = errors.New("the variable does not exist, so there is nothing to delete")
 
-// A RefusedError says that firmware would not take an update, and why: Err is or wraps [ErrUntrusted], [ErrSignature], [ErrNoVariable],
-// [*StaleError], [*osmith.FormatError].
+// A RefusedError says that firmware would not take an update, and why: Err is or wraps
+// [ErrUntrusted], [ErrSignature], [ErrNoVariable], [*StaleError], [*osmith.FormatError].
 type RefusedError struct {
 	Name     string // [Pending].Name
 	Variable string // empty if the update was signed for none
 	Err      error
 
-	// Unknown says that it cannot be told whether firmware takes the update: nothing says that it is refused.
+	// Unknown says that it cannot be told whether firmware takes the update: nothing says that it
+	// is refused.
 	Unknown bool
 
-	// Differs are the rows of firmware that take the update, Undecided those of which it cannot be told; but for the one that was asked.
+	// Differs are the rows of firmware that take the update, Undecided those of which it cannot be
+	// told; but for the one that was asked.
 	Differs, Undecided []Firmware
 }
 
@@ -53,7 +55,8 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// A StaleError is an update whose time is not later than that of the variable: it may be a replay of an old one.
+// A StaleError is an update whose time is not later than that of the variable: it may be a replay
+// of an old one.
 type StaleError struct {
 	Update   time.Time // the zero time if the stamp of the update is no date
 	Variable time.Time
@@ -66,8 +69,9 @@ func (e *StaleError) Error() string {
 
 // ApplyOptions are the choices of [ApplyWith].
 type ApplyOptions struct {
-	// Firmware is the row that takes the update: [FirmwareEDK2Stable202608] if it is empty. With [FirmwareAny] an update passes if all rows of edk2 take it and leave the
-	// same content. The rules of other firmware for updates are not known here.
+	// Firmware is the row that takes the update: [FirmwareEDK2Stable202608] if it is empty. With
+	// [FirmwareAny] an update passes if all rows of edk2 take it and leave the same content. The
+	// rules of other firmware for updates are not known here.
 	Firmware Firmware
 }
 
@@ -75,28 +79,34 @@ type ApplyOptions struct {
 type Applied struct {
 	Variables osmith.FirmwareVariables
 
-	// Differs are the rows of firmware that refuse the update or leave other content, Undecided those of which it cannot be told; but for the one that was asked.
+	// Differs are the rows of firmware that refuse the update or leave other content, Undecided
+	// those of which it cannot be told; but for the one that was asked.
 	Differs, Undecided []Firmware
 }
 
-// Apply is [ApplyWith] for the newest row of edk2: what the variables are afterwards, or a [*RefusedError].
+// Apply is [ApplyWith] for the newest row of edk2: what the variables are afterwards, or a
+// [*RefusedError].
 func Apply(v osmith.FirmwareVariables, p Pending) (osmith.FirmwareVariables, error) {
 	a, err := ApplyWith(v, p, ApplyOptions{})
 	return a.Variables, err
 }
 
-// ApplyWith tells what the variables are after firmware has been given an update and after the next start; or why it would be refused, a
-// [*RefusedError]. v itself stays as it is. An error of another type says that the call is wrong.
+// ApplyWith tells what the variables are after firmware has been given an update and after the next
+// start; or why it would be refused, a [*RefusedError]. v itself stays as it is. An error of
+// another type says that the call is wrong.
 //
-// It follows edk2 (SecurityPkg, AuthVariableLib): in Setup Mode everything is taken without a look at signature and time, but PK, which has
-// to be signed by the key that it brings; otherwise PK and KEK are taken from the certificate in PK itself, db, dbx and dbt from that or
-// from one that a certificate in KEK leads to. The time has to be later than that of the variable, if Times has it, but for
-// an append; this keeps the later of both. An append leaves out entries that the variable has. Lists of unknown types and certificates
-// without an RSA key are refused. Deleting PK ends in Setup Mode; a first PK in Secure Boot. A first dbr is taken from KEK and PK; edk2 takes it from
+// It follows edk2 (SecurityPkg, AuthVariableLib): in Setup Mode everything is taken without a look
+// at signature and time, but PK, which has to be signed by the key that it brings; otherwise PK and
+// KEK are taken from the certificate in PK itself, db, dbx and dbt from that or from one that a
+// certificate in KEK leads to. The time has to be later than that of the variable, if Times has it,
+// but for an append; this keeps the later of both. An append leaves out entries that the variable
+// has. Lists of unknown types and certificates without an RSA key are refused. Deleting PK ends in
+// Setup Mode; a first PK in Secure Boot. A first dbr is taken from KEK and PK; edk2 takes it from
 // anybody, and later ones from the same signer alone, so that these cannot be told.
 //
-// Rows differ: that of 2022.11 takes no signature by an elliptic curve, no SHA-384 and SHA-512, no ContentInfo and no list of empty certificates; that of 2026.08
-// refuses an append as a whole where a list of the update or of the variable is malformed.
+// Rows differ: that of 2022.11 takes no signature by an elliptic curve, no SHA-384 and SHA-512, no
+// ContentInfo and no list of empty certificates; that of 2026.08 refuses an append as a whole where
+// a list of the update or of the variable is malformed.
 func ApplyWith(v osmith.FirmwareVariables, p Pending, o ApplyOptions) (Applied, error) {
 	a, err := applyRows(v, p, o.Firmware, func(r updateRow) (osmith.FirmwareVariables, error) { return r.apply(v, p) })
 	return a, prefix.Error("secureboot", err)
@@ -108,8 +118,10 @@ type updateRow struct {
 	options edk2.Options
 }
 
-// updateRows are those of which the rules are known, newest first: as read in edk2-stable202211 and in 909d1db4cb of July 2026 (SecurityPkg, AuthVariableLib; MdeModulePkg,
-// Variable/RuntimeDxe). OVMF of both was given 94 updates besides (internal/firmwaregrid/testdata/updates.txt), and some of the published ones of KEK.
+// updateRows are those of which the rules are known, newest first: as read in edk2-stable202211 and
+// in 909d1db4cb of July 2026 (SecurityPkg, AuthVariableLib; MdeModulePkg, Variable/RuntimeDxe).
+// OVMF of both was given 94 updates besides (internal/firmwaregrid/testdata/updates.txt), and some
+// of the published ones of KEK.
 var updateRows = []updateRow{
 	{FirmwareEDK2Stable202608, edk2.Options{}},
 	{FirmwareEDK2Stable202211, edk2.Options{NoEC: true, OpenSSL11: true, OnlySHA256: true, NoContentInfo: true, NoEmptyCertificates: true, LooseAppend: true}},
@@ -174,7 +186,8 @@ func (f Firmware) check() error {
 	return fmt.Errorf("unknown firmware %q: want one of %v, or %q", f, Firmwares(), FirmwareAny)
 }
 
-// worse orders the answers of several rows: a refusal is more than what cannot be told, and that is more than a yes.
+// worse orders the answers of several rows: a refusal is more than what cannot be told, and that is
+// more than a yes.
 func worse(a, b error) bool {
 	rank := func(err error) int {
 		switch {
@@ -282,7 +295,8 @@ func (r updateRow) admit(v osmith.FirmwareVariables, u *rawAuth, p Pending) erro
 	return r.checkPayload(p.Variable, a.Payload)
 }
 
-// admitDBR is ProcessVariable, which edk2 uses for what is not PK, KEK, db, dbx or dbt: the first signer is remembered, in a variable of its own.
+// admitDBR is ProcessVariable, which edk2 uses for what is not PK, KEK, db, dbx or dbt: the first
+// signer is remembered, in a variable of its own.
 func (r updateRow) admitDBR(v osmith.FirmwareVariables, a *Auth, p Pending, setup bool) error {
 	if len(v.DBR) > 0 {
 		return edk2.Unknown("edk2 takes updates of dbr from the signer of the first one alone, which the variables do not tell")
@@ -314,7 +328,8 @@ func (r updateRow) signedByPK(v osmith.FirmwareVariables, a *Auth, p Pending) er
 	return a.verify(p, pk[:1], r.options, "PK has the certificate")
 }
 
-// signedByKEK says why no certificate in KEK leads to the signer of an update, nil if one does. notPK is why PK has not signed it.
+// signedByKEK says why no certificate in KEK leads to the signer of an update, nil if one does.
+// notPK is why PK has not signed it.
 func (r updateRow) signedByKEK(v osmith.FirmwareVariables, a *Auth, p Pending, notPK error) error {
 	kek, open := edk2.Certificates(v.KEK, x509Lists, r.options)
 	err := a.verify(p, kek, r.options, "want one that a certificate in KEK leads to")

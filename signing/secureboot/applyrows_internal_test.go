@@ -10,7 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
-// Firmware of which nothing is known takes what all rows take with the same result, and a refusal comes before what cannot be told.
+// Firmware of which nothing is known takes what all rows take with the same result, and a refusal
+// comes before what cannot be told.
 func TestAnyFirmware(t *testing.T) {
 	refused, unknown := errors.New("refused"), edk2.Unknown("unknown")
 	content := func(b byte) osmith.FirmwareVariables { return osmith.FirmwareVariables{DBX: []byte{b}} }

@@ -24,7 +24,8 @@ const (
 	oldest = secureboot.FirmwareEDK2Stable202211
 )
 
-// signedAs is an update that Update.Sign would not make: under another hash, in a ContentInfo, of any content, at any time.
+// signedAs is an update that Update.Sign would not make: under another hash, in a ContentInfo, of
+// any content, at any time.
 func signedAs(t testing.TB, by secureboot.KeyPair, hash crypto.Hash, bare bool, stamp []byte, name string, payload []byte, add bool) []byte {
 	t.Helper()
 	vendor, err := secureboot.VendorGUID(name)
@@ -251,7 +252,8 @@ func TestRowIsHandedOn(t *testing.T) {
 	require.ErrorContains(t, err, `rotation: unknown firmware "edk3"`)
 }
 
-// A rotation whose steps one row refuses, since the KEK has a key on an elliptic curve, or after which it does not start the images.
+// A rotation whose steps one row refuses, since the KEK has a key on an elliptic curve, or after
+// which it does not start the images.
 func TestRotationOnARow(t *testing.T) {
 	h := *hierarchy(t)
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -21,18 +21,21 @@ import (
 
 // Sentinels for what callers branch on.
 var (
-	// ErrUntrusted says that an update is well-formed and signed, but by none of the trusted certificates.
+	// ErrUntrusted says that an update is well-formed and signed, but by none of the trusted
+	// certificates.
 	ErrUntrusted = errors.New("the update is not signed by a trusted certificate")
 
-	// ErrSignature says that the signature of an update does not fit it: other content, another variable, attributes or time.
+	// ErrSignature says that the signature of an update does not fit it: other content, another
+	// variable, attributes or time.
 	ErrSignature = errors.New("the signature does not match the update")
 )
 
 // guidPKCS7 is EFI_CERT_TYPE_PKCS7_GUID.
 var guidPKCS7 = osmith.MustParseGUID("4aafd29d-68df-49ee-8aa9-347d375665a7")
 
-// winCertificate is the beginning of WIN_CERTIFICATE_UEFI_GUID, which follows the time in EFI_VARIABLE_AUTHENTICATION_2 (UEFI Specification
-// 2.10, section 8.2.2). SignedData follows it, then the new content of the variable.
+// winCertificate is the beginning of WIN_CERTIFICATE_UEFI_GUID, which follows the time in
+// EFI_VARIABLE_AUTHENTICATION_2 (UEFI Specification 2.10, section 8.2.2). SignedData follows it,
+// then the new content of the variable.
 type winCertificate struct {
 	Length         uint32 // with this header
 	Revision, Type uint16
@@ -48,13 +51,17 @@ const (
 
 // An Update is a change of a variable that holds keys, which a key is about to sign.
 type Update struct {
-	Variable string    // PK, KEK, db, dbx, dbt or dbr
-	Payload  []byte    // signature lists; empty deletes the variable
-	Time     time.Time // whole seconds count; firmware refuses one that is not later than the variable's, unless Append
-	Append   bool      // add to the variable instead of replacing it; firmware drops entries that it already has
+	Variable string // PK, KEK, db, dbx, dbt or dbr
+	Payload  []byte // signature lists; empty deletes the variable
+	// whole seconds count; firmware refuses one that is not later than the variable's, unless
+	// Append
+	Time time.Time
+	// add to the variable instead of replacing it; firmware drops entries that it already has
+	Append bool
 }
 
-// A Pending update is one that is signed but not written: a dbx that is about to come, a step of a rotation.
+// A Pending update is one that is signed but not written: a dbx that is about to come, a step of a
+// rotation.
 type Pending struct {
 	Variable string
 	Auth     []byte // the .auth file
@@ -62,7 +69,8 @@ type Pending struct {
 	Name     string // for reports and errors: its file
 }
 
-// Digest returns the SHA-256 digest that a key has to sign: RSA by PKCS #1 v1.5, or ECDSA. See [Update.Join].
+// Digest returns the SHA-256 digest that a key has to sign: RSA by PKCS #1 v1.5, or ECDSA. See
+// [Update.Join].
 func (u Update) Digest() ([]byte, error) {
 	sum, err := u.digest()
 	return sum, prefix.Error("secureboot", err)
@@ -91,10 +99,11 @@ func (u Update) digest() ([]byte, error) {
 	return sum[:], nil
 }
 
-// Sign returns the .auth form of an update, ready for SetVariable, for the firmware's menu, or for systemd-boot's enrolment from
-// /loader/keys. PK and KEK are signed by the key of PK, db and dbx by one of KEK; in Setup Mode firmware takes all but PK without
-// looking at the signature, and PK signed by itself. The same inputs give the same bytes with an RSA key and with an *ecdsa.PrivateKey;
-// not all firmware takes ECDSA.
+// Sign returns the .auth form of an update, ready for SetVariable, for the firmware's menu, or for
+// systemd-boot's enrolment from /loader/keys. PK and KEK are signed by the key of PK, db and dbx by
+// one of KEK; in Setup Mode firmware takes all but PK without looking at the signature, and PK
+// signed by itself. The same inputs give the same bytes with an RSA key and with an
+// *ecdsa.PrivateKey; not all firmware takes ECDSA.
 func (u Update) Sign(key crypto.Signer, cert *x509.Certificate) (auth []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	if cert == nil {
@@ -111,7 +120,8 @@ func (u Update) Sign(key crypto.Signer, cert *x509.Certificate) (auth []byte, er
 	return u.join(cert, signature)
 }
 
-// Join returns the .auth form from a signature over [Update.Digest] made elsewhere, after checking it against the certificate.
+// Join returns the .auth form from a signature over [Update.Digest] made elsewhere, after checking
+// it against the certificate.
 func (u Update) Join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 	auth, err := u.join(cert, signature)
 	return auth, prefix.Error("secureboot", err)
@@ -146,10 +156,12 @@ func (u Update) join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 
 // Auth is an .auth file as read.
 type Auth struct {
-	Time         time.Time           // the zero time if the stamp is no date: firmware does not look whether it is one
-	Payload      []byte              // signature lists; empty deletes the variable
-	RawSigner    []byte              // the signer's certificate, DER
-	Signer       *x509.Certificate   // the same; nil if crypto/x509 does not parse it, which says nothing about firmware
+	// the zero time if the stamp is no date: firmware does not look whether it is one
+	Time      time.Time
+	Payload   []byte // signature lists; empty deletes the variable
+	RawSigner []byte // the signer's certificate, DER
+	// the same; nil if crypto/x509 does not parse it, which says nothing about firmware
+	Signer       *x509.Certificate
 	Certificates []*x509.Certificate // all that the signature carries, but for such ones
 
 	stamp   efiStamp
@@ -157,8 +169,8 @@ type Auth struct {
 	signer  *edk2.Certificate
 }
 
-// ParseAuth reads an .auth file without judging its signature. What firmware would refuse before it looks at the signature is a
-// [*osmith.FormatError]. The result points into b.
+// ParseAuth reads an .auth file without judging its signature. What firmware would refuse before it
+// looks at the signature is a [*osmith.FormatError]. The result points into b.
 func ParseAuth(b []byte) (*Auth, error) {
 	a, err := parseAuth(b)
 	return a, prefix.Error("secureboot", err)
@@ -172,8 +184,9 @@ func parseAuth(b []byte) (*Auth, error) {
 	return u.parse()
 }
 
-// UnverifiedPayload returns the new content of the variable that an .auth file carries, without a look at anything but its lengths and the type of its certificate: what firmware
-// writes in Setup Mode, even where [ParseAuth] fails. Errors are [*osmith.FormatError]. The result points into b.
+// UnverifiedPayload returns the new content of the variable that an .auth file carries, without a
+// look at anything but its lengths and the type of its certificate: what firmware writes in Setup
+// Mode, even where [ParseAuth] fails. Errors are [*osmith.FormatError]. The result points into b.
 func UnverifiedPayload(b []byte) (payload []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	u, err := splitAuth(b)
@@ -260,10 +273,11 @@ func (u *rawAuth) parse() (*Auth, error) {
 	return a, nil
 }
 
-// VerifyAuth reads an .auth file and checks it as firmware does for its variable: the signature covers name, vendor, attributes (which
-// say whether the update appends), time and content, and was made by one of the trusted certificates or by one issued by them. These are
-// the certificate in PK for PK and KEK, those in KEK for db and dbx. Whether the time is later than the variable's is for the caller to
-// compare. Errors are [*osmith.FormatError], [ErrSignature], [ErrUntrusted].
+// VerifyAuth reads an .auth file and checks it as firmware does for its variable: the signature
+// covers name, vendor, attributes (which say whether the update appends), time and content, and was
+// made by one of the trusted certificates or by one issued by them. These are the certificate in PK
+// for PK and KEK, those in KEK for db and dbx. Whether the time is later than the variable's is for
+// the caller to compare. Errors are [*osmith.FormatError], [ErrSignature], [ErrUntrusted].
 func VerifyAuth(p Pending, trusted []*x509.Certificate) (a *Auth, err error) {
 	defer prefix.Add("secureboot", &err)
 	if a, err = parseAuth(p.Auth); err != nil {
@@ -299,8 +313,9 @@ func (a *Auth) fits(p Pending) error {
 	return fmt.Errorf("%w as %s of %s, by %q: %w; %s", ErrSignature, writeKind(p.Append), p.Variable, subject(a.signer), err, advice)
 }
 
-// SignedFor tells for which variable the signer has signed the update, and whether as an append; ok is false if it is none of those that hold keys, or the update was
-// changed. Whom a machine trusts is left to [VerifyAuth] and [Apply].
+// SignedFor tells for which variable the signer has signed the update, and whether as an append; ok
+// is false if it is none of those that hold keys, or the update was changed. Whom a machine trusts
+// is left to [VerifyAuth] and [Apply].
 func (a *Auth) SignedFor() (variable string, appendWrite, ok bool) {
 	for _, k := range keyVariables(new(osmith.FirmwareVariables)) {
 		for _, add := range []bool{true, false} {
@@ -321,7 +336,8 @@ func writeKind(appendWrite bool) string {
 	return "a replacement"
 }
 
-// verify checks the signature of an update as edk2 does (AuthService.c, VerifyTimeBasedPayload), against each of the certificates. want says what they are.
+// verify checks the signature of an update as edk2 does (AuthService.c, VerifyTimeBasedPayload),
+// against each of the certificates. want says what they are.
 func (a *Auth) verify(p Pending, certs []*edk2.Certificate, o edk2.Options, want string) error {
 	signed, err := signedBytes(p.Variable, a.Payload, a.stamp[:], p.Append)
 	if err != nil {
@@ -359,7 +375,8 @@ func (a *Auth) verify(p Pending, certs []*edk2.Certificate, o edk2.Options, want
 	return fmt.Errorf("%w: signed by %q, %s: %s", ErrUntrusted, subject(a.signer), want, strings.Join(have, ", "))
 }
 
-// efiTime is EFI_TIME (UEFI Specification 2.10, section 8.3.1). All after the second is zero in a variable's time stamp (section 8.2.2).
+// efiTime is EFI_TIME (UEFI Specification 2.10, section 8.3.1). All after the second is zero in a
+// variable's time stamp (section 8.2.2).
 type efiTime struct {
 	Year                             uint16
 	Month, Day, Hour, Minute, Second uint8
@@ -439,8 +456,8 @@ func parseTime(b []byte) (time.Time, error) {
 	return t, nil
 }
 
-// signedBytes is what the signature of an update covers (UEFI Specification 2.10, section 8.2.2): name in UTF-16LE without NUL, vendor,
-// attributes, time stamp, new content.
+// signedBytes is what the signature of an update covers (UEFI Specification 2.10, section 8.2.2):
+// name in UTF-16LE without NUL, vendor, attributes, time stamp, new content.
 func signedBytes(name string, payload []byte, stamp []byte, appendWrite bool) ([]byte, error) {
 	vendor, err := vendorGUID(name)
 	if err != nil {

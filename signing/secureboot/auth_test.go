@@ -108,8 +108,9 @@ func TestUpdateJoin(t *testing.T) {
 	require.Equal(t, direct, joined)
 }
 
-// Every byte of an update counts, and every bit of its headers, but those that firmware does not look at: the revision, the versions of the message and
-// its signer, whether letters of the issuer's name are capitals, and the signature algorithm, since the key tells it.
+// Every byte of an update counts, and every bit of its headers, but those that firmware does not
+// look at: the revision, the versions of the message and its signer, whether letters of the
+// issuer's name are capitals, and the signature algorithm, since the key tells it.
 func TestAuthTampered(t *testing.T) {
 	h := hierarchy(t)
 	b, err := secureboot.Update{Variable: "db", Payload: lists(t, secureboot.CertificateList(owner, h.DB.Cert)), Time: when}.Sign(h.KEK.Key, h.KEK.Cert)
@@ -119,7 +120,8 @@ func TestAuthTampered(t *testing.T) {
 	require.NoError(t, err)
 	issuer := bytes.LastIndex(b, h.KEK.Cert.RawIssuer)
 	version := bytes.LastIndex(b[:issuer], []byte{2, 1, 1}) + 2
-	algorithm := issuer + bytes.Index(b[issuer:], []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1}) // nine bytes, and the tag of what follows
+	// nine bytes, and the tag of what follows
+	algorithm := issuer + bytes.Index(b[issuer:], []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1})
 	for i := 0; i < 8*len(b); {
 		bad := bytes.Clone(b)
 		bad[i/8] ^= 1 << (i % 8)

@@ -66,7 +66,8 @@ func TestFirmwareCases(t *testing.T) {
 	}
 }
 
-// Images that dbx revokes by a certificate: what OVMF 2026.08 did, and the verdict, which is stricter where firmware does not find the path.
+// Images that dbx revokes by a certificate: what OVMF 2026.08 did, and the verdict, which is
+// stricter where firmware does not find the path.
 func TestRevokedCases(t *testing.T) {
 	for _, c := range []struct {
 		image string
@@ -74,9 +75,11 @@ func TestRevokedCases(t *testing.T) {
 		text  string // of the warning, "": none
 	}{
 		{"budget/00", false, ""},
-		{"budget/01", true, "firmware may not find the path"}, // 20 certificates of the same name come first
+		// 20 certificates of the same name come first
+		{"budget/01", true, "firmware may not find the path"},
 		{"budget/02", true, "firmware may not find the path"}, // one does
-		{"twin/00", false, ""},                                // crypto/x509 does not parse the certificate in dbx
+		// crypto/x509 does not parse the certificate in dbx
+		{"twin/00", false, ""},
 	} {
 		v := store(t, filepath.Join("testdata/dbx", filepath.Dir(c.image), "VARS.fd.gz"))
 		r := secureboot.Evaluate(v, readImage(t, filepath.Join("testdata/dbx", c.image+".efi")), secureboot.EvaluateOptions{})
@@ -97,9 +100,11 @@ func TestCertificateCases(t *testing.T) {
 		want         secureboot.Verdict // the three answers
 		reason       string
 	}{
-		{"v-dbxneg", "lneg", secureboot.Verdict{Revoked: true}, `dbx has the certificate "CN=ca_neg", which leads to the signer "CN=l_neg"`}, // negative serial number
+		// negative serial number
+		{"v-dbxneg", "lneg", secureboot.Verdict{Revoked: true}, `dbx has the certificate "CN=ca_neg", which leads to the signer "CN=l_neg"`},
 		{"v-grid", "l_unk", secureboot.Verdict{}, "the signer's certificate \"CN=l_unk\" has the critical extension 1.2.3.4.5.6, which OpenSSL does not handle"},
-		{"v-grid", "unkcrit", secureboot.Verdict{}, "has the critical extension 1.2.3.4.5.6"}, // which is in db itself
+		// which is in db itself
+		{"v-grid", "unkcrit", secureboot.Verdict{}, "has the critical extension 1.2.3.4.5.6"},
 		{"v-grid", "l_caunk", secureboot.Verdict{}, "an issuer's certificate \"CN=ca_caunk\" has the critical extension"},
 		{"v-grid", "l_nc", secureboot.Verdict{Unknown: true}, "name constraints"},
 	} {
@@ -111,7 +116,8 @@ func TestCertificateCases(t *testing.T) {
 	}
 }
 
-// Updates with odd certificates: each is taken for its variable, as an append, where its signer is installed, and for nothing else.
+// Updates with odd certificates: each is taken for its variable, as an append, where its signer is
+// installed, and for nothing else.
 func TestRealUpdates(t *testing.T) {
 	for _, c := range []struct{ file, variable string }{
 		{"KEKUpdate_Lenovo_PK10.bin", "KEK"}, // a platform key with a negative serial number
@@ -156,7 +162,8 @@ func TestHugeKey(t *testing.T) {
 	require.ErrorContains(t, signatures[0].Err, "32768 bits: at most 16384 are used")
 }
 
-// Rows that answer otherwise are named, those of which it cannot be told too, and firmware of which nothing is known allows only what every row does.
+// Rows that answer otherwise are named, those of which it cannot be told too, and firmware of which
+// nothing is known allows only what every row does.
 func TestFirmwareRows(t *testing.T) {
 	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: esl(t, "fw2-db"), DBX: esl(t, "fw2-dbx")}
 	type rows = []secureboot.Firmware

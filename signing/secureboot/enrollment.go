@@ -14,8 +14,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Enrollment is the .auth files that put a hierarchy into a machine in Setup Mode, to be written in the order db, dbx, KEK, PK: with PK,
-// Setup Mode ends. systemd-boot takes them from the directory of [Enrollment.LoaderKeys].
+// Enrollment is the .auth files that put a hierarchy into a machine in Setup Mode, to be written in
+// the order db, dbx, KEK, PK: with PK, Setup Mode ends. systemd-boot takes them from the directory
+// of [Enrollment.LoaderKeys].
 type Enrollment struct {
 	PK, KEK, DB []byte
 	DBX         []byte // nil: dbx stays as it is
@@ -32,7 +33,8 @@ type EnrollOptions struct {
 	// OptionROMs is the decision that cannot be left out.
 	OptionROMs OptionROMs
 
-	// KEK are further certificates for KEK, Microsoft's for example, so that its updates of dbx go on coming in.
+	// KEK are further certificates for KEK, Microsoft's for example, so that its updates of dbx go
+	// on coming in.
 	KEK []*x509.Certificate
 
 	// KeepKEK is the content of the machine's KEK: every entry of it stays.
@@ -41,23 +43,28 @@ type EnrollOptions struct {
 	// DBX is the content for dbx; nil leaves it as it is.
 	DBX []byte
 
-	// RoomForVariables is how many bytes the machine has for these variables, as its vendor says, or 0 not to check. Firmware needs room for
-	// a new copy beside the old one when it changes a variable.
+	// RoomForVariables is how many bytes the machine has for these variables, as its vendor says,
+	// or 0 not to check. Firmware needs room for a new copy beside the old one when it changes a
+	// variable.
 	RoomForVariables int64
 
-	// MustBoot are the images that the machine starts once it has the keys: its boot loader and its UKIs. Without any, NothingMustBoot has to say so.
+	// MustBoot are the images that the machine starts once it has the keys: its boot loader and its
+	// UKIs. Without any, NothingMustBoot has to say so.
 	MustBoot []Image
 
-	// NothingMustBoot says that there are no images yet, so that none is judged: the machine starts what the keys sign later.
+	// NothingMustBoot says that there are no images yet, so that none is judged: the machine starts
+	// what the keys sign later.
 	NothingMustBoot bool
 
-	// Firmware is the row that judges them and takes the updates: [FirmwareEDK2Stable202608] if it is empty.
+	// Firmware is the row that judges them and takes the updates: [FirmwareEDK2Stable202608] if it
+	// is empty.
 	Firmware Firmware
 }
 
-// Enroll signs the enrolment of this hierarchy together with what the options keep. Without a decision on option ROMs it is
-// [ErrOptionROMs], without a word on images [ErrNothingMustBoot], with one that would not boot afterwards a [*LockoutError], beyond the room a [*SpaceError]. The result is
-// checked by applying it to a machine in Setup Mode.
+// Enroll signs the enrolment of this hierarchy together with what the options keep. Without a
+// decision on option ROMs it is [ErrOptionROMs], without a word on images [ErrNothingMustBoot],
+// with one that would not boot afterwards a [*LockoutError], beyond the room a [*SpaceError]. The
+// result is checked by applying it to a machine in Setup Mode.
 func (h *Hierarchy) Enroll(o EnrollOptions) (e *Enrollment, err error) {
 	defer prefix.Add("secureboot", &err)
 	if err := h.Check(); err != nil {
@@ -84,9 +91,10 @@ func (h *Hierarchy) Enroll(o EnrollOptions) (e *Enrollment, err error) {
 	return e, nil
 }
 
-// EnrollUpdates are the updates that [Hierarchy.Enroll] signs, in the order in which they are written: db, dbx, KEK, PK. It needs the
-// certificates of PK, KEK and DB, but no key: each [Update.Digest] can be signed elsewhere, by the key of PK for PK and KEK, by that of KEK
-// for db and dbx, and goes into [Update.Join].
+// EnrollUpdates are the updates that [Hierarchy.Enroll] signs, in the order in which they are
+// written: db, dbx, KEK, PK. It needs the certificates of PK, KEK and DB, but no key: each
+// [Update.Digest] can be signed elsewhere, by the key of PK for PK and KEK, by that of KEK for db
+// and dbx, and goes into [Update.Join].
 func (h *Hierarchy) EnrollUpdates(o EnrollOptions) ([]Update, error) {
 	updates, err := h.enrollUpdates(o)
 	return updates, prefix.Error("secureboot", err)
@@ -154,8 +162,9 @@ func (h *Hierarchy) enrollUpdates(o EnrollOptions) ([]Update, error) {
 	return updates, nil
 }
 
-// LoaderKeys are the files from which systemd-boot enrols the keys of a machine in Setup Mode: loader/keys/NAME/{PK,KEK,db,dbx}.auth
-// (systemd-boot(7)). The directory named auto is the one that "secure-boot-enroll if-safe" and "force" in loader.conf take without asking.
+// LoaderKeys are the files from which systemd-boot enrols the keys of a machine in Setup Mode:
+// loader/keys/NAME/{PK,KEK,db,dbx}.auth (systemd-boot(7)). The directory named auto is the one that
+// "secure-boot-enroll if-safe" and "force" in loader.conf take without asking.
 func (e *Enrollment) LoaderKeys(name string) ([]osmith.ESPFile, error) {
 	if name == "" || name[0] == '.' || strings.ContainsAny(name, "\"*/:<>?\\|") {
 		return nil, prefix.Error("secureboot", fmt.Errorf("%q cannot be the name of a directory on an ESP: want one that does not begin with a dot and has none of \"*/:<>?\\|", name))
@@ -172,30 +181,37 @@ func (e *Enrollment) LoaderKeys(name string) ([]osmith.ESPFile, error) {
 	return files, nil
 }
 
-// ErrOptionROMs says that nothing was decided about option ROMs. It is what stands between a fleet and black screens.
+// ErrOptionROMs says that nothing was decided about option ROMs. It is what stands between a fleet
+// and black screens.
 var ErrOptionROMs = errors.New("no decision on option ROMs: graphics, network and storage cards bring firmware that is signed by a certificate in db, " +
 	"as a rule Microsoft Corporation UEFI CA 2011 or Microsoft Option ROM UEFI CA 2023, never Microsoft UEFI CA 2023. A machine that needs such a card for a picture or for its disk, and whose db has lost that certificate, may not even " +
 	"show its setup menu, and can then only be repaired by replacing its flash. Keep certificates (Keep, KeepDB), allow the digests of the option ROMs " +
 	"that the event log of such a machine has in PCR 2 (AllowDigests), or set TrustNoOptionROMsAtTheRiskOfABlackScreen")
 
-// OptionROMs is the decision on option ROMs that every enrolment and rotation needs: at least one of the first three, or the last.
+// OptionROMs is the decision on option ROMs that every enrolment and rotation needs: at least one
+// of the first three, or the last.
 type OptionROMs struct {
-	// Keep are certificates that stay in db or are put there, Microsoft's for example: see [KnownCertificates] for what each
-	// is for. Of the known ones at least one has to be good for option ROMs.
+	// Keep are certificates that stay in db or are put there, Microsoft's for example: see
+	// [KnownCertificates] for what each is for. Of the known ones at least one has to be good for
+	// option ROMs.
 	Keep []*x509.Certificate
 
-	// KeepDB is the content of the machine's own db: every entry of it stays, as far as any certificate or digest is in it.
+	// KeepDB is the content of the machine's own db: every entry of it stays, as far as any
+	// certificate or digest is in it.
 	KeepDB []byte
 
-	// AllowDigests are the SHA-256 Authenticode digests of the option ROMs of the machine, from the events of type
-	// EV_EFI_BOOT_SERVICES_DRIVER and EV_EFI_RUNTIME_SERVICES_DRIVER in PCR 2 of its event log. A firmware update of a card changes them.
+	// AllowDigests are the SHA-256 Authenticode digests of the option ROMs of the machine, from the
+	// events of type EV_EFI_BOOT_SERVICES_DRIVER and EV_EFI_RUNTIME_SERVICES_DRIVER in PCR 2 of its
+	// event log. A firmware update of a card changes them.
 	AllowDigests [][32]byte
 
-	// TrustNoOptionROMsAtTheRiskOfABlackScreen is for virtual machines and for hardware that is known to do without.
+	// TrustNoOptionROMsAtTheRiskOfABlackScreen is for virtual machines and for hardware that is
+	// known to do without.
 	TrustNoOptionROMsAtTheRiskOfABlackScreen bool
 }
 
-// lists are what the decision puts into db, after a check that it is one. Our own certificates do not make it one.
+// lists are what the decision puts into db, after a check that it is one. Our own certificates do
+// not make it one.
 func (o OptionROMs) lists(owner osmith.GUID, own ...*x509.Certificate) ([]SignatureList, error) {
 	kept, err := parseLists(o.KeepDB)
 	if err != nil {
@@ -221,8 +237,9 @@ func (o OptionROMs) lists(owner osmith.GUID, own ...*x509.Certificate) ([]Signat
 	return kept, nil
 }
 
-// goodForOptionROMs reports whether lists have anything that option ROMs may be verified by: digests, one of Microsoft's certificates for
-// them, or one that is neither known nor our own, as the vendor of the machine would have it.
+// goodForOptionROMs reports whether lists have anything that option ROMs may be verified by:
+// digests, one of Microsoft's certificates for them, or one that is neither known nor our own, as
+// the vendor of the machine would have it.
 func goodForOptionROMs(lists []SignatureList, own []*x509.Certificate) bool {
 	for _, l := range lists {
 		for _, typ := range imageHashTypes {

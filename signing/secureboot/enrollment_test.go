@@ -184,8 +184,8 @@ func TestNewKeyPair(t *testing.T) {
 	require.ErrorContains(t, err, "no key")
 }
 
-// systemd-boot's own enrolment files, as bootctl 262 makes them, are those that we make of the same keys and time; but it puts a ContentInfo
-// around the SignedData where efitools and we have none.
+// systemd-boot's own enrolment files, as bootctl 262 makes them, are those that we make of the same
+// keys and time; but it puts a ContentInfo around the SignedData where efitools and we have none.
 func TestBootctlAutoEnroll(t *testing.T) {
 	r := testtools.Forky(t)
 	dir := t.TempDir()
@@ -200,7 +200,8 @@ func TestBootctlAutoEnroll(t *testing.T) {
 	require.NoError(t, os.Mkdir(esp, 0o700))
 	r.Run(t, dir, "env", "SYSTEMD_RELAX_ESP_CHECKS=1", "bootctl", "install", "--esp-path="+esp, "--no-variables",
 		"--secure-boot-auto-enroll=yes", "--certificate="+filepath.Join(dir, "cert.pem"), "--private-key="+filepath.Join(dir, "key.pem"))
-	all := &secureboot.Hierarchy{PK: h.DB, KEK: h.DB, DB: h.DB} // it uses one key for all, and no owner
+	// it uses one key for all, and no owner
+	all := &secureboot.Hierarchy{PK: h.DB, KEK: h.DB, DB: h.DB}
 	for _, name := range []string{"PK", "KEK", "db"} {
 		theirs, err := os.ReadFile(filepath.Join(esp, "loader/keys/auto", name+".auth"))
 		require.NoError(t, err)
@@ -265,7 +266,8 @@ func TestEnrollJudges(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, secureboot.RuleNoPathToDB, lockout.Rule)
 	require.ErrorContains(t, err, "; to change: sign the image by a key whose certificate is in db")
-	// What one row takes or starts, and another does not: the digest of an unsigned image under SHA-384, a list of certificates without bytes.
+	// What one row takes or starts, and another does not: the digest of an unsigned image under
+	// SHA-384, a list of certificates without bytes.
 	digest, err := secureboot.DigestList(owner, crypto.SHA384, make([]byte, 48))
 	require.NoError(t, err)
 	unsigned := secureboot.Image{Name: "unsigned", Digests: map[crypto.Hash][]byte{crypto.SHA1: make([]byte, 20), crypto.SHA256: make([]byte, 32), crypto.SHA384: make([]byte, 48), crypto.SHA512: make([]byte, 64)}}

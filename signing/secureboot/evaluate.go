@@ -20,25 +20,31 @@ type Verdict struct {
 	Reason  string // for a person, always set
 	Rule    Rule   // that decided, always set; its Remedy says what to change
 
-	// Authority is the entry that validated the image, nil if none did or none was needed. Firmware and shim measure it into PCR 7, once per boot
-	// and entry; [Verdict.AuthorityEvent] is what they hash. U-Boot measures none: it is nil in the verdicts of its rows.
+	// Authority is the entry that validated the image, nil if none did or none was needed. Firmware
+	// and shim measure it into PCR 7, once per boot and entry; [Verdict.AuthorityEvent] is what
+	// they hash. U-Boot measures none: it is nil in the verdicts of its rows.
 	Authority *Signature
 
-	// AuthorityVariable is where Authority stands, as the event says it: db; MokListRT, also for what shim was built to trust; vendor_db for lists
-	// of that kind; Shim, where the certificate of shim counts and is not one that MokListRT is searched for. Empty without Authority.
+	// AuthorityVariable is where Authority stands, as the event says it: db; MokListRT, also for
+	// what shim was built to trust; vendor_db for lists of that kind; Shim, where the certificate
+	// of shim counts and is not one that MokListRT is searched for. Empty without Authority.
 	AuthorityVariable string
 
-	// Certificate is the one that validated the image, nil if a digest did, or a certificate that crypto/x509 does not parse.
+	// Certificate is the one that validated the image, nil if a digest did, or a certificate that
+	// crypto/x509 does not parse.
 	Certificate *x509.Certificate
 
-	// Revoked says that the image was refused because dbx, MokListX or shim itself has its digest, a certificate or the digest of one, or because shim's SBAT
-	// level is above its generation; a refused image that is not revoked is unknown or damaged.
+	// Revoked says that the image was refused because dbx, MokListX or shim itself has its digest,
+	// a certificate or the digest of one, or because shim's SBAT level is above its generation; a
+	// refused image that is not revoked is unknown or damaged.
 	Revoked bool
 
-	// Unknown says that it cannot be told what firmware or shim does: the image is then not allowed, and nothing says that it is refused.
+	// Unknown says that it cannot be told what firmware or shim does: the image is then not
+	// allowed, and nothing says that it is refused.
 	Unknown bool
 
-	// Differs are the other rows of firmware whose answer is another one: they refuse what is allowed, or allow what is not.
+	// Differs are the other rows of firmware whose answer is another one: they refuse what is
+	// allowed, or allow what is not.
 	Differs []Firmware
 
 	// Undecided are the other rows of firmware of which it cannot be told.
@@ -50,39 +56,52 @@ type Verdict struct {
 
 // EvaluateOptions are the choices of [Evaluate].
 type EvaluateOptions struct {
-	// At is the time for warnings about certificates that have expired, which firmware does not care about; the zero time asks for none.
+	// At is the time for warnings about certificates that have expired, which firmware does not
+	// care about; the zero time asks for none.
 	At time.Time
 
-	// Firmware is the row that judges: [FirmwareEDK2Stable202608] if it is empty. With [FirmwareAny] an image is allowed if all rows allow it, those of
-	// U-Boot too; otherwise the reason begins with the row that does not.
+	// Firmware is the row that judges: [FirmwareEDK2Stable202608] if it is empty. With
+	// [FirmwareAny] an image is allowed if all rows allow it, those of U-Boot too; otherwise the
+	// reason begins with the row that does not.
 	Firmware Firmware
 
-	// Shim is the shim by which the image is started: by shim itself, or by a program that shim has started, since those ask it. It judges then, and
-	// Firmware does not. That firmware starts shim is another question, which Evaluate answers for [Shim].Image.
+	// Shim is the shim by which the image is started: by shim itself, or by a program that shim has
+	// started, since those ask it. It judges then, and Firmware does not. That firmware starts shim
+	// is another question, which Evaluate answers for [Shim].Image.
 	Shim *Shim
 
-	// ByProgram says that a program asks Shim about the image, such as GRUB, and not shim itself: it then passes without a section .sbat.
+	// ByProgram says that a program asks Shim about the image, such as GRUB, and not shim itself:
+	// it then passes without a section .sbat.
 	ByProgram bool
 
-	// NoShim says that firmware starts the image and no shim is involved. With neither Shim nor NoShim that is not known: where there is a SbatLevel,
-	// an image has to pass firmware, and SBAT and the rest of what is known of shim's variables as well.
+	// NoShim says that firmware starts the image and no shim is involved. With neither Shim nor
+	// NoShim that is not known: where there is a SbatLevel, an image has to pass firmware, and SBAT
+	// and the rest of what is known of shim's variables as well.
 	NoShim bool
 }
 
-// Evaluate tells whether a machine with these variables would run an image. Two kinds of firmware are known, by rows: see [Firmwares].
+// Evaluate tells whether a machine with these variables would run an image. Two kinds of firmware
+// are known, by rows: see [Firmwares].
 //
-// The rows of edk2 follow it (SecurityPkg, DxeImageVerificationLib, DxeImageVerificationHandler, and what that calls of CryptoPkg and OpenSSL) with what that overlooks and
-// what it refuses, by the row that the options name: every signature is held against dbx, certificates and digests; any one signature that leads to a
-// certificate in db, or the digest of the image in db, is enough; the first matching entry of db is the authority. Dates do not matter. A
-// certificate that dbx revokes from some time on counts as revoked, since time stamps are not read. Where dbx has a certificate to which some
-// path leads, the image is revoked, also if firmware would not find that path: then a warning says so. What cannot be
-// told is not allowed. Variables that cannot be parsed allow nothing; a SecureBoot that is known not to exist is off, and one that is nil is not known.
+// The rows of edk2 follow it (SecurityPkg, DxeImageVerificationLib, DxeImageVerificationHandler,
+// and what that calls of CryptoPkg and OpenSSL) with what that overlooks and what it refuses, by
+// the row that the options name: every signature is held against dbx, certificates and digests; any
+// one signature that leads to a certificate in db, or the digest of the image in db, is enough; the
+// first matching entry of db is the authority. Dates do not matter. A certificate that dbx revokes
+// from some time on counts as revoked, since time stamps are not read. Where dbx has a certificate
+// to which some path leads, the image is revoked, also if firmware would not find that path: then a
+// warning says so. What cannot be told is not allowed. Variables that cannot be parsed allow
+// nothing; a SecureBoot that is known not to exist is off, and one that is nil is not known.
 //
-// The rows of U-Boot follow what it was seen to do with 194 images and 35 combinations of db and dbx, and say of everything that is not like these that
-// it cannot be told. It refuses an image whose signing time is outside of the validity of its signer's certificate, and every image while dbx has digests other
-// than SHA-256 ones; it hashes sections rounded up to FileAlignment ([Image].Layout); it runs an image whose digest is in db although a stranger signed it. With
-// MbedTLS it crashes at time stamps, at padding that is counted as a part of the signature, at ECDSA and RSASSA-PSS certificates in a signature, in dbx, and in db
-// unless the list with the signer's certificate comes behind them; and it is wrong by days about signing times at the end of a month.
+// The rows of U-Boot follow what it was seen to do with 194 images and 35 combinations of db and
+// dbx, and say of everything that is not like these that it cannot be told. It refuses an image
+// whose signing time is outside of the validity of its signer's certificate, and every image while
+// dbx has digests other than SHA-256 ones; it hashes sections rounded up to FileAlignment
+// ([Image].Layout); it runs an image whose digest is in db although a stranger signed it. With
+// MbedTLS it crashes at time stamps, at padding that is counted as a part of the signature, at
+// ECDSA and RSASSA-PSS certificates in a signature, in dbx, and in db unless the list with the
+// signer's certificate comes behind them; and it is wrong by days about signing times at the end of
+// a month.
 //
 // With Shim in the options, shim's answer is given: see [EvaluateOptions] and the package.
 func Evaluate(v osmith.FirmwareVariables, im Image, o EvaluateOptions) Verdict {
@@ -128,13 +147,15 @@ func (r *Verdict) addExpiry(im Image, at time.Time) {
 	}
 }
 
-// AuthorityEvent returns UEFI_VARIABLE_DATA with the entry that validated the image (TCG PC Client Platform Firmware Profile, section 10.2.6): what is hashed for the
-// event EV_EFI_VARIABLE_AUTHORITY of PCR 7, and its data. nil without Authority.
+// AuthorityEvent returns UEFI_VARIABLE_DATA with the entry that validated the image (TCG PC Client
+// Platform Firmware Profile, section 10.2.6): what is hashed for the event
+// EV_EFI_VARIABLE_AUTHORITY of PCR 7, and its data. nil without Authority.
 func (v Verdict) AuthorityEvent() ([]byte, error) {
 	if v.Authority == nil {
 		return nil, nil
 	}
-	vendor, data := efi.ShimLock, v.Authority.Data // of the variable Shim, which has a certificate without owner
+	// of the variable Shim, which has a certificate without owner
+	vendor, data := efi.ShimLock, v.Authority.Data
 	var err error
 	switch v.AuthorityVariable {
 	case "db", "vendor_db":
@@ -157,8 +178,9 @@ func (v Verdict) AuthorityEvent() ([]byte, error) {
 	return append(b, data...), nil
 }
 
-// perhapsShim is the verdict on an image of which firmware alone would say yes, on a machine with a SbatLevel where it is not known whether shim is asked: nil
-// if nothing that is known of shim's variables is against the image. A shim of which nothing is known trusts no more than they say.
+// perhapsShim is the verdict on an image of which firmware alone would say yes, on a machine with a
+// SbatLevel where it is not known whether shim is asked: nil if nothing that is known of shim's
+// variables is against the image. A shim of which nothing is known trusts no more than they say.
 func perhapsShim(v osmith.FirmwareVariables, im Image) *Verdict {
 	level, err := sbat.ParseLevel(v.SbatLevel)
 	if err != nil {
@@ -186,7 +208,8 @@ func perhapsShim(v osmith.FirmwareVariables, im Image) *Verdict {
 	return nil
 }
 
-// checkSBAT is shim's verdict on an image that it refuses for its .sbat, nil if it does not (verify_buffer_sbat, verify_sbat_section).
+// checkSBAT is shim's verdict on an image that it refuses for its .sbat, nil if it does not
+// (verify_buffer_sbat, verify_sbat_section).
 func checkSBAT(level *sbat.Level, im Image, byProgram bool) *Verdict {
 	var r Verdict
 	switch {

@@ -62,10 +62,12 @@ func TestEvaluate(t *testing.T) {
 	outdated[32+8] = 0x0f // the last byte of the identifier of SHA-256
 	strong := message(crypto.SHA384, d384, h.DB)
 	sha512 := message(crypto.SHA512, bytes.Repeat([]byte{5}, 64), h.DB)
-	described := by(h.DB) // with a change in front of the digest of the image, in what else is signed
+	// with a change in front of the digest of the image, in what else is signed
+	described := by(h.DB)
 	described[bytes.Index(described, sum[:])-30] ^= 1
 	nobody := by(h.DB)
-	nobody = bytes.Replace(nobody, h.DB.Cert.SerialNumber.Bytes(), bytes.Repeat([]byte{0x11}, len(h.DB.Cert.SerialNumber.Bytes())), 1) // of the certificate
+	// of the certificate
+	nobody = bytes.Replace(nobody, h.DB.Cert.SerialNumber.Bytes(), bytes.Repeat([]byte{0x11}, len(h.DB.Cert.SerialNumber.Bytes())), 1)
 
 	certs := func(ps ...secureboot.KeyPair) (l []secureboot.SignatureList) {
 		for _, p := range ps {
@@ -162,7 +164,8 @@ func TestEvaluate(t *testing.T) {
 		require.Equal(t, c.want, got.Allowed)
 		require.Contains(t, got.Reason, c.reason)
 	}
-	// A table that does not end where its last entry does is refused whole, whatever its signatures say.
+	// A table that does not end where its last entry does is refused whole, whatever its signatures
+	// say.
 	v := osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: lists(t, certs(h.DB)...)}
 	im := imageOf(digests, by(h.DB))
 	require.True(t, secureboot.Evaluate(v, im, secureboot.EvaluateOptions{}).Allowed)
@@ -178,7 +181,8 @@ func TestEvaluate(t *testing.T) {
 	require.Contains(t, got.Reason, "was not given")
 }
 
-// The authority of a real boot: the log of that machine has this digest in PCR 7 for UEFI_VARIABLE_DATA with this entry of db.
+// The authority of a real boot: the log of that machine has this digest in PCR 7 for
+// UEFI_VARIABLE_DATA with this entry of db.
 func TestAuthorityOfARealBoot(t *testing.T) {
 	b := bootVariables(t)
 	l, err := secureboot.ParseSignatureLists(b["db"])

@@ -17,19 +17,22 @@ import (
 
 // EvaluateSetOptions are the choices of [EvaluateSet].
 type EvaluateSetOptions struct {
-	// Pending are updates to be applied one after the other; the verdicts after them are reported besides those of today.
+	// Pending are updates to be applied one after the other; the verdicts after them are reported
+	// besides those of today.
 	Pending []Pending
 
 	// At is the time for warnings about expired certificates; the zero time asks for none.
 	At time.Time
 
-	// Firmware is the row that judges, Shim and NoShim are what stands between firmware and the images: see [EvaluateOptions]. With Shim, the
-	// first image of the answer is shim itself, which firmware judges.
+	// Firmware is the row that judges, Shim and NoShim are what stands between firmware and the
+	// images: see [EvaluateOptions]. With Shim, the first image of the answer is shim itself, which
+	// firmware judges.
 	Firmware Firmware
 	Shim     *Shim
 	NoShim   bool
 
-	// ByProgram are the names of images that a program behind Shim has loaded, such as a kernel by GRUB: see [EvaluateOptions].
+	// ByProgram are the names of images that a program behind Shim has loaded, such as a kernel by
+	// GRUB: see [EvaluateOptions].
 	ByProgram []string
 }
 
@@ -37,7 +40,8 @@ type EvaluateSetOptions struct {
 type Evaluation struct {
 	Images []ImageEvaluation
 
-	// Refused is why firmware would not take the pending updates, nil if it would: a [*RefusedError]. Then there is no After.
+	// Refused is why firmware would not take the pending updates, nil if it would: a
+	// [*RefusedError]. Then there is no After.
 	Refused error
 
 	// After are the variables once the pending updates are in, nil without any.
@@ -54,7 +58,8 @@ type ImageEvaluation struct {
 	After *Verdict // with the pending updates, nil without
 }
 
-// EvaluateSet judges a whole set of images, such as loader, UKI, add-ons and the previous release, today and with updates that are pending.
+// EvaluateSet judges a whole set of images, such as loader, UKI, add-ons and the previous release,
+// today and with updates that are pending.
 func EvaluateSet(v osmith.FirmwareVariables, images []Image, o EvaluateSetOptions) *Evaluation {
 	e := &Evaluation{Warnings: warnings(v)}
 	if len(o.Pending) > 0 {
@@ -110,7 +115,8 @@ func warnings(v osmith.FirmwareVariables) (texts []string) {
 		if _, err := parseLists(s.data); err != nil {
 			texts = append(texts, fmt.Sprintf("%s cannot be parsed: %v", s.name, err))
 		}
-		certs, _ := edk2.Certificates(s.data, x509Lists, edk2.Options{}) // those before the place where it cannot
+		// those before the place where it cannot
+		certs, _ := edk2.Certificates(s.data, x509Lists, edk2.Options{})
 		for _, raw := range certs {
 			c, err := x509.ParseCertificate(raw.Raw)
 			if err != nil {
@@ -124,7 +130,8 @@ func warnings(v osmith.FirmwareVariables) (texts []string) {
 	return texts
 }
 
-// Allowed reports whether every image boots today and after the pending updates, which firmware takes.
+// Allowed reports whether every image boots today and after the pending updates, which firmware
+// takes.
 func (e *Evaluation) Allowed() bool {
 	if e.Refused != nil {
 		return false
@@ -200,13 +207,14 @@ func (v Verdict) rule(indent string) string {
 const EvaluationSchema = "osmith.evaluation/1"
 
 type evaluationJSON struct {
-	Schema   string      `json:"schema"`
-	Allowed  bool        `json:"allowed"`
-	Images   []imageJSON `json:"images"`
-	Refused  string      `json:"pendingRefused,omitempty"`
-	Unknown  bool        `json:"pendingUnknown,omitempty"` // it cannot be told whether the pending updates are taken
-	Changed  []string    `json:"changed,omitempty"`
-	Warnings []string    `json:"warnings,omitempty"`
+	Schema  string      `json:"schema"`
+	Allowed bool        `json:"allowed"`
+	Images  []imageJSON `json:"images"`
+	Refused string      `json:"pendingRefused,omitempty"`
+	// it cannot be told whether the pending updates are taken
+	Unknown  bool     `json:"pendingUnknown,omitempty"`
+	Changed  []string `json:"changed,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 type imageJSON struct {
@@ -216,22 +224,27 @@ type imageJSON struct {
 }
 
 type verdictJSON struct {
-	Allowed     bool     `json:"allowed"`
-	Revoked     bool     `json:"revoked,omitempty"`
-	Unknown     bool     `json:"unknown,omitempty"` // it cannot be told; allowed is false then
-	Reason      string   `json:"reason"`
-	Rule        Rule     `json:"rule"`                        // the name of what decided
-	Remedy      string   `json:"remedy,omitempty"`            // what to change; only if it is not allowed
-	Authority   string   `json:"authority,omitempty"`         // the entry that PCR 7 gets, hexadecimal
-	Variable    string   `json:"authorityVariable,omitempty"` // where it stands: db, MokListRT, vendor_db, Shim
-	Certificate string   `json:"certificate,omitempty"`       // SHA-256 of the one in it
-	Differs     []string `json:"differs,omitempty"`           // rows of firmware with the other answer
-	Undecided   []string `json:"undecided,omitempty"`         // rows of firmware of which it cannot be told
-	Warnings    []string `json:"warnings,omitempty"`
+	Allowed bool   `json:"allowed"`
+	Revoked bool   `json:"revoked,omitempty"`
+	Unknown bool   `json:"unknown,omitempty"` // it cannot be told; allowed is false then
+	Reason  string `json:"reason"`
+	Rule    Rule   `json:"rule"` // the name of what decided
+	// what to change; only if it is not allowed
+	Remedy string `json:"remedy,omitempty"`
+	// the entry that PCR 7 gets, hexadecimal
+	Authority string `json:"authority,omitempty"`
+	// where it stands: db, MokListRT, vendor_db, Shim
+	Variable    string `json:"authorityVariable,omitempty"`
+	Certificate string `json:"certificate,omitempty"` // SHA-256 of the one in it
+	// rows of firmware with the other answer
+	Differs []string `json:"differs,omitempty"`
+	// rows of firmware of which it cannot be told
+	Undecided []string `json:"undecided,omitempty"`
+	Warnings  []string `json:"warnings,omitempty"`
 }
 
-// MarshalJSON writes the object with schema [EvaluationSchema]: allowed, images with their verdicts now and after, pendingRefused, pendingUnknown,
-// changed, warnings.
+// MarshalJSON writes the object with schema [EvaluationSchema]: allowed, images with their verdicts
+// now and after, pendingRefused, pendingUnknown, changed, warnings.
 func (e *Evaluation) MarshalJSON() ([]byte, error) {
 	o := evaluationJSON{Schema: EvaluationSchema, Allowed: e.Allowed(), Images: []imageJSON{}, Changed: e.Changed(), Warnings: e.Warnings}
 	if e.Refused != nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// What a machine with Microsoft's KEK of 2023 alone does with files that two KEKs sign, and what it lacks afterwards.
+// What a machine with Microsoft's KEK of 2023 alone does with files that two KEKs sign, and what it
+// lacks afterwards.
 func ExampleChooseUpdates() {
 	kek, err := os.ReadFile("testdata/certificates/KEKUpdate_ECS_PK2.bin")
 	if err != nil {

@@ -24,7 +24,8 @@ func Example() {
 		panic(err)
 	}
 
-	// The machine's variables after enrolment, and what it would say to an image signed by the db key.
+	// The machine's variables after enrolment, and what it would say to an image signed by the db
+	// key.
 	enrollment, err := keys.Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: year, OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		panic(err)
@@ -200,7 +201,8 @@ func ExampleEvaluateSet() {
 	//   warning: the certificate "CN=Acme OS Signature Database Key" in db has expired on 2002-01-01; firmware does not care, but nothing new will be signed by it
 }
 
-// A signing time before the certificate was valid: edk2 does not look at it, U-Boot refuses the image.
+// A signing time before the certificate was valid: edk2 does not look at it, U-Boot refuses the
+// image.
 func ExampleEvaluate_firmware() {
 	image, err := osmith.OpenFile("testdata/uboot/a12.efi")
 	if err != nil {
@@ -240,7 +242,8 @@ func ExamplePlanRotation() {
 		panic(err)
 	}
 	machine := enrollment.Variables
-	// Only the key of PK is exchanged, which signs no images. MustBoot has those that a key of db signed.
+	// Only the key of PK is exchanged, which signs no images. MustBoot has those that a key of db
+	// signed.
 	plan, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: machine, Old: old, New: &secureboot.Hierarchy{PK: fresh.PK},
 		Time: year.AddDate(1, 0, 0), NothingMustBoot: true})
 	if err != nil {
@@ -278,7 +281,8 @@ func ExampleReadShim() {
 	if err != nil {
 		panic(err)
 	}
-	machine, err := secureboot.ReadVariables(os.DirFS("testdata/shim/mok")) // /sys/firmware/efi/efivars
+	// /sys/firmware/efi/efivars
+	machine, err := secureboot.ReadVariables(os.DirFS("testdata/shim/mok"))
 	if err != nil {
 		panic(err)
 	}
@@ -333,7 +337,8 @@ func ExampleNewShim() {
 	// Output: PCR 14: 342c88bb9fde2c45eeaa17321262b089181e7e841ef5a4a5e8ed240920026f97
 }
 
-// What shim will measure of its variables on a machine whose owner has enrolled nothing, for a prediction of PCRs 7 and 14. What nothing is known of is nil.
+// What shim will measure of its variables on a machine whose owner has enrolled nothing, for a
+// prediction of PCRs 7 and 14. What nothing is known of is nil.
 func ExampleShim_Measured() {
 	vendorCert, err := os.ReadFile("testdata/shim/shim.vendor_cert")
 	if err != nil {

@@ -12,18 +12,21 @@ import (
 // Firmware names a row of behaviour: how some firmware judges images.
 type Firmware string
 
-// The rows. Their differences were seen on builds of each; those of edk2 were read in its source too.
+// The rows. Their differences were seen on builds of each; those of edk2 were read in its source
+// too.
 const (
 	// FirmwareEDK2Stable202608 is edk2 as of August 2026 (Debian forky).
 	FirmwareEDK2Stable202608 Firmware = "edk2-2026.08"
-	// FirmwareEDK2Stable202211 is edk2 as of November 2022 (Debian 12): it has no elliptic curves, and of an unsigned image it looks up the
-	// SHA-256 digest only.
+	// FirmwareEDK2Stable202211 is edk2 as of November 2022 (Debian 12): it has no elliptic curves,
+	// and of an unsigned image it looks up the SHA-256 digest only.
 	FirmwareEDK2Stable202211 Firmware = "edk2-2022.11"
 	// FirmwareUBoot202610 is U-Boot's EFI loader as of 2026.10-rc2, with MbedTLS.
 	FirmwareUBoot202610 Firmware = "u-boot-2026.10"
-	// FirmwareUBoot202501 is U-Boot's EFI loader as of 2025.01 (Debian forky's u-boot-qemu), with MbedTLS.
+	// FirmwareUBoot202501 is U-Boot's EFI loader as of 2025.01 (Debian forky's u-boot-qemu), with
+	// MbedTLS.
 	FirmwareUBoot202501 Firmware = "u-boot-2025.01"
-	// FirmwareUBootLegacy is U-Boot's EFI loader without MbedTLS: 2023.01 (Debian 12), and 2026.10-rc2 built with LEGACY_CRYPTO.
+	// FirmwareUBootLegacy is U-Boot's EFI loader without MbedTLS: 2023.01 (Debian 12), and
+	// 2026.10-rc2 built with LEGACY_CRYPTO.
 	FirmwareUBootLegacy Firmware = "u-boot-legacy"
 	// FirmwareAny is firmware of which nothing is known.
 	FirmwareAny Firmware = "any"
@@ -106,7 +109,8 @@ func evaluateRows(v osmith.FirmwareVariables, im Image, named Firmware) Verdict 
 	return r
 }
 
-// stricter orders the answers of several rows: a refusal is more than what cannot be told, and that is more than a yes.
+// stricter orders the answers of several rows: a refusal is more than what cannot be told, and that
+// is more than a yes.
 func stricter(a, b Verdict) bool {
 	rank := func(v Verdict) int {
 		switch {

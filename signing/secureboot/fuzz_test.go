@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// Whatever an .auth file holds, a machine of ours takes it only if our key signed it, and it never panics.
+// Whatever an .auth file holds, a machine of ours takes it only if our key signed it, and it never
+// panics.
 func FuzzApply(f *testing.F) {
 	h := hierarchy(f)
 	v := enrolled(f, h).Variables
@@ -48,15 +49,16 @@ func FuzzApply(f *testing.F) {
 	})
 }
 
-// FuzzEvaluate: whatever a certificate table holds, the verdict comes, and what any firmware may refuse is not allowed on firmware of
-// which nothing is known.
+// FuzzEvaluate: whatever a certificate table holds, the verdict comes, and what any firmware may
+// refuse is not allowed on firmware of which nothing is known.
 func FuzzEvaluate(f *testing.F) {
 	machines := []struct {
 		v      osmith.FirmwareVariables
 		images string
 	}{
 		{store(f, "testdata/firmware/VARS.fd.gz"), "testdata/firmware/*.efi"},
-		{osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: esl(f, "a-db"), DBX: esl(f, "a-dbx")}, "testdata/uboot/*.efi"}, // U-Boot refuses all with the other dbx
+		// U-Boot refuses all with the other dbx
+		{osmith.FirmwareVariables{SecureBoot: []byte{1}, DB: esl(f, "a-db"), DBX: esl(f, "a-dbx")}, "testdata/uboot/*.efi"},
 	}
 	digests := map[crypto.Hash][]byte{}
 	for _, m := range machines {
@@ -123,7 +125,8 @@ func FuzzRotation(f *testing.F) {
 	})
 }
 
-// FuzzShim: whatever the sections of a shim and of an image hold, a verdict comes; and where no list has anything in it, nothing is allowed.
+// FuzzShim: whatever the sections of a shim and of an image hold, a verdict comes; and where no
+// list has anything in it, nothing is allowed.
 func FuzzShim(f *testing.F) {
 	w := newWorld(f)
 	table := w.im.Certificates[0].Raw
@@ -175,8 +178,9 @@ func FuzzReadShim(f *testing.F) {
 	})
 }
 
-// FuzzForged: no certificate table makes firmware start a program that none of the signers of the grid has signed, whatever their certificates and
-// messages are like. The tables begin as those of the grid, about the program instead of their own.
+// FuzzForged: no certificate table makes firmware start a program that none of the signers of the
+// grid has signed, whatever their certificates and messages are like. The tables begin as those of
+// the grid, about the program instead of their own.
 func FuzzForged(f *testing.F) {
 	g := firmwaregrid.Images()
 	program := readImageBytes(f, firmwaregrid.Unsigned())

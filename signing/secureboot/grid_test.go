@@ -29,7 +29,8 @@ var undecided = map[secureboot.Firmware]map[string]string{
 	},
 }
 
-// What two builds of edk2 did with the images of the grid: the model gives the same answer, or says that it cannot tell.
+// What two builds of edk2 did with the images of the grid: the model gives the same answer, or says
+// that it cannot tell.
 func TestFirmwareGrid(t *testing.T) {
 	g := firmwaregrid.Images()
 	answers, err := g.Answers()
@@ -60,7 +61,8 @@ func TestFirmwareGrid(t *testing.T) {
 	}
 }
 
-// What two builds of edk2 said to the updates of the grid, one after the other: the model says the same, or that it cannot tell.
+// What two builds of edk2 said to the updates of the grid, one after the other: the model says the
+// same, or that it cannot tell.
 func TestUpdateGrid(t *testing.T) {
 	u := firmwaregrid.VariableUpdates()
 	answers, err := u.Answers()
@@ -93,7 +95,8 @@ func TestUpdateGrid(t *testing.T) {
 	}
 }
 
-// What Debian's shim did with the images of its grid: the model never allows one that shim refused, and never says of one that ran that it is refused.
+// What Debian's shim did with the images of its grid: the model never allows one that shim refused,
+// and never says of one that ran that it is refused.
 func TestShimGrid(t *testing.T) {
 	g := firmwaregrid.Shim()
 	recorded, err := g.Answers()

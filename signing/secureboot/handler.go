@@ -108,7 +108,8 @@ func (h *handler) unsigned() Verdict {
 	return Verdict{Allowed: true, Rule: RuleDigestInDB, Reason: fmt.Sprintf("db has the digest of the image, %v %x", by, h.image.Digests[by]), Authority: found}
 }
 
-// winCertificateHeader is the beginning of WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4).
+// winCertificateHeader is the beginning of WIN_CERTIFICATE (UEFI Specification 2.10, section
+// 32.2.4).
 type winCertificateHeader struct {
 	Length         uint32
 	Revision, Type uint16
@@ -119,8 +120,8 @@ const (
 	maxSignatures = 64 // of an image that are judged
 )
 
-// walkTable calls do for each message of a certificate table, as firmware finds them, until it returns false. end is where the walk came to: not the
-// end of the table if an entry is broken.
+// walkTable calls do for each message of a certificate table, as firmware finds them, until it
+// returns false. end is where the walk came to: not the end of the table if an entry is broken.
 func walkTable(table []byte, do func(message []byte) bool) (end int) {
 	pos := 0
 	for pos < len(table) {
@@ -191,7 +192,8 @@ func (h *handler) signature(i int, message []byte) *Verdict {
 		r := unknown(RuleDigestNotGiven, "the %v digest of the image, which signature %d is about, was not given", hash, i)
 		return &r
 	}
-	wrapped, notWrapped := h.row.options.Parse(message) // AuthenticodeVerify wants a ContentInfo, what looks for signers does not
+	// AuthenticodeVerify wants a ContentInfo, what looks for signers does not
+	wrapped, notWrapped := h.row.options.Parse(message)
 	m, bad := h.row.options.ParseSignedData(message)
 	var signers []*edk2.Certificate
 	if bad == nil {

@@ -29,7 +29,8 @@ var (
 	foreign = sync.OnceValues(func() (*secureboot.Hierarchy, error) { return readKeys("foreign.pem") })
 )
 
-// readKeys reads a hierarchy that was made by Generate once, so that the tests need not wait for new keys.
+// readKeys reads a hierarchy that was made by Generate once, so that the tests need not wait for
+// new keys.
 func readKeys(name string) (*secureboot.Hierarchy, error) {
 	rest, err := os.ReadFile(filepath.Join("testdata", "keys", name))
 	if err != nil {

@@ -18,40 +18,46 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// A Hierarchy is the keys of a machine's owner: PK changes PK and KEK, KEK changes db and dbx, DB signs images. Keys may
-// come from anywhere ([NewKeyPair] makes certificates for them); [Generate] makes new ones.
+// A Hierarchy is the keys of a machine's owner: PK changes PK and KEK, KEK changes db and dbx, DB
+// signs images. Keys may come from anywhere ([NewKeyPair] makes certificates for them); [Generate]
+// makes new ones.
 type Hierarchy struct {
 	PK, KEK, DB KeyPair
 
-	// PCR signs PCR policies (.pcrsig; systemd takes its public key, not the certificate), Verity root hashes of dm-verity (the kernel
-	// needs the certificate in one of its keyrings). Firmware knows neither; both are optional here.
+	// PCR signs PCR policies (.pcrsig; systemd takes its public key, not the certificate), Verity
+	// root hashes of dm-verity (the kernel needs the certificate in one of its keyrings). Firmware
+	// knows neither; both are optional here.
 	PCR, Verity KeyPair
 
-	// Owner is noted with each certificate in the variables; it has no effect but is measured into PCR 7. Zero is allowed, systemd uses it.
+	// Owner is noted with each certificate in the variables; it has no effect but is measured into
+	// PCR 7. Zero is allowed, systemd uses it.
 	Owner osmith.GUID
 }
 
 // GenerateOptions are the choices of [Generate].
 type GenerateOptions struct {
-	// CommonName starts the subject of each certificate: "NAME Platform Key", "NAME Key Exchange Key", "NAME Signature Database Key",
-	// "NAME PCR Signing Key", "NAME Verity Signing Key".
+	// CommonName starts the subject of each certificate: "NAME Platform Key", "NAME Key Exchange
+	// Key", "NAME Signature Database Key", "NAME PCR Signing Key", "NAME Verity Signing Key".
 	CommonName string
 
 	// Owner becomes Hierarchy.Owner.
 	Owner osmith.GUID
 
-	// NotBefore and NotAfter are written into the certificates. Firmware looks at neither; build tools may.
+	// NotBefore and NotAfter are written into the certificates. Firmware looks at neither; build
+	// tools may.
 	NotBefore, NotAfter time.Time
 
 	// Bits of the RSA keys: 2048 when zero, which is what all firmware takes, 3072 or 4096.
 	Bits int
 }
 
-// Generate makes new RSA keys and self-signed certificates. random is the system's generator when nil. Another one decides about the serial
-// numbers; the keys always come from the system's, unless the program runs with GODEBUG=cryptocustomrand=1.
+// Generate makes new RSA keys and self-signed certificates. random is the system's generator when
+// nil. Another one decides about the serial numbers; the keys always come from the system's, unless
+// the program runs with GODEBUG=cryptocustomrand=1.
 //
-// The certificates of PK, KEK and DB are authorities without a limit on what they issue, like those of "openssl req -x509": images can be
-// signed by the key of DB itself or by keys for which it issues certificates.
+// The certificates of PK, KEK and DB are authorities without a limit on what they issue, like those
+// of "openssl req -x509": images can be signed by the key of DB itself or by keys for which it
+// issues certificates.
 func Generate(random io.Reader, o GenerateOptions) (h *Hierarchy, err error) {
 	defer prefix.Add("secureboot", &err)
 	if random == nil {
@@ -104,8 +110,9 @@ func generatePair(random io.Reader, o GenerateOptions, name string, authority bo
 	})
 }
 
-// SignUpdate signs an update with the key that firmware wants for the variable: that of PK for PK and KEK, that of KEK for db, dbx, dbt
-// and dbr. The first PK of a machine in Setup Mode is signed by itself, so by the key of this hierarchy too.
+// SignUpdate signs an update with the key that firmware wants for the variable: that of PK for PK
+// and KEK, that of KEK for db, dbx, dbt and dbr. The first PK of a machine in Setup Mode is signed
+// by itself, so by the key of this hierarchy too.
 func (h *Hierarchy) SignUpdate(u Update) ([]byte, error) {
 	signer := h.KEK
 	if u.Variable == "PK" || u.Variable == "KEK" {
@@ -114,8 +121,9 @@ func (h *Hierarchy) SignUpdate(u Update) ([]byte, error) {
 	return u.Sign(signer.Key, signer.Cert)
 }
 
-// Check tells whether the hierarchy is whole: PK, KEK and DB have a key and its certificate, PCR and Verity both or neither, and no two
-// share a key: that would turn the theft of one into that of another.
+// Check tells whether the hierarchy is whole: PK, KEK and DB have a key and its certificate, PCR
+// and Verity both or neither, and no two share a key: that would turn the theft of one into that of
+// another.
 func (h *Hierarchy) Check() (err error) {
 	defer prefix.Add("secureboot", &err)
 	pairs := []struct {
@@ -152,15 +160,16 @@ type CertificateOptions struct {
 	CommonName          string
 	NotBefore, NotAfter time.Time
 
-	// Serial is the serial number. Nil: made from the name, the dates and the public key, so that the same call gives the same number.
+	// Serial is the serial number. Nil: made from the name, the dates and the public key, so that
+	// the same call gives the same number.
 	Serial *big.Int
 
 	// SignsOnly makes a certificate that cannot issue others.
 	SignsOnly bool
 }
 
-// NewKeyPair makes a self-signed certificate for a key that exists, in an HSM or a KMS for example. With an RSA key or an
-// *ecdsa.PrivateKey the same call gives the same bytes.
+// NewKeyPair makes a self-signed certificate for a key that exists, in an HSM or a KMS for example.
+// With an RSA key or an *ecdsa.PrivateKey the same call gives the same bytes.
 func NewKeyPair(key crypto.Signer, o CertificateOptions) (KeyPair, error) {
 	p, err := newKeyPair(key, o)
 	return p, prefix.Error("secureboot", err)

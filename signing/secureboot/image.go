@@ -18,24 +18,28 @@ import (
 type Image struct {
 	Name string // for reports and errors; [ReadImage] leaves it empty
 
-	// Digests are its Authenticode digests under SHA-1, SHA-256, SHA-384 and SHA-512, all of which firmware may compare.
+	// Digests are its Authenticode digests under SHA-1, SHA-256, SHA-384 and SHA-512, all of which
+	// firmware may compare.
 	Digests map[crypto.Hash][]byte
 
-	// Certificates are all entries of its certificate table, in the order of the file, those that firmware skips too. Of a table that cannot be
-	// split there is one: the whole of it.
+	// Certificates are all entries of its certificate table, in the order of the file, those that
+	// firmware skips too. Of a table that cannot be split there is one: the whole of it.
 	Certificates []CertificateEntry
 
-	// Layout says whether all firmware hashes the same bytes of the image. The zero value is one that was not looked at: what U-Boot does with
-	// the image then cannot be told.
+	// Layout says whether all firmware hashes the same bytes of the image. The zero value is one
+	// that was not looked at: what U-Boot does with the image then cannot be told.
 	Layout Layout
 
-	// SBAT is the content of its section .sbat as shim reads it, padding included; nil if it has none.
+	// SBAT is the content of its section .sbat as shim reads it, padding included; nil if it has
+	// none.
 	SBAT []byte
 
-	// SBATRepeated says that there are several sections of that name, which shim refuses. SBAT is then the first.
+	// SBATRepeated says that there are several sections of that name, which shim refuses. SBAT is
+	// then the first.
 	SBATRepeated bool
 
-	// NXCompatible says that the image promises to do without memory that is writable and executable: the flag of that name in its header.
+	// NXCompatible says that the image promises to do without memory that is writable and
+	// executable: the flag of that name in its header.
 	NXCompatible bool
 }
 
@@ -45,11 +49,12 @@ type Layout int
 const (
 	// LayoutUnknown says that the layout was not looked at.
 	LayoutUnknown Layout = iota
-	// LayoutContiguous is headers, the data of the sections in the order of their table, whatever else there is, and the certificate table, with nothing
-	// between headers and sections, and every size of these a multiple of FileAlignment: any firmware hashes all of it.
+	// LayoutContiguous is headers, the data of the sections in the order of their table, whatever
+	// else there is, and the certificate table, with nothing between headers and sections, and
+	// every size of these a multiple of FileAlignment: any firmware hashes all of it.
 	LayoutContiguous
-	// LayoutUnaligned has a section whose SizeOfRawData is not a multiple of FileAlignment: edk2 hashes these bytes, U-Boot as many as the
-	// multiple has.
+	// LayoutUnaligned has a section whose SizeOfRawData is not a multiple of FileAlignment: edk2
+	// hashes these bytes, U-Boot as many as the multiple has.
 	LayoutUnaligned
 	// LayoutOther is every other one, such as that with gaps between sections.
 	LayoutOther
@@ -77,10 +82,13 @@ func layout(f *pe.File) Layout {
 	return l
 }
 
-// A CertificateEntry is one WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4) as it is in the file.
+// A CertificateEntry is one WIN_CERTIFICATE (UEFI Specification 2.10, section 32.2.4) as it is in
+// the file.
 type CertificateEntry struct {
-	Offset int64  // in the file, in bytes
-	Raw    []byte // header, certificate and padding: Raw of all entries, one after the other, is the certificate table
+	Offset int64 // in the file, in bytes
+	// header, certificate and padding: Raw of all entries, one after the other, is the certificate
+	// table
+	Raw []byte
 }
 
 // table is the certificate table.
@@ -112,9 +120,10 @@ func (im *Image) signers() (list []*x509.Certificate) {
 	return list
 }
 
-// ReadImage reads what firmware and shim look at in a PE image. Digests are those under SHA-1, SHA-256, SHA-384 and SHA-512, and under the hashes given, such as
-// the banks of a TPM. Signatures are not judged here: one that cannot be parsed is for [Evaluate]. An image that firmware could not load, or whose
-// certificate table is not the end of the file, is a [*osmith.FormatError].
+// ReadImage reads what firmware and shim look at in a PE image. Digests are those under SHA-1,
+// SHA-256, SHA-384 and SHA-512, and under the hashes given, such as the banks of a TPM. Signatures
+// are not judged here: one that cannot be parsed is for [Evaluate]. An image that firmware could
+// not load, or whose certificate table is not the end of the file, is a [*osmith.FormatError].
 func ReadImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
 	defer prefix.Add("secureboot", &err)
 	return readImage(src, hashes...)
@@ -162,8 +171,9 @@ func readAround(src osmith.Source) (f *pe.File, im Image, err error) {
 	return f, im, nil
 }
 
-// readSBAT follows verify_buffer_sbat of shim: it reads all of the section that is in the file, and passes over one that is larger in memory. One byte
-// more than [sbat.MaxSize] is enough to tell that it is not judged.
+// readSBAT follows verify_buffer_sbat of shim: it reads all of the section that is in the file, and
+// passes over one that is larger in memory. One byte more than [sbat.MaxSize] is enough to tell
+// that it is not judged.
 func (im *Image) readSBAT(f *pe.File, src osmith.Source) (err error) {
 	for _, s := range f.Sections {
 		switch {

@@ -18,7 +18,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// Images that foreign tools have signed: digests and signatures are what package authenticode finds, the entries are the bytes of the file.
+// Images that foreign tools have signed: digests and signatures are what package authenticode
+// finds, the entries are the bytes of the file.
 func TestReadImage(t *testing.T) {
 	names, err := filepath.Glob("../authenticode/testdata/*.efi")
 	require.NoError(t, err)

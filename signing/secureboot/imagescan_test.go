@@ -21,7 +21,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// gapped is an image with bytes between its sections that belong to none, which the digest makes up for by bytes at the end that it has covered already.
+// gapped is an image with bytes between its sections that belong to none, which the digest makes up
+// for by bytes at the end that it has covered already.
 func gapped() []byte {
 	b := (&petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{{Name: ".text", Content: make([]byte, 3000)}, {Name: ".sbat", Content: []byte("sbat,1,SBAT Version\n")}}}).Bytes()
 	f, err := pe.Parse(bytes.NewReader(b), int64(len(b)))
@@ -69,7 +70,8 @@ func TestImageScan(t *testing.T) {
 	require.ErrorAs(t, err, new(*osmith.FormatError))
 }
 
-// The image that is hashed is the one that was written, also where the source has become another one.
+// The image that is hashed is the one that was written, also where the source has become another
+// one.
 func TestImageScanHashesWhatIsWritten(t *testing.T) {
 	b := petest.Stub("262-1")
 	other := bytes.Clone(b)
@@ -85,7 +87,8 @@ func TestImageScanHashesWhatIsWritten(t *testing.T) {
 	require.Equal(t, want.Digests, got.Digests)
 }
 
-// A scan for one machine takes the digests that its firmware compares, and no verdict is another one than with all of them.
+// A scan for one machine takes the digests that its firmware compares, and no verdict is another
+// one than with all of them.
 func TestImageScanForAMachine(t *testing.T) {
 	g := firmwaregrid.Images()
 	sha := func(h crypto.Hash, b []byte) []byte { // a list with the digest of an image
@@ -117,7 +120,8 @@ func TestImageScanForAMachine(t *testing.T) {
 			im, err := s.Image()
 			require.NoError(t, err)
 			require.NotNil(t, im.Digests[crypto.SHA256])
-			// With digests that are there already, it is the same without a pass, and never with one too few.
+			// With digests that are there already, it is the same without a pass, and never with
+			// one too few.
 			s, err = secureboot.NewImageScan(bytes.NewReader(b), secureboot.ScanOptions{Machine: &v})
 			require.NoError(t, err)
 			known, ok := s.WithDigests(full.Digests)

@@ -16,7 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// Lists that efitools and sbsigntool make are ours byte for byte, and efitools takes the certificates out of ours.
+// Lists that efitools and sbsigntool make are ours byte for byte, and efitools takes the
+// certificates out of ours.
 func TestListsAsEfitools(t *testing.T) {
 	h := hierarchy(t)
 	dir := t.TempDir()
@@ -61,7 +62,8 @@ func TestHashToEfiSigList(t *testing.T) {
 	require.Equal(t, b, lists(t, secureboot.SHA256List(l[0].Signatures[0].Owner, [32]byte(l[0].Signatures[0].Data))))
 }
 
-// Updates that sbvarsign signs are taken by the machine that Apply simulates. It stamps them with the time of its run.
+// Updates that sbvarsign signs are taken by the machine that Apply simulates. It stamps them with
+// the time of its run.
 func TestSbvarsign(t *testing.T) {
 	testtools.Require(t, "sbvarsign")
 	h := hierarchy(t)
@@ -104,7 +106,8 @@ func TestDeletionAsEfitools(t *testing.T) {
 	require.Equal(t, []byte{1}, v.SetupMode)
 }
 
-// The variables of others' machines, out of their event logs: they parse, are written back as they were, and their dbx stops what it should.
+// The variables of others' machines, out of their event logs: they parse, are written back as they
+// were, and their dbx stops what it should.
 func TestVariablesOfOthers(t *testing.T) {
 	dirs, err := filepath.Glob("testdata/logs/*")
 	require.NoError(t, err)
@@ -144,7 +147,8 @@ func TestVariablesOfOthers(t *testing.T) {
 			require.Greater(t, stopped, 10)
 			require.Greater(t, secureboot.Space(v), int64(len(v.PK)+len(v.KEK)+len(v.DB)+2*len(v.DBX)))
 
-			// Enrolling our keys, with all that the machine has, keeps what its vendor signed and what is revoked.
+			// Enrolling our keys, with all that the machine has, keeps what its vendor signed and
+			// what is revoked.
 			e, err := hierarchy(t).Enroll(secureboot.EnrollOptions{NothingMustBoot: true, Time: when, OptionROMs: secureboot.OptionROMs{KeepDB: v.DB}, KeepKEK: v.KEK, DBX: v.DBX})
 			require.NoError(t, err)
 			require.Equal(t, string(v.DB), string(e.Variables.DB[len(e.Variables.DB)-len(v.DB):]))
@@ -161,7 +165,8 @@ func read(t testing.TB, name string) []byte {
 	return b
 }
 
-// Microsoft's published updates of dbx, all of one time and signed below a certificate in KEK: a machine takes them, once, and has then what a machine of the cloud had.
+// Microsoft's published updates of dbx, all of one time and signed below a certificate in KEK: a
+// machine takes them, once, and has then what a machine of the cloud had.
 func TestMicrosoftsUpdates(t *testing.T) {
 	const dir = "testdata/logs/rhel8-uefi/"
 	empty := osmith.FirmwareVariables{SecureBoot: []byte{1}, PK: read(t, dir+"PK"), KEK: read(t, dir+"KEK"), DB: read(t, dir+"db")}

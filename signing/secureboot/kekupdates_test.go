@@ -15,11 +15,13 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// kekUpdateExceptions are published updates of KEK that edk2 refuses, with the reason. OpenSSL 3.0 refuses each in the same way.
+// kekUpdateExceptions are published updates of KEK that edk2 refuses, with the reason. OpenSSL 3.0
+// refuses each in the same way.
 var kekUpdateExceptions = map[string]string{
 	// Signed is the list alone, without name, vendor, attributes and time.
 	"KEKUpdate_ECS_PK1.bin": "it was not signed for any variable",
-	// The platform key has the critical extension 2.5.29.4, which OpenSSL does not handle (X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION).
+	// The platform key has the critical extension 2.5.29.4, which OpenSSL does not handle
+	// (X509_V_ERR_UNHANDLED_CRITICAL_EXTENSION).
 	"KEKUpdate_XiaoMi_PK1.bin": "critical extension",
 	"KEKUpdate_XiaoMi_PK2.bin": "critical extension",
 	"KEKUpdate_XiaoMi_PK3.bin": "critical extension",
@@ -34,7 +36,8 @@ func machineWithPK(t testing.TB, a *secureboot.Auth) osmith.FirmwareVariables {
 	return osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, PK: key, KEK: lists(t, secureboot.CertificateList(owner, hierarchy(t).KEK.Cert))}
 }
 
-// checkKEKUpdate applies a published update of KEK where its platform key is installed, and says whether each row takes it.
+// checkKEKUpdate applies a published update of KEK where its platform key is installed, and says
+// whether each row takes it.
 func checkKEKUpdate(t testing.TB, name string) (taken bool) {
 	t.Helper()
 	b, err := os.ReadFile(name)
@@ -94,8 +97,9 @@ func TestKEKUpdates(t *testing.T) {
 	}
 }
 
-// OSMITH_KEK_UPDATES names a directory with the whole set (PostSignedObjects/KEK of github.com/microsoft/secureboot_objects), which is not in this
-// repository: every file parses, and applies where its platform key is installed.
+// OSMITH_KEK_UPDATES names a directory with the whole set (PostSignedObjects/KEK of
+// github.com/microsoft/secureboot_objects), which is not in this repository: every file parses, and
+// applies where its platform key is installed.
 func TestPublishedKEKUpdates(t *testing.T) {
 	dir := os.Getenv("OSMITH_KEK_UPDATES")
 	if dir == "" {

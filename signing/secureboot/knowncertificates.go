@@ -10,10 +10,11 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// A KnownCertificate is one that Microsoft publishes for the variables of PCs (Windows Secure Boot Key Creation and Management Guidance,
-// https://learn.microsoft.com/windows-hardware/manufacture/desktop/windows-secure-boot-key-creation-and-management-guidance, and
-// https://github.com/microsoft/secureboot_objects). The certificates themselves are not in this package: the caller supplies them, or takes
-// them out of the variables of a machine.
+// A KnownCertificate is one that Microsoft publishes for the variables of PCs (Windows Secure Boot
+// Key Creation and Management Guidance,
+// https://learn.microsoft.com/windows-hardware/manufacture/desktop/windows-secure-boot-key-creation-and-management-guidance,
+// and https://github.com/microsoft/secureboot_objects). The certificates themselves are not in this
+// package: the caller supplies them, or takes them out of the variables of a machine.
 type KnownCertificate struct {
 	Name     string // Subject's common name
 	SHA256   string // of the whole certificate, lower-case hexadecimal: its fingerprint
@@ -73,9 +74,10 @@ func Identify(c *x509.Certificate) (known KnownCertificate, ok bool) {
 	return KnownCertificate{}, false
 }
 
-// IsTestKey reports whether a certificate calls itself one for tests: firmware vendors have shipped machines with a PK of
-// AMI's reference code, "DO NOT TRUST - AMI Test PK", whose private key has leaked (CVE-2024-8105), and with "DO NOT SHIP" and SnakeOil keys.
-// On such a machine anyone can change the variables.
+// IsTestKey reports whether a certificate calls itself one for tests: firmware vendors have shipped
+// machines with a PK of AMI's reference code, "DO NOT TRUST - AMI Test PK", whose private key has
+// leaked (CVE-2024-8105), and with "DO NOT SHIP" and SnakeOil keys. On such a machine anyone can
+// change the variables.
 func IsTestKey(c *x509.Certificate) bool {
 	for _, name := range []string{c.Subject.String(), c.Issuer.String()} {
 		name = strings.ToUpper(name)

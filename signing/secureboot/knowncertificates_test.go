@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// microsofts are the certificates of the table, out of the variable store that Debian ships for machines with Microsoft's keys.
+// microsofts are the certificates of the table, out of the variable store that Debian ships for
+// machines with Microsoft's keys.
 func microsofts(t testing.TB) map[string]*x509.Certificate {
 	t.Helper()
 	b, err := os.ReadFile(testtools.Forky(t).Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd"))

@@ -13,14 +13,15 @@ type MissingEntry struct {
 	Type osmith.GUID // of its list
 	Signature
 
-	// SVN is what the entry says if it is a security version number, nil otherwise; Have is the highest version of that application that the variable
-	// asks for, nil if it asks for none.
+	// SVN is what the entry says if it is a security version number, nil otherwise; Have is the
+	// highest version of that application that the variable asks for, nil if it asks for none.
 	SVN, Have *SVN
 }
 
-// Missing returns the entries of want that a variable with the lists of have lacks: of dbx, what a machine does not revoke yet. Each comes once, in order. An entry is
-// there if one of its type has the same data, whoever owns it. A security version number is there if have asks for at least that version of its application;
-// of several for one application the highest is returned.
+// Missing returns the entries of want that a variable with the lists of have lacks: of dbx, what a
+// machine does not revoke yet. Each comes once, in order. An entry is there if one of its type has
+// the same data, whoever owns it. A security version number is there if have asks for at least that
+// version of its application; of several for one application the highest is returned.
 //
 // A certificate and its digest are two entries: one does not stand for the other.
 func Missing(have, want []SignatureList) (missing []MissingEntry) {
@@ -65,7 +66,8 @@ func Missing(have, want []SignatureList) (missing []MissingEntry) {
 	return missing
 }
 
-// SameContent reports whether two variables have the same entries, owners included, in whatever order and lists.
+// SameContent reports whether two variables have the same entries, owners included, in whatever
+// order and lists.
 func SameContent(a, b []byte) (same bool, err error) {
 	defer prefix.Add("secureboot", &err)
 	first, err := parseLists(a)
@@ -79,8 +81,8 @@ func SameContent(a, b []byte) (same bool, err error) {
 	return maps.Equal(entriesOf(first), entriesOf(second)), nil
 }
 
-// A PublishedUpdate is one of a set of updates that somebody publishes for many machines, such as Microsoft's of dbx: each machine takes those whose signer
-// leads to one of its keys.
+// A PublishedUpdate is one of a set of updates that somebody publishes for many machines, such as
+// Microsoft's of dbx: each machine takes those whose signer leads to one of its keys.
 type PublishedUpdate struct {
 	Name string // for reports: its file
 	Auth []byte // the .auth file
@@ -93,8 +95,8 @@ type UpdateChoice struct {
 	// After are the variables with all updates that the machine takes.
 	After osmith.FirmwareVariables
 
-	// Missing are the entries of all updates that the machine lacks now, by variable, StillMissing those that it lacks afterwards: they come with updates that it
-	// does not take.
+	// Missing are the entries of all updates that the machine lacks now, by variable, StillMissing
+	// those that it lacks afterwards: they come with updates that it does not take.
 	Missing, StillMissing map[string][]MissingEntry
 }
 
@@ -102,7 +104,8 @@ type UpdateChoice struct {
 type ChosenUpdate struct {
 	Pending // Variable is empty if the update was signed for none, or cannot be read
 
-	// Refused is why the machine does not take it, nil if it does: a [*RefusedError], as a rule because no certificate in KEK leads to the signer.
+	// Refused is why the machine does not take it, nil if it does: a [*RefusedError], as a rule
+	// because no certificate in KEK leads to the signer.
 	Refused error
 
 	// New are the entries that the machine lacks now.
@@ -111,10 +114,12 @@ type ChosenUpdate struct {
 	lists []SignatureList
 }
 
-// ChooseUpdates tells which of a set of updates a machine takes, and what it lacks of them before and after. The variable of an update is the one that its
-// signature is for. Updates append, so that their order does not matter to what is in the variables in the end ([SameContent]); one that brings a key is applied before
-// those that need it. Updates that replace a variable are refused: what comes of them depends on the order, see [ApplyWith]. The error says that a
-// variable of the machine or the call cannot be read.
+// ChooseUpdates tells which of a set of updates a machine takes, and what it lacks of them before
+// and after. The variable of an update is the one that its signature is for. Updates append, so
+// that their order does not matter to what is in the variables in the end ([SameContent]); one that
+// brings a key is applied before those that need it. Updates that replace a variable are refused:
+// what comes of them depends on the order, see [ApplyWith]. The error says that a variable of the
+// machine or the call cannot be read.
 func ChooseUpdates(v osmith.FirmwareVariables, updates []PublishedUpdate, o ApplyOptions) (c *UpdateChoice, err error) {
 	defer prefix.Add("secureboot", &err)
 	if err := o.Firmware.check(); err != nil {

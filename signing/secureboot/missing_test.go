@@ -51,7 +51,8 @@ func publishedUpdates(t testing.TB, patterns ...string) (all []secureboot.Publis
 	return all
 }
 
-// Microsoft's updates of dbx, by the KEK that signs them: a baseline with single digests, and one file with all of them.
+// Microsoft's updates of dbx, by the KEK that signs them: a baseline with single digests, and one
+// file with all of them.
 func TestChooseUpdates(t *testing.T) {
 	updates := publishedUpdates(t, "signedbykek2011/dbx_x64_*", "signedbykek2023/dbx_x64*")
 	require.Len(t, updates, 4)
@@ -319,7 +320,8 @@ func TestCertificatesOf2023(t *testing.T) {
 		_, err := secureboot.PlanRotation(secureboot.RotationOptions{Machine: v, Old: h, New: &secureboot.Hierarchy{DB: foreignHierarchy(t).DB}, Time: when, NothingMustBoot: true})
 		require.Equal(t, !decided, errors.Is(err, secureboot.ErrOptionROMs), "%s: %v", name, err)
 	}
-	// An image by one is not allowed by the other: the signers of Microsoft's two authorities have issuers of different names.
+	// An image by one is not allowed by the other: the signers of Microsoft's two authorities have
+	// issuers of different names.
 	require.NotEqual(t, hex.EncodeToString(certs["Microsoft UEFI CA 2023"].RawSubject), hex.EncodeToString(certs["Microsoft Option ROM UEFI CA 2023"].RawSubject))
 	require.False(t, certs["Microsoft UEFI CA 2023"].PublicKey.(interface{ Equal(crypto.PublicKey) bool }).Equal(certs["Microsoft Option ROM UEFI CA 2023"].PublicKey))
 }

@@ -16,16 +16,19 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// A Rotation is a plan for exchanging keys of a machine: steps with reboots between them, of which each changes one variable, and after
-// each of which everything that has to boot does. It is a value: store it as JSON, ask [Rotation.Next] what to do, do it, ask again.
+// A Rotation is a plan for exchanging keys of a machine: steps with reboots between them, of which
+// each changes one variable, and after each of which everything that has to boot does. It is a
+// value: store it as JSON, ask [Rotation.Next] what to do, do it, ask again.
 //
-// PK, KEK and db are told from the plan's by their content. When somebody else changes one in between, such as an update of db by Microsoft,
-// Next says so, and a new plan from there takes up what is left: both keys are valid until the last steps.
+// PK, KEK and db are told from the plan's by their content. When somebody else changes one in
+// between, such as an update of db by Microsoft, Next says so, and a new plan from there takes up
+// what is left: both keys are valid until the last steps.
 type Rotation struct {
 	Start Fingerprint // of the machine before the first step
 	Steps []Step
 
-	// Reached is how many writes the machine has behind it, ReachedIn the boot in which that was first seen. Next keeps both up to date.
+	// Reached is how many writes the machine has behind it, ReachedIn the boot in which that was
+	// first seen. Next keeps both up to date.
 	Reached   int
 	ReachedIn string
 
@@ -115,50 +118,56 @@ func fingerprint(v osmith.FirmwareVariables) Fingerprint {
 	return Fingerprint{sum(v.PK), sum(v.KEK), sum(v.DB)}
 }
 
-// ErrNothingMustBoot: an enrolment or a rotation was asked for without an image that has to boot. Nothing would be judged before keys come or go.
+// ErrNothingMustBoot: an enrolment or a rotation was asked for without an image that has to boot.
+// Nothing would be judged before keys come or go.
 var ErrNothingMustBoot = errors.New("no image is given that must boot: give all images that the machine starts (MustBoot), or set NothingMustBoot")
 
 // RotationOptions are what a plan is made of.
 type RotationOptions struct {
-	// Machine is the state now, best right after a start. Content of db and KEK that is not the old keys' stays.
+	// Machine is the state now, best right after a start. Content of db and KEK that is not the old
+	// keys' stays.
 	Machine osmith.FirmwareVariables
 
-	// Old and New differ in the keys that are exchanged: any of PK, KEK and DB. A pair of New without a certificate means that the key stays.
-	// A machine that has some of the steps behind it already gets a plan for the rest. A certificate without a key is one whose key is elsewhere:
-	// steps that it has to sign stay unsigned until [Step.Join].
+	// Old and New differ in the keys that are exchanged: any of PK, KEK and DB. A pair of New
+	// without a certificate means that the key stays. A machine that has some of the steps behind
+	// it already gets a plan for the rest. A certificate without a key is one whose key is
+	// elsewhere: steps that it has to sign stay unsigned until [Step.Join].
 	Old, New *Hierarchy
 
 	// Time is that of the first step; each further one is a second later.
 	Time time.Time
 
-	// MustBoot are the images on the machine now. The old ones among them have to be replaced before the old key goes.
-	// Without any, NothingMustBoot has to say so.
+	// MustBoot are the images on the machine now. The old ones among them have to be replaced
+	// before the old key goes. Without any, NothingMustBoot has to say so.
 	MustBoot []Image
 
-	// NothingMustBoot says that no image has to boot while the keys are exchanged, so that none is judged.
+	// NothingMustBoot says that no image has to boot while the keys are exchanged, so that none is
+	// judged.
 	NothingMustBoot bool
 
-	// OptionROMs is the decision that a new db needs. The entries of the machine's db stay anyway, and count as a decision if they are good
-	// for option ROMs.
+	// OptionROMs is the decision that a new db needs. The entries of the machine's db stay anyway,
+	// and count as a decision if they are good for option ROMs.
 	OptionROMs OptionROMs
 
-	// RevokeOld puts the old db certificate into dbx at the end: whatever it signed never boots again, on no account. Without it the
-	// certificate is just no longer in db.
+	// RevokeOld puts the old db certificate into dbx at the end: whatever it signed never boots
+	// again, on no account. Without it the certificate is just no longer in db.
 	RevokeOld bool
 
 	// RoomForVariables is how many bytes the machine has for these variables, or 0 not to check.
 	RoomForVariables int64
 
-	// Firmware is the row that takes the steps and judges the images: [FirmwareEDK2Stable202608] if it is empty. The plan keeps it.
+	// Firmware is the row that takes the steps and judges the images: [FirmwareEDK2Stable202608] if
+	// it is empty. The plan keeps it.
 	Firmware Firmware
 }
 
-// PlanRotation makes the plan and tries it: every step is applied to the machine, as firmware would, and everything that has to boot is
-// evaluated until the images have to be replaced. Errors are [ErrOptionROMs], [*SpaceError], [*LockoutError], [*RefusedError], or say what
-// is wrong with the options. The plan has no steps when there is nothing left to do.
+// PlanRotation makes the plan and tries it: every step is applied to the machine, as firmware
+// would, and everything that has to boot is evaluated until the images have to be replaced. Errors
+// are [ErrOptionROMs], [*SpaceError], [*LockoutError], [*RefusedError], or say what is wrong with
+// the options. The plan has no steps when there is nothing left to do.
 //
-// The order: the new certificate into db; images by the new key; the new one into KEK; PK; the old one out of KEK; the old one out of db; the old
-// one into dbx.
+// The order: the new certificate into db; images by the new key; the new one into KEK; PK; the old
+// one out of KEK; the old one out of db; the old one into dbx.
 func PlanRotation(o RotationOptions) (r *Rotation, err error) {
 	defer prefix.Add("secureboot", &err)
 	if o.Old == nil || o.New == nil {
@@ -409,12 +418,13 @@ type State struct {
 	// BootID is a text that differs from boot to boot, such as /proc/sys/kernel/random/boot_id.
 	BootID string
 
-	// Images are all that have to boot, as they are installed now: the boot loader and every release that the machine may fall back to.
+	// Images are all that have to boot, as they are installed now: the boot loader and every
+	// release that the machine may fall back to.
 	Images []Image
 }
 
-// An OffPlanError says that PK, KEK or db are not as any step leaves them: somebody else has changed them, or the plan is that of another
-// machine. Make a new plan from the machine as it is.
+// An OffPlanError says that PK, KEK or db are not as any step leaves them: somebody else has
+// changed them, or the plan is that of another machine. Make a new plan from the machine as it is.
 type OffPlanError struct {
 	Variables []string // that differ from what the plan expects where it last was
 }
@@ -423,10 +433,12 @@ func (e *OffPlanError) Error() string {
 	return fmt.Sprintf("rotation: %s changed outside the plan: make a new plan from this state", strings.Join(e.Variables, ", "))
 }
 
-// Next tells what to do with a machine in this state. It notes in r how far the machine is, so store r again afterwards; should that be
-// lost, the machine is rebooted once more than needed. A write, or its signature, is returned only when all images boot before and after it, an installation
-// when some image would not boot after the rest of the plan; images that cannot boot today, or would not after a step that the plan did not
-// foresee, are a [*LockoutError]. Other errors are [*OffPlanError] and [*RefusedError].
+// Next tells what to do with a machine in this state. It notes in r how far the machine is, so
+// store r again afterwards; should that be lost, the machine is rebooted once more than needed. A
+// write, or its signature, is returned only when all images boot before and after it, an
+// installation when some image would not boot after the rest of the plan; images that cannot boot
+// today, or would not after a step that the plan did not foresee, are a [*LockoutError]. Other
+// errors are [*OffPlanError] and [*RefusedError].
 func (r *Rotation) Next(s State) (a Action, err error) {
 	defer prefix.Add("secureboot", &err)
 	if s.BootID == "" {
@@ -639,12 +651,13 @@ func blocked(v osmith.FirmwareVariables, images []Image, named Firmware, when st
 const RotationSchema = "osmith.rotation/1"
 
 type rotationJSON struct {
-	Schema    string      `json:"schema"`
-	Start     Fingerprint `json:"start"`
-	Firmware  Firmware    `json:"firmware,omitempty"` // the row for which it was made; the newest of edk2 if it is not there
-	Reached   int         `json:"reached"`
-	ReachedIn string      `json:"reachedIn"`
-	Steps     []stepJSON  `json:"steps"`
+	Schema string      `json:"schema"`
+	Start  Fingerprint `json:"start"`
+	// the row for which it was made; the newest of edk2 if it is not there
+	Firmware  Firmware   `json:"firmware,omitempty"`
+	Reached   int        `json:"reached"`
+	ReachedIn string     `json:"reachedIn"`
+	Steps     []stepJSON `json:"steps"`
 }
 
 type stepJSON struct {
@@ -666,7 +679,8 @@ var (
 	_ json.Unmarshaler = (*Rotation)(nil)
 )
 
-// MarshalJSON writes the object with schema [RotationSchema]. It holds signed updates, but no secrets.
+// MarshalJSON writes the object with schema [RotationSchema]. It holds signed updates, but no
+// secrets.
 func (r Rotation) MarshalJSON() ([]byte, error) {
 	o := rotationJSON{Schema: RotationSchema, Start: r.Start, Firmware: r.Firmware, Reached: r.Reached, ReachedIn: r.ReachedIn, Steps: []stepJSON{}}
 	for _, s := range r.Steps {
@@ -684,7 +698,8 @@ func (r Rotation) MarshalJSON() ([]byte, error) {
 	return json.Marshal(o)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote and nothing else. The updates are parsed; whether a machine takes them, [Rotation.Next] finds out.
+// UnmarshalJSON reads what MarshalJSON wrote and nothing else. The updates are parsed; whether a
+// machine takes them, [Rotation.Next] finds out.
 func (r *Rotation) UnmarshalJSON(b []byte) (err error) {
 	defer prefix.Add("secureboot", &err)
 	var o rotationJSON

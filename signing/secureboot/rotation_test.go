@@ -92,7 +92,8 @@ func (m *machine) next(lose bool) secureboot.Action {
 	return a
 }
 
-// Whatever is rotated, and whenever the power fails, everything boots after every write, and the plan ends with the new keys.
+// Whatever is rotated, and whenever the power fails, everything boots after every write, and the
+// plan ends with the new keys.
 func TestRotationNeverLocksOut(t *testing.T) {
 	seed := uint64(5)
 	rounds := 60
@@ -293,7 +294,8 @@ func TestPlanRotationRefuses(t *testing.T) {
 	require.Equal(t, secureboot.ActionDone, a.Kind)
 }
 
-// A plan whose keys are elsewhere: each step is signed when it is due, and the plan is the one that they would have made here.
+// A plan whose keys are elsewhere: each step is signed when it is due, and the plan is the one that
+// they would have made here.
 func TestRotationSignedElsewhere(t *testing.T) {
 	signedHere, o := rotation(t)
 	keys := map[string]secureboot.KeyPair{}

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// A Rule names what decided about an image, the same from version to version: programs and tickets can refer to it, where the text of
-// [Verdict].Reason may change. Each has a remedy.
+// A Rule names what decided about an image, the same from version to version: programs and tickets
+// can refer to it, where the text of [Verdict].Reason may change. Each has a remedy.
 type Rule string
 
 // Rules that say yes.
@@ -19,58 +19,91 @@ const (
 
 // Rules of shim that say yes.
 const (
-	RuleCertificateInMokList Rule = "certificate-in-moklist"  // a signature leads to a certificate in MokList
+	// a signature leads to a certificate in MokList
+	RuleCertificateInMokList Rule = "certificate-in-moklist"
 	RuleDigestInMokList      Rule = "image-digest-in-moklist" // MokList has the digest of the image
-	RuleCertificateOfVendor  Rule = "certificate-of-vendor"   // a signature leads to a certificate that shim was built to trust
-	RuleDigestOfVendor       Rule = "image-digest-of-vendor"  // shim was built to start the image with this digest
-	RuleShimVerifiesNothing  Rule = "shim-verifies-nothing"   // MokSBState is set
+	// a signature leads to a certificate that shim was built to trust
+	RuleCertificateOfVendor Rule = "certificate-of-vendor"
+	// shim was built to start the image with this digest
+	RuleDigestOfVendor      Rule = "image-digest-of-vendor"
+	RuleShimVerifiesNothing Rule = "shim-verifies-nothing" // MokSBState is set
 )
 
 // Rules that say no: DxeImageVerificationLib of edk2.
 const (
-	RuleDigestInDBX            Rule = "image-digest-in-dbx"         // dbx has the digest of the image
-	RuleCertificateInDBX       Rule = "certificate-in-dbx"          // a signature leads to a certificate in dbx
-	RuleCertificateDigestInDBX Rule = "certificate-digest-in-dbx"   // dbx has the digest of a certificate on the way from the signer to db
-	RuleUnsigned               Rule = "unsigned-image"              // no signature, and db does not have the digest of the image
-	RuleNoPathToDB             Rule = "no-certificate-in-db"        // the signer leads to no certificate in db
-	RuleChain                  Rule = "chain-refused"               // it does by its names, but a certificate on the way or a signature does not hold
-	RuleImageChanged           Rule = "image-changed"               // the signature is about other bytes than those of the image
-	RuleSignaturePassedBy      Rule = "signature-passed-by"         // firmware does not look at the signature, so that the image has none
-	RuleSignatureMalformed     Rule = "signature-malformed"         // a signature cannot be read
-	RuleTableMalformed         Rule = "certificate-table-malformed" // the certificate table cannot be read to its end
-	RuleVariableMalformed      Rule = "variable-malformed"          // SecureBoot, SetupMode, db or dbx cannot be read
-	RuleSecureBootUnknown      Rule = "secure-boot-unknown"         // whether Secure Boot is on is not known
+	// dbx has the digest of the image
+	RuleDigestInDBX Rule = "image-digest-in-dbx"
+	// a signature leads to a certificate in dbx
+	RuleCertificateInDBX Rule = "certificate-in-dbx"
+	// dbx has the digest of a certificate on the way from the signer to db
+	RuleCertificateDigestInDBX Rule = "certificate-digest-in-dbx"
+	// no signature, and db does not have the digest of the image
+	RuleUnsigned Rule = "unsigned-image"
+	// the signer leads to no certificate in db
+	RuleNoPathToDB Rule = "no-certificate-in-db"
+	// it does by its names, but a certificate on the way or a signature does not hold
+	RuleChain Rule = "chain-refused"
+	// the signature is about other bytes than those of the image
+	RuleImageChanged Rule = "image-changed"
+	// firmware does not look at the signature, so that the image has none
+	RuleSignaturePassedBy  Rule = "signature-passed-by"
+	RuleSignatureMalformed Rule = "signature-malformed" // a signature cannot be read
+	// the certificate table cannot be read to its end
+	RuleTableMalformed Rule = "certificate-table-malformed"
+	// SecureBoot, SetupMode, db or dbx cannot be read
+	RuleVariableMalformed Rule = "variable-malformed"
+	// whether Secure Boot is on is not known
+	RuleSecureBootUnknown Rule = "secure-boot-unknown"
 )
 
 // Rules that say no: what U-Boot adds.
 const (
-	RuleSigningTime     Rule = "signing-time-outside-validity"  // the signing time is outside of the validity of the signer's certificate
-	RuleSectionSize     Rule = "section-size-not-aligned"       // U-Boot hashes sections rounded up to FileAlignment
-	RuleDBXListType     Rule = "dbx-list-type-not-supported"    // dbx has digests other than SHA-256 ones, or db short ones
-	RuleCertificateType Rule = "certificate-type-not-supported" // an entry of the certificate table is of a type that U-Boot does not know
-	RuleParserFails     Rule = "parser-fails"                   // U-Boot cannot parse a certificate or message: it crashes or refuses
+	// the signing time is outside of the validity of the signer's certificate
+	RuleSigningTime Rule = "signing-time-outside-validity"
+	// U-Boot hashes sections rounded up to FileAlignment
+	RuleSectionSize Rule = "section-size-not-aligned"
+	// dbx has digests other than SHA-256 ones, or db short ones
+	RuleDBXListType Rule = "dbx-list-type-not-supported"
+	// an entry of the certificate table is of a type that U-Boot does not know
+	RuleCertificateType Rule = "certificate-type-not-supported"
+	// U-Boot cannot parse a certificate or message: it crashes or refuses
+	RuleParserFails Rule = "parser-fails"
 )
 
-// Rules of shim that say no. It also knows those of db and dbx that are about an image, a certificate or a signature.
+// Rules of shim that say no. It also knows those of db and dbx that are about an image, a
+// certificate or a signature.
 const (
-	RuleSBATRevoked             Rule = "sbat-revoked"                // a component is older than the SBAT level allows
-	RuleSBATMalformed           Rule = "sbat-malformed"              // .sbat cannot be read, or is there twice
-	RuleSBATMissing             Rule = "sbat-missing"                // the image has no .sbat
-	RuleDigestInMokListX        Rule = "image-digest-in-moklistx"    // MokListX has the digest of the image
-	RuleCertificateInMokListX   Rule = "certificate-in-moklistx"     // a signature leads to a certificate in MokListX
-	RuleDigestDeniedByVendor    Rule = "image-digest-denied-by-shim" // shim was built to refuse the image with this digest
-	RuleCertificateDeniedByShim Rule = "certificate-denied-by-shim"  // a signature leads to a certificate that shim was built to refuse
-	RuleNotTrustedByShim        Rule = "not-trusted-by-shim"         // a signature leads to no certificate that shim looks at
-	RuleNXRequired              Rule = "nx-required"                 // MokPolicy asks for images that are compatible with NX
-	RuleShimStops               Rule = "shim-stops"                  // shim starts nothing and switches the machine off
+	// a component is older than the SBAT level allows
+	RuleSBATRevoked Rule = "sbat-revoked"
+	// .sbat cannot be read, or is there twice
+	RuleSBATMalformed Rule = "sbat-malformed"
+	RuleSBATMissing   Rule = "sbat-missing" // the image has no .sbat
+	// MokListX has the digest of the image
+	RuleDigestInMokListX Rule = "image-digest-in-moklistx"
+	// a signature leads to a certificate in MokListX
+	RuleCertificateInMokListX Rule = "certificate-in-moklistx"
+	// shim was built to refuse the image with this digest
+	RuleDigestDeniedByVendor Rule = "image-digest-denied-by-shim"
+	// a signature leads to a certificate that shim was built to refuse
+	RuleCertificateDeniedByShim Rule = "certificate-denied-by-shim"
+	// a signature leads to no certificate that shim looks at
+	RuleNotTrustedByShim Rule = "not-trusted-by-shim"
+	// MokPolicy asks for images that are compatible with NX
+	RuleNXRequired Rule = "nx-required"
+	// shim starts nothing and switches the machine off
+	RuleShimStops Rule = "shim-stops"
 )
 
 // Rules that cannot tell: [Verdict].Unknown is set.
 const (
-	RuleNotModelled     Rule = "not-modelled"     // what firmware makes of a message or certificate is not known here
-	RuleDigestNotGiven  Rule = "digest-not-given" // [Image].Digests lacks one that firmware compares
-	RuleShimUnknown     Rule = "shim-unknown"     // whether shim starts the image is not known, or a variable by which it decides
-	RuleFirmwareUnknown Rule = "firmware-unknown" // no row has the name that [EvaluateOptions].Firmware gives
+	// what firmware makes of a message or certificate is not known here
+	RuleNotModelled Rule = "not-modelled"
+	// [Image].Digests lacks one that firmware compares
+	RuleDigestNotGiven Rule = "digest-not-given"
+	// whether shim starts the image is not known, or a variable by which it decides
+	RuleShimUnknown Rule = "shim-unknown"
+	// no row has the name that [EvaluateOptions].Firmware gives
+	RuleFirmwareUnknown Rule = "firmware-unknown"
 )
 
 // ruleRemedies are what to change for an image to run, by rule. A rule that is not here is none.
@@ -123,7 +156,8 @@ var ruleRemedies = map[Rule]string{
 	RuleFirmwareUnknown: "name a row of Firmwares, or FirmwareAny",
 }
 
-// Remedy is what to change for an image to run, or what follows for one that does; for a person. It is empty for a rule that does not exist.
+// Remedy is what to change for an image to run, or what follows for one that does; for a person. It
+// is empty for a rule that does not exist.
 func (r Rule) Remedy() string { return ruleRemedies[r] }
 
 // Rules returns the names of all rules, sorted.

@@ -15,18 +15,21 @@ import (
 	"github.com/osmith-dev/osmith/internal/sbat"
 )
 
-// A Shim is a shim (https://github.com/rhboot/shim) as far as it decides what runs behind it. [ReadShim] reads it from its file. A zero Shim lets
-// nothing run, since nothing is known of it.
+// A Shim is a shim (https://github.com/rhboot/shim) as far as it decides what runs behind it.
+// [ReadShim] reads it from its file. A zero Shim lets nothing run, since nothing is known of it.
 type Shim struct {
-	// Image is shim itself. Firmware judges it; and shim holds its own .sbat against the level, and stops if that is too old.
+	// Image is shim itself. Firmware judges it; and shim holds its own .sbat against the level, and
+	// stops if that is too old.
 	Image Image
 
-	// VendorCertificate is the certificate that it was built to trust (DER), or VendorDB are signature lists of such; VendorDBX are signature
-	// lists of what it was built to refuse. All of the section .vendor_cert (cert.S).
+	// VendorCertificate is the certificate that it was built to trust (DER), or VendorDB are
+	// signature lists of such; VendorDBX are signature lists of what it was built to refuse. All of
+	// the section .vendor_cert (cert.S).
 	VendorCertificate, VendorDB, VendorDBX []byte
 
-	// LevelAutomatic and LevelLatest are what it puts into SbatLevel, by default and where SbatPolicy asks for it: the section .sbatlevel
-	// (sbat_var.S). Empty: not known, as for a shim before 15.7, which has no such section.
+	// LevelAutomatic and LevelLatest are what it puts into SbatLevel, by default and where
+	// SbatPolicy asks for it: the section .sbatlevel (sbat_var.S). Empty: not known, as for a shim
+	// before 15.7, which has no such section.
 	LevelAutomatic, LevelLatest string
 }
 
@@ -40,8 +43,8 @@ const (
 	maxVendor     = 1 << 20
 )
 
-// ReadShim reads a shim from its file, with the Authenticode digests that [ReadImage] computes. A file without the section .vendor_cert is an
-// error of type [*osmith.FormatError]: it is no shim.
+// ReadShim reads a shim from its file, with the Authenticode digests that [ReadImage] computes. A
+// file without the section .vendor_cert is an error of type [*osmith.FormatError]: it is no shim.
 func ReadShim(src osmith.Source, hashes ...crypto.Hash) (s *Shim, err error) {
 	defer prefix.Add("secureboot", &err)
 	im, err := readImage(src, hashes...)
@@ -66,19 +69,22 @@ func ReadShim(src osmith.Source, hashes ...crypto.Hash) (s *Shim, err error) {
 	return newShim(im, vendor, level)
 }
 
-// NewShim makes a shim of the contents of its sections .vendor_cert and .sbatlevel; the latter may be nil. Errors are [*osmith.FormatError].
+// NewShim makes a shim of the contents of its sections .vendor_cert and .sbatlevel; the latter may
+// be nil. Errors are [*osmith.FormatError].
 func NewShim(im Image, vendorCert, sbatLevel []byte) (s *Shim, err error) {
 	defer prefix.Add("secureboot", &err)
 	return newShim(im, vendorCert, sbatLevel)
 }
 
-// vendorHeader is the beginning of .vendor_cert (cert_table in cert.S): sizes, and offsets from its beginning.
+// vendorHeader is the beginning of .vendor_cert (cert_table in cert.S): sizes, and offsets from its
+// beginning.
 type vendorHeader struct {
 	AuthorizedSize, DeauthorizedSize     uint32
 	AuthorizedOffset, DeauthorizedOffset uint32
 }
 
-// levelHeader is the beginning of .sbatlevel (sbat_var.S). Offsets are from behind the format, which is 0.
+// levelHeader is the beginning of .sbatlevel (sbat_var.S). Offsets are from behind the format,
+// which is 0.
 type levelHeader struct {
 	Format, Automatic, Latest uint32
 }
@@ -98,7 +104,8 @@ func newShim(im Image, vendor, level []byte) (*Shim, error) {
 	if s.VendorDBX, ok = within(vendor, h.DeauthorizedOffset, h.DeauthorizedSize); !ok {
 		return nil, bad(4, sectionVendor, "%d bytes at %d are outside its %d bytes", h.DeauthorizedSize, h.DeauthorizedOffset, len(vendor))
 	}
-	// Which of the two it is was decided when shim was built, and is not written down. A certificate begins with 0x30, no type of lists does.
+	// Which of the two it is was decided when shim was built, and is not written down. A
+	// certificate begins with 0x30, no type of lists does.
 	if len(authorized) > 0 && authorized[0] == 0x30 {
 		s.VendorCertificate = authorized
 	} else if _, err := parseLists(authorized); err != nil {
@@ -160,9 +167,11 @@ const (
 // levelOriginal is what shim puts into SbatLevel while Secure Boot is off (SBAT_VAR_ORIGINAL).
 const levelOriginal = "sbat,1,2021030218\n"
 
-// Level returns the content of SbatLevel at the next start of this shim, by which it judges and which it measures into PCR 7: what is there, if that is as new as
-// what it brings along, or else that (set_sbat_uefi_variable). A file revocations_sbat.efi beside shim, which may raise it once more, is not known
-// here. The error is [ErrShimState] if it cannot be told, and an [*osmith.FormatError] for a SecureBoot or SetupMode that cannot be read.
+// Level returns the content of SbatLevel at the next start of this shim, by which it judges and
+// which it measures into PCR 7: what is there, if that is as new as what it brings along, or else
+// that (set_sbat_uefi_variable). A file revocations_sbat.efi beside shim, which may raise it once
+// more, is not known here. The error is [ErrShimState] if it cannot be told, and an
+// [*osmith.FormatError] for a SecureBoot or SetupMode that cannot be read.
 func (s *Shim) Level(v osmith.FirmwareVariables) (level []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	return s.level(v)
@@ -203,8 +212,9 @@ func (s *Shim) level(v osmith.FirmwareVariables) ([]byte, error) {
 	return []byte(candidate), nil
 }
 
-// keepsLevel is preserve_sbat_uefi_variable: the level is kept if its version is higher, or its date as late as that of the other one. As in
-// shim, versions are compared by their length first, and dates by their first ten bytes.
+// keepsLevel is preserve_sbat_uefi_variable: the level is kept if its version is higher, or its
+// date as late as that of the other one. As in shim, versions are compared by their length first,
+// and dates by their first ten bytes.
 func keepsLevel(current, candidate string) bool {
 	if len(current) < len(levelOriginal) || !strings.HasPrefix(current, "sbat,") {
 		return false
@@ -239,14 +249,17 @@ func (s *Shim) vendorLists() ([]byte, error) {
 	return appendLists(nil, SignatureList{Type: TypeX509, Signatures: []Signature{{Owner: efi.ShimLock, Data: s.VendorCertificate}}})
 }
 
-// nothingListed is what shim makes of lists that are empty: the digest of no image (null_sha256 in mok.c).
+// nothingListed is what shim makes of lists that are empty: the digest of no image (null_sha256 in
+// mok.c).
 func nothingListed() ([]byte, error) {
 	return appendLists(nil, SignatureList{Type: TypeSHA256, Signatures: []Signature{{Owner: efi.ShimLock, Data: make([]byte, 32)}}})
 }
 
-// MokListRT returns what this shim will start, besides what db allows: its own certificate or lists, then MokList. It measures that into PCR 14. With no more
-// than the copy of an earlier start, what the owner has enrolled can only be told if that shim trusted the same. The error is
-// [ErrShimState] if it cannot be told. Certificates in files shim_certificate*.efi beside shim are not known here.
+// MokListRT returns what this shim will start, besides what db allows: its own certificate or
+// lists, then MokList. It measures that into PCR 14. With no more than the copy of an earlier
+// start, what the owner has enrolled can only be told if that shim trusted the same. The error is
+// [ErrShimState] if it cannot be told. Certificates in files shim_certificate*.efi beside shim are
+// not known here.
 func (s *Shim) MokListRT(v osmith.FirmwareVariables) (lists []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	own, err := s.vendorLists()
@@ -256,15 +269,16 @@ func (s *Shim) MokListRT(v osmith.FirmwareVariables) (lists []byte, err error) {
 	return copyOf("MokList", own, v.MokList, v.MokListRT)
 }
 
-// MokListXRT returns what this shim will refuse, besides what dbx denies: what it was built to refuse, then MokListX. It measures that into PCR 14. The
-// error is [ErrShimState] if it cannot be told, as for [Shim.MokListRT].
+// MokListXRT returns what this shim will refuse, besides what dbx denies: what it was built to
+// refuse, then MokListX. It measures that into PCR 14. The error is [ErrShimState] if it cannot be
+// told, as for [Shim.MokListRT].
 func (s *Shim) MokListXRT(v osmith.FirmwareVariables) (lists []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	return copyOf("MokListX", s.VendorDBX, v.MokListX, v.MokListXRT)
 }
 
-// Measured returns what this shim measures of its variables as it starts (import_mok_state): nil where it cannot be told from v.
-// Shims 15.8 to 16.1 measure the same.
+// Measured returns what this shim measures of its variables as it starts (import_mok_state): nil
+// where it cannot be told from v. Shims 15.8 to 16.1 measure the same.
 func (s *Shim) Measured(v osmith.FirmwareVariables) osmith.ShimVariables {
 	known := func(b []byte, err error) []byte {
 		if err != nil {

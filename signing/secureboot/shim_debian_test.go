@@ -12,7 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// Debian's programs behind Debian's shim, on a machine that really started them: what is measured for GRUB and the kernel is the digest of that log.
+// Debian's programs behind Debian's shim, on a machine that really started them: what is measured
+// for GRUB and the kernel is the digest of that log.
 func TestDebiansShim(t *testing.T) {
 	r := testtools.Trixie(t)
 	read := func(path string) []byte {
@@ -49,7 +50,8 @@ func TestDebiansShim(t *testing.T) {
 		b[len(b)/2] ^= 1
 		require.False(t, judge(b, secureboot.EvaluateOptions{}).Allowed, path)
 	}
-	// Debian's kernel has no section .sbat: GRUB and systemd-boot get it past shim, shim itself would not start it.
+	// Debian's kernel has no section .sbat: GRUB and systemd-boot get it past shim, shim itself
+	// would not start it.
 	kernel := read(r.Part(t, "kernel"))
 	require.Equal(t, secureboot.RuleSBATMissing, judge(kernel, secureboot.EvaluateOptions{}).Rule)
 	require.Equal(t, secureboot.RuleCertificateOfVendor, judge(kernel, secureboot.EvaluateOptions{ByProgram: true}).Rule)

@@ -59,7 +59,8 @@ func shimMachine(t testing.TB, name string) osmith.FirmwareVariables {
 	return v
 }
 
-// The sections of a real shim, and what it did with the variables of two machines: the digests are those of the events in their logs.
+// The sections of a real shim, and what it did with the variables of two machines: the digests are
+// those of the events in their logs.
 func TestShimOfRealBoots(t *testing.T) {
 	s := debianShim(t)
 	require.Len(t, s.VendorCertificate, 930)
@@ -117,8 +118,10 @@ func exchanged(t testing.TB, content []byte, i int, c *x509.Certificate) []byte 
 	return lists(t, l...)
 }
 
-// The programs of recorded boots (s1, s2, s5: systemd-boot and UKIs signed by a key in db; s3, s5: GRUB and a kernel signed by Debian; s4: the same UKIs with the key in
-// MokList): each certificate that counted is exchanged for one of ours, by whose key the image is signed; what is measured is that of the log.
+// The programs of recorded boots (s1, s2, s5: systemd-boot and UKIs signed by a key in db; s3, s5:
+// GRUB and a kernel signed by Debian; s4: the same UKIs with the key in MokList): each certificate
+// that counted is exchanged for one of ours, by whose key the image is signed; what is measured is
+// that of the log.
 func TestShimStartsWhatItStarted(t *testing.T) {
 	h := hierarchy(t)
 	for _, c := range []struct {
@@ -460,7 +463,8 @@ func TestShimAuthority(t *testing.T) {
 		require.Len(t, got.Warnings, 1)
 		require.Contains(t, got.Warnings[0], " in "+c.variable+" has expired")
 	}
-	// A certificate of the vendor for modules is not looked for in MokListRT, and stands for itself.
+	// A certificate of the vendor for modules is not looked for in MokListRT, and stands for
+	// itself.
 	w := newWorld(t)
 	module := moduleSigner(t, h.PK, h.KEK)
 	w.sign(module)
@@ -542,17 +546,21 @@ func TestShimLevel(t *testing.T) {
 		{0, 0, nil, "sbat,1,2030010100\nshim,9\n", original},
 		{0, 0, []byte{2}, "sbat,1,2030010100\nshim,9\n", "sbat,1,2030010100\nshim,9\n"},
 		{1, 0, nil, original, s.LevelAutomatic},
-		{1, 0, nil, "sbat,1,2024010900\nother,3\n", "sbat,1,2024010900\nother,3\n"}, // the same date is kept
+		// the same date is kept
+		{1, 0, nil, "sbat,1,2024010900\nother,3\n", "sbat,1,2024010900\nother,3\n"},
 		{1, 0, nil, "sbat,1,2024010901\n", "sbat,1,2024010901\n"},
 		{1, 0, nil, "sbat,1,2024010899\nx\n", s.LevelAutomatic},
 		{1, 0, []byte{1}, "sbat,1,2024010901\n", s.LevelLatest},
 		{1, 0, nil, "sbat,2,2020010100\n", "sbat,2,2020010100\n"}, // a higher version is kept
-		{1, 0, nil, "sbat,0,2030010100\n", "sbat,0,2030010100\n"}, // a lower one with a later date as well
+		// a lower one with a later date as well
+		{1, 0, nil, "sbat,0,2030010100\n", "sbat,0,2030010100\n"},
 		{1, 0, nil, "sbat,0,2020010100\n", s.LevelAutomatic},
-		{1, 0, nil, "sbat,10,202001010\n", "sbat,10,202001010\n"}, // versions are compared by their length first
-		{1, 0, nil, "sbat,1,203001010\n", s.LevelAutomatic},       // too short to be one
+		// versions are compared by their length first
+		{1, 0, nil, "sbat,10,202001010\n", "sbat,10,202001010\n"},
+		{1, 0, nil, "sbat,1,203001010\n", s.LevelAutomatic}, // too short to be one
 		{1, 0, nil, "sbaT,1,2030010100\n", s.LevelAutomatic},
-		{1, 0, nil, "sbat,1\nshim,9\ngrub\n", "sbat,1\nshim,9\ngrub\n"}, // "1\nshim" is a version of six bytes
+		// "1\nshim" is a version of six bytes
+		{1, 0, nil, "sbat,1\nshim,9\ngrub\n", "sbat,1\nshim,9\ngrub\n"},
 		{1, 0, nil, "sbat,11111111111111", "sbat,11111111111111"},
 		{1, 0, nil, "sbat,1\x00,2030010100\n", s.LevelAutomatic},
 		{1, 0, nil, "sbat,,,,,,,,,,,,,,,", s.LevelAutomatic},

@@ -16,7 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// Certificates and messages of which the model cannot tell what shim does with them: no such image is allowed, in whichever list the certificate is.
+// Certificates and messages of which the model cannot tell what shim does with them: no such image
+// is allowed, in whichever list the certificate is.
 func TestShimCannotTell(t *testing.T) {
 	h, f := hierarchy(t), foreignHierarchy(t)
 	make := func(serial int64, name string, key, issuerKey secureboot.KeyPair, issuer *x509.Certificate, change func(c *x509.Certificate)) secureboot.KeyPair {

@@ -99,7 +99,8 @@ func TestParseStoreShim(t *testing.T) {
 	require.Equal(t, []byte{}, v.MokListTrustedRT)
 }
 
-// What shim measures of its variables is what the shims of real boots measured; what cannot be told is nil.
+// What shim measures of its variables is what the shims of real boots measured; what cannot be told
+// is nil.
 func TestShimMeasured(t *testing.T) {
 	w := newWorld(t)
 	got := w.s.Measured(w.v)

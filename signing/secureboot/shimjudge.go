@@ -13,12 +13,14 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
-// variableShim is the name under which shim measures its own certificate where that is not found in MokListRT.
+// variableShim is the name under which shim measures its own certificate where that is not found in
+// MokListRT.
 const variableShim = "Shim"
 
-// shimCrypto is OpenSSL as shim 15.8 to 16.1 has it: 1.0.2k, built without elliptic curves (Cryptlib/Include/openssl/opensslconf.h). How it finds a path is
-// taken to be as in edk2, from which shim has AuthenticodeVerify. It is more tolerant in some of that (X509VerifyCb): where a path of signatures leads to a
-// certificate and edk2 would not take it, it cannot be told.
+// shimCrypto is OpenSSL as shim 15.8 to 16.1 has it: 1.0.2k, built without elliptic curves
+// (Cryptlib/Include/openssl/opensslconf.h). How it finds a path is taken to be as in edk2, from
+// which shim has AuthenticodeVerify. It is more tolerant in some of that (X509VerifyCb): where a
+// path of signatures leads to a certificate and edk2 would not take it, it cannot be told.
 var shimCrypto = edk2.Options{NoEC: true, OpenSSL11: true}
 
 // shimList is one of the lists that shim looks at.
@@ -50,7 +52,8 @@ type doubt struct {
 	text string
 }
 
-// judge is what shim says to an image while Secure Boot is on: efi_main as far as it may stop there, then verify_buffer.
+// judge is what shim says to an image while Secure Boot is on: efi_main as far as it may stop
+// there, then verify_buffer.
 func (s *Shim) judge(v osmith.FirmwareVariables, im Image, byProgram bool) Verdict {
 	text, err := s.level(v)
 	if err != nil {
@@ -81,7 +84,8 @@ func (s *Shim) judge(v osmith.FirmwareVariables, im Image, byProgram bool) Verdi
 	return s.requireNX(v, im, r)
 }
 
-// requireNX is what read_header does with MokPolicy. Shim 16 sets the bit by itself if it is compatible and firmware enforces that (set_shim_nx_policy).
+// requireNX is what read_header does with MokPolicy. Shim 16 sets the bit by itself if it is
+// compatible and firmware enforces that (set_shim_nx_policy).
 func (s *Shim) requireNX(v osmith.FirmwareVariables, im Image, r Verdict) Verdict {
 	const requireNX = 1
 	switch {
@@ -96,7 +100,8 @@ func (s *Shim) requireNX(v osmith.FirmwareVariables, im Image, r Verdict) Verdic
 	return r
 }
 
-// state reads a variable of one byte as shim does: of another size it has no effect (maybe_mirror_one_mok_variable).
+// state reads a variable of one byte as shim does: of another size it has no effect
+// (maybe_mirror_one_mok_variable).
 func state(content []byte) bool { return len(content) == 1 && content[0] != 0 }
 
 // authenticate is verify_buffer_authenticode.
@@ -113,11 +118,13 @@ func (s *Shim) authenticate(v osmith.FirmwareVariables, im Image) Verdict {
 	return r
 }
 
-// readLists puts the lists into the order in which shim looks at them (check_denylist, check_allowlist).
+// readLists puts the lists into the order in which shim looks at them (check_denylist,
+// check_allowlist).
 func (j *shimJudge) readLists(s *Shim, v osmith.FirmwareVariables) error {
 	denied, deniedUnknown := v.MokListX, ""
 	if denied == nil {
-		denied = v.MokListXRT // more than MokListX: it has what the shim that ran was built to refuse
+		// more than MokListX: it has what the shim that ran was built to refuse
+		denied = v.MokListXRT
 	}
 	if denied == nil {
 		deniedUnknown = fmt.Sprintf("%v: MokListX", ErrShimState)
@@ -162,7 +169,8 @@ func (j *shimJudge) readLists(s *Shim, v osmith.FirmwareVariables) error {
 	return nil
 }
 
-// verify follows the order of shim: the digest in a list that denies, the digest in one that allows, then each signature by itself, of which one is enough.
+// verify follows the order of shim: the digest in a list that denies, the digest in one that
+// allows, then each signature by itself, of which one is enough.
 func (j *shimJudge) verify() Verdict {
 	for _, l := range j.deny {
 		_, h, missing := j.findDigest(l)
@@ -217,7 +225,8 @@ func (j *shimJudge) refuse(r Verdict) Verdict {
 	return r
 }
 
-// accept is a permission by an entry of a list, for certificate c or by digest, unless what is not known may be against it.
+// accept is a permission by an entry of a list, for certificate c or by digest, unless what is not
+// known may be against it.
 func (j *shimJudge) accept(l shimList, e *Signature, c *x509.Certificate, r Verdict) Verdict {
 	if l.notKnown != "" {
 		j.always = append(j.always, doubt{RuleShimUnknown, l.notKnown})
@@ -229,7 +238,8 @@ func (j *shimJudge) accept(l shimList, e *Signature, c *x509.Certificate, r Verd
 	return r
 }
 
-// findDigest looks for the digest of the image: SHA-256, and SHA-1 in some lists. missing says that a digest to compare was not given.
+// findDigest looks for the digest of the image: SHA-256, and SHA-1 in some lists. missing says that
+// a digest to compare was not given.
 func (j *shimJudge) findDigest(l shimList) (e *Signature, h crypto.Hash, missing string) {
 	if e := findDigest(l.lists, crypto.SHA256, j.sum); e != nil {
 		return e, crypto.SHA256, ""
@@ -247,7 +257,8 @@ func (j *shimJudge) findDigest(l shimList) (e *Signature, h crypto.Hash, missing
 	return nil, 0, ""
 }
 
-// walk goes through the certificate table as verify_buffer_authenticode does. A result ends the matter.
+// walk goes through the certificate table as verify_buffer_authenticode does. A result ends the
+// matter.
 func (j *shimJudge) walk(table []byte) *Verdict {
 	count := 0
 	for pos := 0; pos < len(table); {
@@ -299,14 +310,16 @@ func (j *shimJudge) signature(i int, message []byte) {
 		for _, list := range l.lists {
 			e, root, err := j.leads(l, list, m)
 			switch {
-			case edk2.IsUnknown(err): // a list further on may allow the image, but by another authority
+			case edk2.IsUnknown(err):
+				// a list further on may allow the image, but by another authority
 				j.doubt("signature %d and a certificate in %s: %v", i, l.name, err)
 				return
 			case root == nil:
 				continue
 			case err != nil:
-				// Shim's OpenSSL and its X509VerifyCb were seen to take some of what edk2 refuses: extensions that are there twice, critical ones
-				// of a certificate that is trusted itself.
+				// Shim's OpenSSL and its X509VerifyCb were seen to take some of what edk2 refuses:
+				// extensions that are there twice, critical ones of a certificate that is trusted
+				// itself.
 				found, unclear := edk2.Leads(signers[0], m.Certificates, root)
 				switch {
 				case !found && unclear == nil:
@@ -321,7 +334,8 @@ func (j *shimJudge) signature(i int, message []byte) {
 			if l.byCertificate == RuleCertificateOfVendor {
 				where = "shim trusts"
 			}
-			c, _ := x509.ParseCertificate(root.Raw) // nil where crypto/x509 does not parse it, as the field says
+			// nil where crypto/x509 does not parse it, as the field says
+			c, _ := x509.ParseCertificate(root.Raw)
 			r := j.accept(l, e, c, Verdict{Allowed: true, Rule: l.byCertificate, Reason: fmt.Sprintf("%s the certificate %q%s", where, subject(root), leads(root, signers))})
 			j.warnOfDigests(signers, root)
 			j.accepted = &r
@@ -335,7 +349,8 @@ func (j *shimJudge) signature(i int, message []byte) {
 	j.because(refuse(RuleNotTrustedByShim, "signature %d: signed by %q, issued by %q: no certificate in db, in shim or in MokList is on that chain", i, subject(signers[0]), edk2.Name(signers[0].RawIssuer)))
 }
 
-// denied reports whether a signature leads to a certificate of a list that denies, or whether that cannot be told.
+// denied reports whether a signature leads to a certificate of a list that denies, or whether that
+// cannot be told.
 func (j *shimJudge) denied(i int, l shimList, m *edk2.Message, signers []*edk2.Certificate) bool {
 	for _, list := range l.lists {
 		_, root, err := j.leads(l, list, m)
@@ -371,8 +386,8 @@ func (j *shimJudge) doubt(format string, args ...any) {
 	j.open = append(j.open, doubt{RuleNotModelled, fmt.Sprintf(format, args...)})
 }
 
-// leads holds a signature against the certificate of a list at which shim looks, nil if it looks at none. The error says why it does not lead there, or
-// that this cannot be told.
+// leads holds a signature against the certificate of a list at which shim looks, nil if it looks at
+// none. The error says why it does not lead there, or that this cannot be told.
 func (j *shimJudge) leads(l shimList, list SignatureList, m *edk2.Message) (*Signature, *edk2.Certificate, error) {
 	e, root, err := j.certificate(l, list)
 	if root == nil {
@@ -385,9 +400,11 @@ func (j *shimJudge) leads(l shimList, list SignatureList, m *edk2.Message) (*Sig
 	return e, root, err
 }
 
-// certificate returns the one of a list at which shim looks, nil if it looks at none (check_db_cert_in_ram): the first, if it has the length of a
-// certificate in two bytes, which is all of the entry, and is not for kernel modules. Shim's own certificate is not asked for that. The error is one
-// of [edk2.IsUnknown], also for what its OpenSSL may read although later ones do not.
+// certificate returns the one of a list at which shim looks, nil if it looks at none
+// (check_db_cert_in_ram): the first, if it has the length of a certificate in two bytes, which is
+// all of the entry, and is not for kernel modules. Shim's own certificate is not asked for that.
+// The error is one of [edk2.IsUnknown], also for what its OpenSSL may read although later ones do
+// not.
 func (j *shimJudge) certificate(l shimList, list SignatureList) (*Signature, *edk2.Certificate, error) {
 	if list.Type != TypeX509 || len(list.Signatures) == 0 {
 		return nil, nil, nil
@@ -409,7 +426,8 @@ func (j *shimJudge) certificate(l shimList, list SignatureList) (*Signature, *ed
 	return e, c, nil
 }
 
-// warnOfDigests says where firmware would refuse what shim starts, since shim does not look at digests of certificates.
+// warnOfDigests says where firmware would refuse what shim starts, since shim does not look at
+// digests of certificates.
 func (j *shimJudge) warnOfDigests(signers []*edk2.Certificate, root *edk2.Certificate) {
 	for _, l := range j.deny {
 		for _, c := range append([]*edk2.Certificate{root}, signers...) {

@@ -14,24 +14,31 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Types of signature lists (UEFI Specification 2.10, section 32.4.1; the two of SM3 as in MdePkg/Include/Guid/ImageAuthentication.h of edk2).
-// Lists of other types are kept as they are.
+// Types of signature lists (UEFI Specification 2.10, section 32.4.1; the two of SM3 as in
+// MdePkg/Include/Guid/ImageAuthentication.h of edk2). Lists of other types are kept as they are.
 var (
-	TypeX509               = osmith.MustParseGUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072") // a DER certificate
-	TypeSHA1               = osmith.MustParseGUID("826ca512-cf10-4ac9-b187-be01496631bd") // digests of images
-	TypeSHA224             = osmith.MustParseGUID("0b6e5233-a65c-44c9-9407-d9ab83bfc8bd")
-	TypeSHA256             = osmith.MustParseGUID("c1c41626-504c-4092-aca9-41f936934328")
-	TypeSHA384             = osmith.MustParseGUID("ff3e5307-9fd0-48c9-85f1-8ad56c701e01")
-	TypeSHA512             = osmith.MustParseGUID("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a")
-	TypeSM3                = osmith.MustParseGUID("57347f87-7a9b-403a-b93c-dc4afb7a0ebc")
-	TypeX509SHA256         = osmith.MustParseGUID("3bd2a492-96c0-4079-b420-fcf98ef103ed") // digest of a certificate's to-be-signed part, then EFI_TIME
-	TypeX509SHA384         = osmith.MustParseGUID("7076876e-80c2-4ee6-aad2-28b349a6865b")
-	TypeX509SHA512         = osmith.MustParseGUID("446dbf63-2502-4cda-bcfa-2465d2b0fe9d")
-	TypeX509SM3            = osmith.MustParseGUID("60d807e5-10b4-49a9-9331-e40437888d37")
-	TypeRSA2048            = osmith.MustParseGUID("3c5766e8-269c-4e34-aa14-ed776e85b3b6") // a bare modulus
-	TypeRSA2048SHA1        = osmith.MustParseGUID("67f8444f-8743-48f1-a328-1eaab8736080") // an RSA-2048 signature of a SHA-1 digest
-	TypeRSA2048SHA256      = osmith.MustParseGUID("e2b36190-879b-4a3d-ad8d-f2e7bba32784") // an RSA-2048 signature of a SHA-256 digest
-	TypeExternalManagement = osmith.MustParseGUID("452e8ced-dfff-4b8c-ae01-5118862e682c") // keys that a management entity outside the machine sets
+	// a DER certificate
+	TypeX509 = osmith.MustParseGUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
+	// digests of images
+	TypeSHA1   = osmith.MustParseGUID("826ca512-cf10-4ac9-b187-be01496631bd")
+	TypeSHA224 = osmith.MustParseGUID("0b6e5233-a65c-44c9-9407-d9ab83bfc8bd")
+	TypeSHA256 = osmith.MustParseGUID("c1c41626-504c-4092-aca9-41f936934328")
+	TypeSHA384 = osmith.MustParseGUID("ff3e5307-9fd0-48c9-85f1-8ad56c701e01")
+	TypeSHA512 = osmith.MustParseGUID("093e0fae-a6c4-4f50-9f1b-d41e2b89c19a")
+	TypeSM3    = osmith.MustParseGUID("57347f87-7a9b-403a-b93c-dc4afb7a0ebc")
+	// digest of a certificate's to-be-signed part, then EFI_TIME
+	TypeX509SHA256 = osmith.MustParseGUID("3bd2a492-96c0-4079-b420-fcf98ef103ed")
+	TypeX509SHA384 = osmith.MustParseGUID("7076876e-80c2-4ee6-aad2-28b349a6865b")
+	TypeX509SHA512 = osmith.MustParseGUID("446dbf63-2502-4cda-bcfa-2465d2b0fe9d")
+	TypeX509SM3    = osmith.MustParseGUID("60d807e5-10b4-49a9-9331-e40437888d37")
+	// a bare modulus
+	TypeRSA2048 = osmith.MustParseGUID("3c5766e8-269c-4e34-aa14-ed776e85b3b6")
+	// an RSA-2048 signature of a SHA-1 digest
+	TypeRSA2048SHA1 = osmith.MustParseGUID("67f8444f-8743-48f1-a328-1eaab8736080")
+	// an RSA-2048 signature of a SHA-256 digest
+	TypeRSA2048SHA256 = osmith.MustParseGUID("e2b36190-879b-4a3d-ad8d-f2e7bba32784")
+	// keys that a management entity outside the machine sets
+	TypeExternalManagement = osmith.MustParseGUID("452e8ced-dfff-4b8c-ae01-5118862e682c")
 )
 
 // typeNames are the specification's, without EFI_CERT_ and _GUID.
@@ -41,7 +48,8 @@ var typeNames = map[osmith.GUID]string{
 	TypeRSA2048: "RSA2048", TypeRSA2048SHA1: "RSA2048_SHA1", TypeRSA2048SHA256: "RSA2048_SHA256", TypeExternalManagement: "EXTERNAL_MANAGEMENT",
 }
 
-// TypeName is the specification's name of a list type, such as X509 or SHA256, and the GUID of a type that it does not know.
+// TypeName is the specification's name of a list type, such as X509 or SHA256, and the GUID of a
+// type that it does not know.
 func TypeName(t osmith.GUID) string {
 	if n, ok := typeNames[t]; ok {
 		return n
@@ -49,7 +57,8 @@ func TypeName(t osmith.GUID) string {
 	return t.String()
 }
 
-// sizes are those of the signature data (without owner) where the type fixes one; edk2 refuses others.
+// sizes are those of the signature data (without owner) where the type fixes one; edk2 refuses
+// others.
 var sizes = map[osmith.GUID]int{
 	TypeSHA1: 20, TypeSHA224: 28, TypeSHA256: 32, TypeSHA384: 48, TypeSHA512: 64, TypeSM3: 32,
 	TypeX509SHA256: 32 + timeSize, TypeX509SHA384: 48 + timeSize, TypeX509SHA512: 64 + timeSize, TypeX509SM3: 32 + timeSize,
@@ -67,31 +76,34 @@ var (
 	}
 )
 
-// A Signature is one EFI_SIGNATURE_DATA: who added it, and a certificate or digest (UEFI Specification 2.10, section 32.4.1).
+// A Signature is one EFI_SIGNATURE_DATA: who added it, and a certificate or digest (UEFI
+// Specification 2.10, section 32.4.1).
 type Signature struct {
 	Owner osmith.GUID
 	Data  []byte
 }
 
-// AppendBinary appends EFI_SIGNATURE_DATA: the owner in its mixed-endian form, then the data. This is what firmware measures into PCR 7
-// for the entry of db by which it accepted an image.
+// AppendBinary appends EFI_SIGNATURE_DATA: the owner in its mixed-endian form, then the data. This
+// is what firmware measures into PCR 7 for the entry of db by which it accepted an image.
 func (s Signature) AppendBinary(b []byte) ([]byte, error) {
 	return append(efi.AppendGUID(b, s.Owner), s.Data...), nil
 }
 
-// A SignatureList is one EFI_SIGNATURE_LIST: signatures of one type and one size. A certificate has a list of its own, as a rule;
-// digests of one kind share one.
+// A SignatureList is one EFI_SIGNATURE_LIST: signatures of one type and one size. A certificate has
+// a list of its own, as a rule; digests of one kind share one.
 type SignatureList struct {
 	Type       osmith.GUID
 	Header     []byte // empty for all types in use
 	Signatures []Signature
 
-	// SignatureSize is what a list without signatures has for the size of each with its owner, in bytes; of other lists it is not looked at. Firmware takes lists
-	// without signatures, and nothing follows from them.
+	// SignatureSize is what a list without signatures has for the size of each with its owner, in
+	// bytes; of other lists it is not looked at. Firmware takes lists without signatures, and
+	// nothing follows from them.
 	SignatureSize int64
 }
 
-// listHeader is the beginning of EFI_SIGNATURE_LIST (UEFI Specification 2.10, section 32.4.1). A header of the type's and the signatures follow.
+// listHeader is the beginning of EFI_SIGNATURE_LIST (UEFI Specification 2.10, section 32.4.1). A
+// header of the type's and the signatures follow.
 type listHeader struct {
 	Type          [16]byte // mixed-endian
 	ListSize      uint32   // of all of it
@@ -104,9 +116,10 @@ const (
 	ownerSize      = 16
 )
 
-// ParseSignatureLists reads the content of PK, KEK, db, dbx and the like, or an .esl file: any number of lists. Bytes from efivarfs
-// have four attribute bytes in front, which do not belong here. Types that are not known are kept; a known type with a wrong
-// size, and sizes that do not add up, are errors of type [*osmith.FormatError]. The result points into data.
+// ParseSignatureLists reads the content of PK, KEK, db, dbx and the like, or an .esl file: any
+// number of lists. Bytes from efivarfs have four attribute bytes in front, which do not belong
+// here. Types that are not known are kept; a known type with a wrong size, and sizes that do not
+// add up, are errors of type [*osmith.FormatError]. The result points into data.
 func ParseSignatureLists(data []byte) ([]SignatureList, error) {
 	lists, err := parseLists(data)
 	return lists, prefix.Error("secureboot", err)
@@ -158,7 +171,8 @@ func parseList(b []byte, pos int) (l SignatureList, size int, err error) {
 	return l, int(total), nil
 }
 
-// AppendSignatureLists appends the binary form of lists. All signatures of a list must have the same size.
+// AppendSignatureLists appends the binary form of lists. All signatures of a list must have the
+// same size.
 func AppendSignatureLists(b []byte, lists ...SignatureList) ([]byte, error) {
 	b, err := appendLists(b, lists...)
 	return b, prefix.Error("secureboot", err)
@@ -227,8 +241,8 @@ func certificates(lists []SignatureList) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// DigestList is the list of Authenticode digests of images under one hash, in the order given: SHA-1, SHA-224, SHA-256, SHA-384 or
-// SHA-512. See [SHA256List].
+// DigestList is the list of Authenticode digests of images under one hash, in the order given:
+// SHA-1, SHA-224, SHA-256, SHA-384 or SHA-512. See [SHA256List].
 func DigestList(owner osmith.GUID, h crypto.Hash, digests ...[]byte) (SignatureList, error) {
 	types := map[crypto.Hash]osmith.GUID{crypto.SHA1: TypeSHA1, crypto.SHA224: TypeSHA224, crypto.SHA256: TypeSHA256, crypto.SHA384: TypeSHA384, crypto.SHA512: TypeSHA512}
 	typ, ok := types[h]
@@ -254,9 +268,10 @@ func SHA256List(owner osmith.GUID, digests ...[32]byte) SignatureList {
 	return l
 }
 
-// CertificateDigestList is the list for dbx that revokes certificates by the digest of their to-be-signed part, SHA-256, SHA-384 or SHA-512, which
-// takes far less room than the certificates. from is the time from which signatures are void; the zero time, always. Firmware looks at
-// it only for signatures with a time stamp.
+// CertificateDigestList is the list for dbx that revokes certificates by the digest of their
+// to-be-signed part, SHA-256, SHA-384 or SHA-512, which takes far less room than the certificates.
+// from is the time from which signatures are void; the zero time, always. Firmware looks at it only
+// for signatures with a time stamp.
 func CertificateDigestList(owner osmith.GUID, h crypto.Hash, from time.Time, certs ...*x509.Certificate) (SignatureList, error) {
 	for typ, known := range certificateHashes {
 		if known != h {
@@ -277,8 +292,9 @@ func CertificateDigestList(owner osmith.GUID, h crypto.Hash, from time.Time, cer
 	return SignatureList{}, prefix.Error("secureboot", fmt.Errorf("%v digests do not revoke certificates: want SHA-256, SHA-384 or SHA-512", h))
 }
 
-// Merge appends the entries of more that lists does not have, as edk2 does when a variable is appended to (AuthService.c,
-// FilterSignatureList): entries are equal if type, size, owner and data are. Lists of more that have nothing new vanish.
+// Merge appends the entries of more that lists does not have, as edk2 does when a variable is
+// appended to (AuthService.c, FilterSignatureList): entries are equal if type, size, owner and data
+// are. Lists of more that have nothing new vanish.
 func Merge(lists []SignatureList, more ...SignatureList) []SignatureList {
 	merged := append([]SignatureList(nil), lists...)
 	there := entriesOf(lists)
@@ -296,7 +312,8 @@ func Merge(lists []SignatureList, more ...SignatureList) []SignatureList {
 	return merged
 }
 
-// Without returns lists without the entries for which drop is true. Lists that have nothing left vanish.
+// Without returns lists without the entries for which drop is true. Lists that have nothing left
+// vanish.
 func Without(lists []SignatureList, drop func(typ osmith.GUID, s Signature) bool) []SignatureList {
 	rest := []SignatureList{}
 	for _, l := range lists {

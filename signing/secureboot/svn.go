@@ -8,12 +8,15 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// SVNOwner is the owner of entries of dbx that are no digests but security version numbers: the lowest versions of Windows' boot managers that are still
-// to start. Firmware does not know them and compares them with digests, in vain; the boot managers refuse themselves (PreSignedObjects/DBX/dbx_info_msft_latest.json and
-// scripts/utility_functions.py of https://github.com/microsoft/secureboot_objects).
+// SVNOwner is the owner of entries of dbx that are no digests but security version numbers: the
+// lowest versions of Windows' boot managers that are still to start. Firmware does not know them
+// and compares them with digests, in vain; the boot managers refuse themselves
+// (PreSignedObjects/DBX/dbx_info_msft_latest.json and scripts/utility_functions.py of
+// https://github.com/microsoft/secureboot_objects).
 var SVNOwner = osmith.MustParseGUID("9d132b6c-59d5-4388-ab1c-185cfcb2eb92")
 
-// svnApplications are the boot managers with a version number, by what dbx_info_msft_latest.json calls them.
+// svnApplications are the boot managers with a version number, by what dbx_info_msft_latest.json
+// calls them.
 var svnApplications = map[osmith.GUID]string{
 	osmith.MustParseGUID("9d132b61-59d5-4388-ab1c-185c3cb2eb92"): "bootmgfw.efi",
 	osmith.MustParseGUID("e8f82e9d-e127-4158-a488-4c18abe2f284"): "cdboot.efi",
@@ -36,7 +39,8 @@ type svnEntry struct {
 
 const svnVersion = 1
 
-// ParseSVN reads an entry of a list of a type as a security version number. It is none if it has another owner or type, or a form that is not known.
+// ParseSVN reads an entry of a list of a type as a security version number. It is none if it has
+// another owner or type, or a form that is not known.
 func ParseSVN(typ osmith.GUID, s Signature) (v SVN, ok bool) {
 	var e svnEntry
 	if typ != TypeSHA256 || s.Owner != SVNOwner || len(s.Data) != binary.Size(e) {
@@ -64,7 +68,8 @@ func (v SVN) Less(other SVN) bool {
 	return v.Major < other.Major || v.Major == other.Major && v.Minor < other.Minor
 }
 
-// SVNs returns the highest version of each application in lists, in the order in which the applications first come.
+// SVNs returns the highest version of each application in lists, in the order in which the
+// applications first come.
 func SVNs(lists []SignatureList) (all []SVN) {
 	at := map[osmith.GUID]int{}
 	for _, l := range lists {

@@ -19,13 +19,18 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
-// What U-Boot's EFI loader does with an image, as its answers show it. Its source was not read for this file; "source" below is what somebody else read
-// there. Images a00 to a24 (booted) and 00 to 24 (run: asked for a verdict) were given to 2025.01, to 2026.10-rc2 and to that with LEGACY_CRYPTO
-// (testdata/uboot, testdata/firmware); then the images b to 2025.01, 2026.10-rc5 and 2023.01, all as Debian builds them, with many combinations of db and dbx
-// (testdata/uboot/b-images.tar.gz, b-cases.txt). 2023.01 has no MbedTLS, and did with a00 to a24 what legacy did: what it did with the images b stands for that row.
+// What U-Boot's EFI loader does with an image, as its answers show it. Its source was not read for
+// this file; "source" below is what somebody else read there. Images a00 to a24 (booted) and 00 to
+// 24 (run: asked for a verdict) were given to 2025.01, to 2026.10-rc2 and to that with
+// LEGACY_CRYPTO (testdata/uboot, testdata/firmware); then the images b to 2025.01, 2026.10-rc5 and
+// 2023.01, all as Debian builds them, with many combinations of db and dbx
+// (testdata/uboot/b-images.tar.gz, b-cases.txt). 2023.01 has no MbedTLS, and did with a00 to a24
+// what legacy did: what it did with the images b stands for that row.
 //
-// The judge says yes to what is built like the images that ran, and no to what is like those that were refused or crashed it. Whatever is not like any of
-// them cannot be told. Not covered, since Image does not have it: U-Boot refuses an image of another machine type before it looks at signatures.
+// The judge says yes to what is built like the images that ran, and no to what is like those that
+// were refused or crashed it. Whatever is not like any of them cannot be told. Not covered, since
+// Image does not have it: U-Boot refuses an image of another machine type before it looks at
+// signatures.
 
 // ubootRow is what differs between builds of U-Boot.
 type ubootRow struct {
@@ -80,7 +85,8 @@ func (j *ubootJudge) lists() *Verdict {
 			}
 		case TypeSHA256, TypeX509SHA256, TypeX509SHA384, TypeX509SHA512:
 		case TypeSHA1, TypeSHA224, TypeSHA384, TypeSHA512:
-			// Booted with SHA-1 on 2025.01 (crash) and 2026.10 (refused), run with SHA-1 and SHA-512 on 2026.10; the others and legacy: source.
+			// Booted with SHA-1 on 2025.01 (crash) and 2026.10 (refused), run with SHA-1 and
+			// SHA-512 on 2026.10; the others and legacy: source.
 			r := refuse(RuleDBXListType, "dbx has a list of type %s: U-Boot refuses every image then", TypeName(l.Type))
 			if j.shortListsCrash {
 				r = refuse(RuleDBXListType, "dbx has a list of type %s: this U-Boot crashes and resets at every image then", TypeName(l.Type))
@@ -94,7 +100,8 @@ func (j *ubootJudge) lists() *Verdict {
 	for _, l := range j.db {
 		switch l.Type {
 		case TypeX509:
-			if err := unreadable(l); err != nil { // with dbp dbq 2025.01 and 2023.01 crashed at every image, 2026.10 at some
+			if err := unreadable(l); err != nil {
+				// with dbp dbq 2025.01 and 2023.01 crashed at every image, 2026.10 at some
 				r := unknown(RuleNotModelled, "db has a certificate that cannot be read: %v", err)
 				return &r
 			}
@@ -126,7 +133,8 @@ func unreadable(l SignatureList) error {
 	return nil
 }
 
-// unsigned judges an image without signatures: a01 refused, a06 ran, both also with an ECDSA and an RSASSA-PSS certificate in db (booted).
+// unsigned judges an image without signatures: a01 refused, a06 ran, both also with an ECDSA and an
+// RSASSA-PSS certificate in db (booted).
 func (j *ubootJudge) unsigned(sum []byte) Verdict {
 	unaligned := j.image.Layout == LayoutUnaligned
 	switch {
@@ -185,9 +193,12 @@ func (j *ubootJudge) signed(sum []byte) Verdict {
 	case len(found[findingRevoked]) > 0:
 		f := found[findingRevoked][0]
 		return revoke(f.rule, "%s", f.reason)
-	case contiguous && findDigest(j.dbx, crypto.SHA256, sum) != nil: // booted a05, b g384 with dx9: whatever the digest algorithm of the signature is
+	case contiguous && findDigest(j.dbx, crypto.SHA256, sum) != nil:
+		// booted a05, b g384 with dx9: whatever the digest algorithm of the signature is
 		return revoke(RuleDigestInDBX, "dbx has the digest of the image, SHA-256 %x", sum)
-	case foreign: // run 06 24, booted b gforeign: neither a good signature in front of it or behind it helps, nor the digest in db
+	case foreign:
+		// run 06 24, booted b gforeign: neither a good signature in front of it or behind it helps,
+		// nor the digest in db
 		return refuse(RuleCertificateType, "an entry of the certificate table has a type that U-Boot does not know: U-Boot refuses the image, whatever the other entries are")
 	case len(found[findingUnknown]) > 0:
 		f := found[findingUnknown][0]
@@ -195,18 +206,22 @@ func (j *ubootJudge) signed(sum []byte) Verdict {
 	case len(found[findingCrash]) > 0:
 		f := found[findingCrash][0]
 		return refuse(f.rule, "%s", f.reason)
-	case len(found[findingValid]) > 0: // booted a03 a04, run 05, b chgood goodch invgood goodinv lategood goodlate: the others do not matter
+	case len(found[findingValid]) > 0:
+		// booted a03 a04, run 05, b chgood goodch invgood goodinv lategood goodlate: the others do
+		// not matter
 		f := found[findingValid][0]
 		return Verdict{Allowed: true, Rule: RuleCertificateInDB, Reason: f.reason, Certificate: f.by}
 	case !contiguous && hasDigests(j.db, crypto.SHA256):
 		return unknown(RuleNotModelled, "%s; and db has digests, of which one may be that which U-Boot takes", strings.Join(why, "; "))
-	case findDigest(j.db, crypto.SHA256, sum) != nil: // booted a07, with dbb all that is refused: U-Boot's last resort, by SHA-256 alone (dbc)
+	case findDigest(j.db, crypto.SHA256, sum) != nil:
+		// booted a07, with dbb all that is refused: U-Boot's last resort, by SHA-256 alone (dbc)
 		return Verdict{Allowed: true, Rule: RuleDigestInDB, Reason: fmt.Sprintf("db has the digest of the image, SHA-256 %x", sum)}
 	}
 	return refuse(found[findingStranger][0].rule, "%s", strings.Join(why, "; "))
 }
 
-// messages splits the certificate table. foreign says that there is an entry of another type; broken why it cannot be told what U-Boot does.
+// messages splits the certificate table. foreign says that there is an entry of another type;
+// broken why it cannot be told what U-Boot does.
 func (j *ubootJudge) messages() (list [][]byte, foreign bool, broken string) {
 	table := j.image.table()
 	for pos := 0; pos < len(table); {
@@ -253,7 +268,8 @@ func (j *ubootJudge) signature(message []byte) ubootFinding {
 		return notLike("a message with %d digest algorithms", len(s.Message.Digests))
 	case len(s.Message.Digests) != 1: // run 04
 		return j.fatal("the message has %d digest algorithms", len(s.Message.Digests))
-	case s.KeyPurpose: // booted Debian 11's GRUB for arm64: refused with MbedTLS, ran without, once each
+	case s.KeyPurpose:
+		// booted Debian 11's GRUB for arm64: refused with MbedTLS, ran without, once each
 		return notLike("the signature is of the kind that pesign before version 114 made")
 	case j.legacy && s.Message.Bare: // run 02
 		return j.fatal("the SignedData is not in a ContentInfo")
@@ -274,11 +290,14 @@ func (j *ubootJudge) signature(message []byte) ubootFinding {
 		}
 	}
 	switch {
-	case len(s.Message.Raw) != len(message) && !j.legacy: // booted b padc pad16 ossl; legacy ran them
+	case len(s.Message.Raw) != len(message) && !j.legacy:
+		// booted b padc pad16 ossl; legacy ran them
 		return j.fatal("%d bytes of padding are counted as a part of the signature", len(message)-len(s.Message.Raw))
 	case s.Message.Revocations != nil: // booted b crl, run 19
 		return j.fatal("the message has revocation lists")
-	case signer.Unsigned != nil: // booted b unsat, and Debian's shim 16.1 for arm64, whose signatures have time stamps; run 20
+	case signer.Unsigned != nil:
+		// booted b unsat, and Debian's shim 16.1 for arm64, whose signatures have time stamps; run
+		// 20
 		return j.fatal("the signature has unsigned attributes, such as a time stamp")
 	}
 	for _, c := range s.Message.Certificates { // run 09, b eccar: not only the signer's
@@ -315,7 +334,8 @@ func (j *ubootJudge) signature(message []byte) ubootFinding {
 	if s.Err != nil { // booted b invalid
 		return stranger(RuleChain, "not valid: %v", s.Err)
 	}
-	if timed && j.outside(s.SigningTime, s.Signer) { // booted a12 a20; a11 (no time) and a19 (expired since, inside) ran; b has 60 more
+	if timed && j.outside(s.SigningTime, s.Signer) {
+		// booted a12 a20; a11 (no time) and a19 (expired since, inside) ran; b has 60 more
 		what := "outside of"
 		if !signedpe.OutsideValidity(s.SigningTime, s.Signer.NotBefore, s.Signer.NotAfter) {
 			what = "for this U-Boot, which is wrong by days at the end of a month, outside of"
@@ -340,17 +360,19 @@ func (j *ubootJudge) outside(at time.Time, c *x509.Certificate) bool {
 func dateTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 var (
-	// The signature algorithm of a signer that osmith, OpenSSL and others write for PKCS #1 v1.5, and the other that there is (RFC 3370, section 3.2).
+	// The signature algorithm of a signer that osmith, OpenSSL and others write for PKCS #1 v1.5,
+	// and the other that there is (RFC 3370, section 3.2).
 	oidRSAEncryption = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
 	oidSHA256WithRSA = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}
 
-	// Signed attributes that do not matter: S/MIME capabilities (booted b sbsign), SpcSpOpusInfo (b opus), SpcStatementType (b ossl, which legacy
-	// ran; MbedTLS crashes at its padding).
+	// Signed attributes that do not matter: S/MIME capabilities (booted b sbsign), SpcSpOpusInfo (b
+	// opus), SpcStatementType (b ossl, which legacy ran; MbedTLS crashes at its padding).
 	oidsPassedBy = []asn1.ObjectIdentifier{{1, 2, 840, 113549, 1, 9, 15}, {1, 3, 6, 1, 4, 1, 311, 2, 1, 12}, {1, 3, 6, 1, 4, 1, 311, 2, 1, 11}}
 )
 
-// fatal is a message that U-Boot cannot parse. MbedTLS: it crashes, since an error code of the parser is taken for a pointer (source). Without it: the
-// signature counts for nothing (b goodcrl ecgood, and pss with dbb).
+// fatal is a message that U-Boot cannot parse. MbedTLS: it crashes, since an error code of the
+// parser is taken for a pointer (source). Without it: the signature counts for nothing (b goodcrl
+// ecgood, and pss with dbb).
 func (j *ubootJudge) fatal(format string, args ...any) ubootFinding {
 	if j.legacy {
 		return stranger(RuleParserFails, "this U-Boot cannot parse it: %s", fmt.Sprintf(format, args...))
@@ -403,8 +425,8 @@ func (j *ubootJudge) revoked(s *signedpe.Signature, m *edk2.Message) *ubootFindi
 			if err != nil {
 				return new(notLike("dbx has a certificate that cannot be read: %v", err))
 			}
-			// Booted a08, dx7 (signer, issuer), dx6 (intermediate). One that is carried and leads nowhere does not matter (run 03), nor does one
-			// of the same name (dxb).
+			// Booted a08, dx7 (signer, issuer), dx6 (intermediate). One that is carried and leads
+			// nowhere does not matter (run 03), nor does one of the same name (dxb).
 			found, err := edk2.Leads(signer, m.Certificates, to)
 			if selfIssued(s.Signer) {
 				found = c.Equal(s.Signer)
@@ -419,11 +441,13 @@ func (j *ubootJudge) revoked(s *signedpe.Signature, m *edk2.Message) *ubootFindi
 			}
 		}
 	}
-	if tbsRevoked(j.dbx, s.Signer.RawTBSCertificate) { // booted b good with dx4 dx5 dxc: the time in it does not matter
+	if tbsRevoked(j.dbx, s.Signer.RawTBSCertificate) {
+		// booted b good with dx4 dx5 dxc: the time in it does not matter
 		return &ubootFinding{kind: findingRevoked, rule: RuleCertificateDigestInDBX, reason: fmt.Sprintf("dbx has the digest of the certificate %q", s.Signer.Subject)}
 	}
 	for _, c := range s.Message.Certificates {
-		if tbsRevoked(j.dbx, c.RawTBSCertificate) { // with dx8 U-Boot ran images with such an intermediate certificate
+		if tbsRevoked(j.dbx, c.RawTBSCertificate) {
+			// with dx8 U-Boot ran images with such an intermediate certificate
 			return new(notLike("dbx has the digest of the certificate %q, which the signature carries, and which U-Boot may overlook", c.Subject))
 		}
 	}

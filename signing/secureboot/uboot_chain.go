@@ -10,8 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
-// fault says what of a certificate differs from those of the images that were tried, "" if nothing does; fatal, that U-Boot is known not to be able to
-// parse it.
+// fault says what of a certificate differs from those of the images that were tried, "" if nothing
+// does; fatal, that U-Boot is known not to be able to parse it.
 func (j *ubootJudge) fault(c *x509.Certificate) (text string, fatal bool) {
 	switch c.SignatureAlgorithm {
 	case x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA: // booted b c384 c512
@@ -27,7 +27,8 @@ func (j *ubootJudge) fault(c *x509.Certificate) (text string, fatal bool) {
 	case !ok:
 		return fmt.Sprintf("its key is %v", c.PublicKeyAlgorithm), false
 	case key.N.BitLen() == 1024 && !j.legacy: // booted b small, which legacy refused
-	case key.N.BitLen() != 2048 && key.N.BitLen() != 3072 && key.N.BitLen() != 4096: // booted a00 a17 a18
+	case key.N.BitLen() != 2048 && key.N.BitLen() != 3072 && key.N.BitLen() != 4096:
+		// booted a00 a17 a18
 		return fmt.Sprintf("its key has %d bits", key.N.BitLen()), false
 	}
 	switch {
@@ -39,8 +40,10 @@ func (j *ubootJudge) fault(c *x509.Certificate) (text string, fatal bool) {
 	for _, e := range c.Extensions {
 		known := len(e.Id) == 4 && e.Id[0] == 2 && e.Id[1] == 5 && e.Id[2] == 29
 		switch {
-		case known && slices.Contains([]int{15, 19, 37}, e.Id[3]): // keyUsage, basicConstraints, extKeyUsage (b ekucr: critical)
-		case known && !e.Critical && slices.Contains([]int{14, 17, 31, 32, 35}, e.Id[3]): // key identifiers (run 22: another's too); b san pol
+		case known && slices.Contains([]int{15, 19, 37}, e.Id[3]):
+			// keyUsage, basicConstraints, extKeyUsage (b ekucr: critical)
+		case known && !e.Critical && slices.Contains([]int{14, 17, 31, 32, 35}, e.Id[3]):
+			// key identifiers (run 22: another's too); b san pol
 		case e.Critical && !known: // booted a16, run 09 10: MbedTLS crashed, legacy ran them
 			if !j.legacy {
 				return fmt.Sprintf("it has the critical extension %v", e.Id), true
@@ -63,7 +66,9 @@ func (j *ubootJudge) path(s *signedpe.Signature) ubootFinding {
 	for depth := 1; ; depth++ {
 		var issuer *x509.Certificate
 		var inDB bool
-		if !selfIssued(last) { // booted b twin with db6 db7 db8, goodtwin: such a certificate leads nowhere, also if another of its name and key is in db
+		if !selfIssued(last) {
+			// booted b twin with db6 db7 db8, goodtwin: such a certificate leads nowhere, also if
+			// another of its name and key is in db
 			issuer, inDB, f = issuerOf(last, s.Message.Certificates, db)
 		}
 		switch {
@@ -75,13 +80,17 @@ func (j *ubootJudge) path(s *signedpe.Signature) ubootFinding {
 			return stranger(RuleNoPathToDB, "signed by %q, issued by %q: no certificate in db is on that chain", s.Signer.Subject, s.Signer.Issuer)
 		case depth > 3: // booted a14, b chain3: signer, two intermediates, the one in db
 			return notLike("more than two intermediate certificates")
-		case issuer.BasicConstraintsValid && !issuer.IsCA: // booted b notca: refused, and with dbs, where that is in db itself, ran
+		case issuer.BasicConstraintsValid && !issuer.IsCA:
+			// booted b notca: refused, and with dbs, where that is in db itself, ran
 			return notLike("the certificate %q, which issued that of %q, is not a CA certificate", issuer.Subject, last.Subject)
-		case !issuer.BasicConstraintsValid || (issuer.MaxPathLen > 0 || issuer.MaxPathLenZero) && issuer.MaxPathLen < depth-1: // booted b plim: within its limit
+		case !issuer.BasicConstraintsValid || (issuer.MaxPathLen > 0 || issuer.MaxPathLenZero) && issuer.MaxPathLen < depth-1:
+			// booted b plim: within its limit
 			return notLike("the issuer's certificate %q has no basic constraints, or limits the length of a path to less", issuer.Subject)
 		case inDB && tbsRevoked(j.dbx, issuer.RawTBSCertificate): // booted b leaf with dx4 dx5 dxc
 			return ubootFinding{kind: findingRevoked, rule: RuleCertificateDigestInDBX, reason: fmt.Sprintf("dbx has the digest of the certificate %q", issuer.Subject)}
-		case inDB: // booted a13 a14 a24; b i1 to ia and more: whether the issuer's certificate is valid at the signing time does not matter
+		case inDB:
+			// booted a13 a14 a24; b i1 to ia and more: whether the issuer's certificate is valid at
+			// the signing time does not matter
 			return ubootFinding{kind: findingValid, by: issuer, reason: fmt.Sprintf("db has the certificate %q, which leads to the signer %q", issuer.Subject, s.Signer.Subject)}
 		}
 		last = issuer
@@ -97,8 +106,10 @@ func keyIn(db []*x509.Certificate, c *x509.Certificate) bool {
 
 func selfIssued(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, c.RawIssuer) }
 
-// anchors are the certificates of db. The finding is the end of the matter: the signer's own is found, or U-Boot cannot go on. It goes from the last list to
-// the first, parses each certificate that it meets, and looks for the signer's own first, in all of them (a00 with a-dbec runs, b good with dba crashes).
+// anchors are the certificates of db. The finding is the end of the matter: the signer's own is
+// found, or U-Boot cannot go on. It goes from the last list to the first, parses each certificate
+// that it meets, and looks for the signer's own first, in all of them (a00 with a-dbec runs, b good
+// with dba crashes).
 func (j *ubootJudge) anchors(s *signedpe.Signature) (db []*x509.Certificate, f *ubootFinding) {
 	for _, l := range slices.Backward(j.db) {
 		if l.Type != TypeX509 {
@@ -133,8 +144,8 @@ func (j *ubootJudge) anchors(s *signedpe.Signature) (db []*x509.Certificate, f *
 	return db, nil
 }
 
-// issuerOf returns the certificate that issued c, nil if there is none: one of that name with another key counts for nothing (b twin, leaf with db8 and,
-// with both, db6 db7).
+// issuerOf returns the certificate that issued c, nil if there is none: one of that name with
+// another key counts for nothing (b twin, leaf with db8 and, with both, db6 db7).
 func issuerOf(c *x509.Certificate, carried, db []*x509.Certificate) (issuer *x509.Certificate, inDB bool, f *ubootFinding) {
 	named := 0
 	for i, list := range [][]*x509.Certificate{carried, db} {

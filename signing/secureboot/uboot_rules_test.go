@@ -58,7 +58,8 @@ func children(t testing.TB, der []byte) (tag asn1.RawValue, list [][]byte) {
 	return tag, list
 }
 
-// put makes add the last but so many of the elements in the one to which a path of indexes leads, and corrects the lengths around it.
+// put makes add the last but so many of the elements in the one to which a path of indexes leads,
+// and corrects the lengths around it.
 func put(t testing.TB, der, add []byte, lastBut int, path ...int) []byte {
 	t.Helper()
 	tag, list := children(t, der)
@@ -84,7 +85,8 @@ func TestUBootRules(t *testing.T) {
 	below := issue(t, "below", false, h.PK, middle)
 	lower := issue(t, "lower", true, h.PCR, middle)
 	lowest := issue(t, "lowest", false, h.PK, lower)
-	renewed := certify(t, f.DB, secureboot.KeyPair{Key: f.DB.Key}, x509.Certificate{Subject: h.DB.Cert.Subject, IsCA: true, BasicConstraintsValid: true}) // of the same name
+	// of the same name
+	renewed := certify(t, f.DB, secureboot.KeyPair{Key: f.DB.Key}, x509.Certificate{Subject: h.DB.Cert.Subject, IsCA: true, BasicConstraintsValid: true})
 	stranger := certify(t, f.PK, secureboot.KeyPair{Key: f.PK.Key}, x509.Certificate{Subject: pkix.Name{CommonName: "stranger"}, IsCA: true, BasicConstraintsValid: true})
 	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -161,7 +163,8 @@ func TestUBootRules(t *testing.T) {
 	}
 	good := by(h.DB)
 	inside, before, after := h.DB.Cert.NotBefore.AddDate(0, 1, 0), h.DB.Cert.NotBefore.AddDate(0, -1, 0), h.DB.Cert.NotAfter.Add(time.Second)
-	last := bytes.LastIndex(good, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1}) // the signature algorithm
+	// the signature algorithm
+	last := bytes.LastIndex(good, []byte{0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1})
 	otherID := bytes.Clone(good)
 	otherID[last+8] = 11
 	invalid := bytes.Clone(good)

@@ -27,8 +27,9 @@ func esl(t testing.TB, name string) []byte {
 	return b
 }
 
-// ubootAnswers reads what U-Boot did with each image: true, it ran it. Lines of the files a-cases-* are "aNN - MESSAGES": an image ran unless one of the messages is that it
-// was refused, or that U-Boot crashed. Those of fw-cases-* are "NN ANSWER MESSAGES": 1, 0, or "-" if it crashed.
+// ubootAnswers reads what U-Boot did with each image: true, it ran it. Lines of the files a-cases-*
+// are "aNN - MESSAGES": an image ran unless one of the messages is that it was refused, or that
+// U-Boot crashed. Those of fw-cases-* are "NN ANSWER MESSAGES": 1, 0, or "-" if it crashed.
 func ubootAnswers(t testing.TB, name string) map[string]bool {
 	t.Helper()
 	f, err := os.Open("testdata/uboot/" + name + ".txt")
@@ -50,8 +51,9 @@ func ubootAnswers(t testing.TB, name string) map[string]bool {
 	return out
 }
 
-// What three builds of U-Boot did with 25 images of one set and 25 of another, in several configurations: what it refused or crashed at is never
-// allowed, and what it ran is, but for the few that the judge calls unknown.
+// What three builds of U-Boot did with 25 images of one set and 25 of another, in several
+// configurations: what it refused or crashed at is never allowed, and what it ran is, but for the
+// few that the judge calls unknown.
 func TestUBootCases(t *testing.T) {
 	new, old, legacy := secureboot.FirmwareUBoot202610, secureboot.FirmwareUBoot202501, secureboot.FirmwareUBootLegacy
 	total := 0
@@ -115,8 +117,8 @@ func TestUBootRefusesAllWithOtherDigestsInDBX(t *testing.T) {
 	}
 }
 
-// A second set: what three builds of Debian did with images of one base and many signatures, under many combinations of db and dbx. A line is
-// "BUILD DB DBX IMAGE ANSWER".
+// A second set: what three builds of Debian did with images of one base and many signatures, under
+// many combinations of db and dbx. A line is "BUILD DB DBX IMAGE ANSWER".
 func TestUBootMoreCases(t *testing.T) {
 	files := tarred(t, "testdata/uboot/b-images.tar.gz")
 	rows := map[string]secureboot.Firmware{"2026.10~rc5": secureboot.FirmwareUBoot202610, "2025.01": secureboot.FirmwareUBoot202501, "2023.01": secureboot.FirmwareUBootLegacy}
@@ -138,7 +140,8 @@ func TestUBootMoreCases(t *testing.T) {
 		switch {
 		case r.Unknown:
 			unknown++
-			odd := part[1] == "dbi" || part[1] == "dbp" || part[1] == "dbq" || part[2] == "dx8" // SHA-1 digest, no certificate; digest of an intermediate one
+			// SHA-1 digest, no certificate; digest of an intermediate one
+			odd := part[1] == "dbi" || part[1] == "dbp" || part[1] == "dbq" || part[2] == "dx8"
 			require.True(t, odd || slices.Contains([]string{"notca", "pad16", "small"}, part[3]), "%s: %s", s.Text(), r.Reason)
 		case r.Allowed != (answer == "ran"):
 			t.Errorf("%s: %s", s.Text(), r.Reason)

@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Vendors of the variables (UEFI Specification 2.10, sections 3.3 and 32.6.1; shim; edk2's gEfiSecureBootEnableDisableGuid).
+// Vendors of the variables (UEFI Specification 2.10, sections 3.3 and 32.6.1; shim; edk2's
+// gEfiSecureBootEnableDisableGuid).
 var (
 	GlobalVariable        = efi.GlobalVariable        // PK, KEK, SecureBoot, SetupMode
 	ImageSecurityDatabase = efi.ImageSecurityDatabase // db, dbx, dbt, dbr
@@ -23,8 +24,10 @@ var (
 
 // Attributes of the variables (UEFI Specification 2.10, section 8.2.1).
 const (
-	attributesKeys    = 0x00000027 // non-volatile, boot services, runtime, time-based authentication: PK to dbr
-	attributesState   = 0x00000006 // boot services, runtime: SecureBoot, SetupMode, the copies that shim makes
+	// non-volatile, boot services, runtime, time-based authentication: PK to dbr
+	attributesKeys = 0x00000027
+	// boot services, runtime: SecureBoot, SetupMode, the copies that shim makes
+	attributesState   = 0x00000006
 	attributesPrivate = 0x00000003 // non-volatile, boot services: SecureBootEnable, what shim keeps
 	attributesRequest = 0x00000007 // non-volatile, boot services, runtime: SbatPolicy
 	attributeRuntime  = 0x00000004
@@ -84,7 +87,8 @@ func Content(v osmith.FirmwareVariables, name string) []byte {
 	return nil
 }
 
-// VendorGUID returns the vendor of a variable that holds keys: PK, KEK, db, dbx, dbt or dbr. The name is case-sensitive, as in firmware.
+// VendorGUID returns the vendor of a variable that holds keys: PK, KEK, db, dbx, dbt or dbr. The
+// name is case-sensitive, as in firmware.
 func VendorGUID(name string) (osmith.GUID, error) {
 	vendor, err := vendorGUID(name)
 	return vendor, prefix.Error("secureboot", err)
@@ -118,8 +122,8 @@ func isSet(name string, content []byte) (bool, error) {
 	return content[0] == 1, nil
 }
 
-// An AttributesError is a variable whose attributes are not those it has to have: it is not protected as the real one is, or the file is
-// not from efivarfs.
+// An AttributesError is a variable whose attributes are not those it has to have: it is not
+// protected as the real one is, or the file is not from efivarfs.
 type AttributesError struct {
 	Variable  string
 	Want, Got uint32
@@ -129,10 +133,11 @@ func (e *AttributesError) Error() string {
 	return fmt.Sprintf("variable %s has the attributes 0x%08x, want 0x%08x: the file is not from efivarfs, or the variable is not protected", e.Variable, e.Got, e.Want)
 }
 
-// ParseVariableFile reads a file of efivarfs with a Secure Boot variable: four bytes of attributes, which have to be those of the variable
-// of that name, and the content, which is returned. Names are PK, KEK, db, dbx, dbt, dbr, SecureBoot, SetupMode, and of shim's SbatLevelRT, SbatPolicy, MokListRT, MokListXRT,
-// MokSBStateRT, MokIgnoreDB, MokPolicyRT and MokListTrustedRT.
-// Errors are [*osmith.FormatError] and [*AttributesError].
+// ParseVariableFile reads a file of efivarfs with a Secure Boot variable: four bytes of attributes,
+// which have to be those of the variable of that name, and the content, which is returned. Names
+// are PK, KEK, db, dbx, dbt, dbr, SecureBoot, SetupMode, and of shim's SbatLevelRT, SbatPolicy,
+// MokListRT, MokListXRT, MokSBStateRT, MokIgnoreDB, MokPolicyRT and MokListTrustedRT. Errors are
+// [*osmith.FormatError] and [*AttributesError].
 func ParseVariableFile(name string, b []byte) ([]byte, error) {
 	content, err := parseVariableFile(name, b)
 	return content, prefix.Error("secureboot", err)
@@ -179,13 +184,16 @@ func (k variable) parse(b []byte) ([]byte, error) {
 	return content, nil
 }
 
-// ReadVariables reads the Secure Boot state of a machine from /sys/firmware/efi/efivars, as os.DirFS has it, or from a whole copy of that
-// directory: the files PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Firmware without Secure Boot has no SecureBoot or SetupMode, which are
-// then empty. A directory with no variable at all, or that is another one, is an [fs.ErrNotExist]. Times are not known to efivarfs.
+// ReadVariables reads the Secure Boot state of a machine from /sys/firmware/efi/efivars, as
+// os.DirFS has it, or from a whole copy of that directory: the files
+// PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Firmware without Secure Boot has no SecureBoot
+// or SetupMode, which are then empty. A directory with no variable at all, or that is another one,
+// is an [fs.ErrNotExist]. Times are not known to efivarfs.
 //
-// Of shim's state there are the copies, which it makes at each start. Where it made MokListRT, no SbatPolicy, or no copy of MokSBState, MokDBState, MokPolicy or
-// MokListTrusted means that there is no such variable; where it did not, nothing is known of them. A list that shim had to split (MokListRT1,
-// MokListXRT1) is left out, the other one too.
+// Of shim's state there are the copies, which it makes at each start. Where it made MokListRT, no
+// SbatPolicy, or no copy of MokSBState, MokDBState, MokPolicy or MokListTrusted means that there is
+// no such variable; where it did not, nothing is known of them. A list that shim had to split
+// (MokListRT1, MokListXRT1) is left out, the other one too.
 func ReadVariables(dir fs.FS) (v osmith.FirmwareVariables, err error) {
 	defer prefix.Add("secureboot", &err)
 	var missing []error // of the two that firmware with Secure Boot has
@@ -228,8 +236,9 @@ func ReadVariables(dir fs.FS) (v osmith.FirmwareVariables, err error) {
 	return v, nil
 }
 
-// isEfivarfs returns an error, which wraps missing, for a directory without any of the variables that all firmware has for its boot menu (UEFI Specification 2.10,
-// section 3.3): that directory is not the one of a machine's variables.
+// isEfivarfs returns an error, which wraps missing, for a directory without any of the variables
+// that all firmware has for its boot menu (UEFI Specification 2.10, section 3.3): that directory is
+// not the one of a machine's variables.
 func isEfivarfs(dir fs.FS, missing error) error {
 	entries, err := fs.ReadDir(dir, ".")
 	if err != nil {
@@ -252,8 +261,9 @@ func (k variable) read(dir fs.FS) ([]byte, error) {
 	return k.parse(b)
 }
 
-// Space estimates the bytes that PK, KEK, db, dbx, dbt and dbr take in a variable store: each with a header and its name as edk2 writes
-// them, and once more the largest, for the copy that an update makes before the old one goes.
+// Space estimates the bytes that PK, KEK, db, dbx, dbt and dbr take in a variable store: each with
+// a header and its name as edk2 writes them, and once more the largest, for the copy that an update
+// makes before the old one goes.
 func Space(v osmith.FirmwareVariables) int64 {
 	const header = 60
 	var sum, largest int64
@@ -268,7 +278,8 @@ func Space(v osmith.FirmwareVariables) int64 {
 	return sum + largest
 }
 
-// A SpaceError says that the variables do not fit into the room that the caller allows. Firmware whose store is full may not start.
+// A SpaceError says that the variables do not fit into the room that the caller allows. Firmware
+// whose store is full may not start.
 type SpaceError struct {
 	Need, Room int64 // bytes
 }

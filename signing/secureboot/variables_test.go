@@ -54,7 +54,8 @@ func TestReadVariables(t *testing.T) {
 	require.Equal(t, b["db"], v.DBT)
 	require.Nil(t, v.DBX)
 
-	// Firmware that cannot verify anything has neither variable; a directory that is not the one of the variables does not look like it.
+	// Firmware that cannot verify anything has neither variable; a directory that is not the one of
+	// the variables does not look like it.
 	dir = efivars(t)
 	delete(dir, "SecureBoot"+global)
 	delete(dir, "SetupMode"+global)

@@ -16,11 +16,13 @@ import (
 // pkg is what errors of this package begin with.
 const pkg = "policy"
 
-// ErrBank is the cause of every error about a hash that no PCR bank known here has. It is package tpm's error of this name.
+// ErrBank is the cause of every error about a hash that no PCR bank known here has. It is package
+// tpm's error of this name.
 var ErrBank = pcrbank.ErrUnknown
 
-// Digest is the digest of a TPM 2.0 policy. Policies of systemd, and so of this package, are SHA-256 whatever bank the
-// PCRs are of. The zero value is the policy of a session that has just started.
+// Digest is the digest of a TPM 2.0 policy. Policies of systemd, and so of this package, are
+// SHA-256 whatever bank the PCRs are of. The zero value is the policy of a session that has just
+// started.
 type Digest [sha256.Size]byte
 
 // String is the digest in hexadecimal, as in the "pol" field of a .pcrsig.
@@ -50,7 +52,8 @@ const (
 	ccPolicyAuthorizeNV = 0x00000192
 )
 
-// extend is PolicyUpdate of part 3, section 23.2.3: the digest after a command with these arguments.
+// extend is PolicyUpdate of part 3, section 23.2.3: the digest after a command with these
+// arguments.
 func (d Digest) extend(command uint32, parts ...[]byte) Digest {
 	b := binary.BigEndian.AppendUint32(d[:], command)
 	for _, p := range parts {
@@ -67,8 +70,8 @@ type pcrSelection struct {
 	PCRs  [pcrbank.Count / 8]uint8
 }
 
-// PolicyPCR is the digest after TPM2_PolicyPCR over the values of some PCRs of one bank, in a session whose digest was
-// start (TPM 2.0 Library, part 3, section 23.7).
+// PolicyPCR is the digest after TPM2_PolicyPCR over the values of some PCRs of one bank, in a
+// session whose digest was start (TPM 2.0 Library, part 3, section 23.7).
 func PolicyPCR(start Digest, bank crypto.Hash, values map[int][]byte) (d Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	a, ok := pcrbank.ByHash(bank)
@@ -97,9 +100,10 @@ func PolicyPCR(start Digest, bank crypto.Hash, values map[int][]byte) (d Digest,
 	return start.extend(ccPolicyPCR, b, pcrs.Sum(nil)), nil
 }
 
-// PolicyAuthorize is the digest after TPM2_PolicyAuthorize: whatever the session's digest was, it becomes one that only
-// depends on the key whose signature approved it and on ref (TPM 2.0 Library, part 3, section 23.16). This is what a
-// secret is sealed to so that any policy signed by the key opens it. ref is [PolicyRef] of a name, usually "".
+// PolicyAuthorize is the digest after TPM2_PolicyAuthorize: whatever the session's digest was, it
+// becomes one that only depends on the key whose signature approved it and on ref (TPM 2.0 Library,
+// part 3, section 23.16). This is what a secret is sealed to so that any policy signed by the key
+// opens it. ref is [PolicyRef] of a name, usually "".
 func PolicyAuthorize(key *rsa.PublicKey, ref []byte) (d Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	keyName, err := KeyName(key)
@@ -111,7 +115,8 @@ func PolicyAuthorize(key *rsa.PublicKey, ref []byte) (d Digest, err error) {
 	return sha256.Sum256(append(d[:], ref...)), nil
 }
 
-// PolicyRef is the policyRef that systemd derives from a name: its SHA-256, or nothing for the empty name.
+// PolicyRef is the policyRef that systemd derives from a name: its SHA-256, or nothing for the
+// empty name.
 func PolicyRef(name string) []byte {
 	if name == "" {
 		return nil
@@ -120,9 +125,10 @@ func PolicyRef(name string) []byte {
 	return h[:]
 }
 
-// PolicyAuthorizeNV is the digest after TPM2_PolicyAuthorizeNV: whatever the session's digest was, it becomes one that
-// only depends on the NV index which holds the approved policy (part 3, section 23.22). index is its name with the
-// attribute WRITTEN: see [NVPublic.Name]. systemd-pcrlock seals to this.
+// PolicyAuthorizeNV is the digest after TPM2_PolicyAuthorizeNV: whatever the session's digest was,
+// it becomes one that only depends on the NV index which holds the approved policy (part 3, section
+// 23.22). index is its name with the attribute WRITTEN: see [NVPublic.Name]. systemd-pcrlock seals
+// to this.
 func PolicyAuthorizeNV(index []byte) (d Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := checkName(index, "PolicyAuthorizeNV"); err != nil {
@@ -131,11 +137,12 @@ func PolicyAuthorizeNV(index []byte) (d Digest, err error) {
 	return d.extend(ccPolicyAuthorizeNV, index), nil
 }
 
-// PolicyAuthValue is the digest after TPM2_PolicyAuthValue, or after TPM2_PolicyPassword, which leaves the same: the
-// object's own secret, a PIN, is asked for (part 3, sections 23.17 and 23.18).
+// PolicyAuthValue is the digest after TPM2_PolicyAuthValue, or after TPM2_PolicyPassword, which
+// leaves the same: the object's own secret, a PIN, is asked for (part 3, sections 23.17 and 23.18).
 func PolicyAuthValue(start Digest) Digest { return start.extend(ccPolicyAuthValue) }
 
-// Comparison is the operation of a PolicyNV: TPM_EO of part 2, section 6.8. The contents of the index stand on the left.
+// Comparison is the operation of a PolicyNV: TPM_EO of part 2, section 6.8. The contents of the
+// index stand on the left.
 type Comparison uint16
 
 const (
@@ -154,9 +161,9 @@ const (
 	lastComparison                     = ComparisonAllBitsClear
 )
 
-// PolicyNV is the digest after TPM2_PolicyNV: the contents of an NV index at an offset compare in this way with operand
-// (part 3, section 23.9). index is the name of the index: see [NVPublic.Name]. A counter with [ComparisonAtMost] closes the
-// way back once it is raised.
+// PolicyNV is the digest after TPM2_PolicyNV: the contents of an NV index at an offset compare in
+// this way with operand (part 3, section 23.9). index is the name of the index: see
+// [NVPublic.Name]. A counter with [ComparisonAtMost] closes the way back once it is raised.
 func PolicyNV(start Digest, index, operand []byte, offset uint16, op Comparison) (d Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := checkName(index, "PolicyNV"); err != nil {
@@ -173,8 +180,8 @@ func PolicyNV(start Digest, index, operand []byte, offset uint16, op Comparison)
 // MaxPolicyOR is how many branches one TPM2_PolicyOR takes.
 const MaxPolicyOR = 8
 
-// PolicyOR is the digest after TPM2_PolicyOR: one of 2 to 8 branches was satisfied (part 3, section 23.6). For more, see
-// [NewTree].
+// PolicyOR is the digest after TPM2_PolicyOR: one of 2 to 8 branches was satisfied (part 3, section
+// 23.6). For more, see [NewTree].
 func PolicyOR(branches ...Digest) (d Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(branches) < 2 || len(branches) > MaxPolicyOR {

@@ -57,7 +57,8 @@ func ExampleSign() {
 	// Output: {"sha256": [{"pcrs": [11], "pkfp": "601384dbcad064d25593cfab7daa36c1b4b905ff85bfabe1d6fb32912048a633", "pol": "b162986d4e896d9b209de8d3df8f0fdf6e6387f6697ba4fbf6d484fe3ba81728", "sig": "Hm7Zd7mBNFOsUttl6ngF0/BkVp/o7eB/oNdFrKGt7c+JkcPJoSi0pU...
 }
 
-// The private key is elsewhere: only bytes to sign leave this program, and only signatures come back.
+// The private key is elsewhere: only bytes to sign leave this program, and only signatures come
+// back.
 func ExamplePCRPolicies_Join() {
 	key := exampleKey()
 	states, err := tpm.PCR11States(measurements(), []crypto.Hash{crypto.SHA256}, nil)
@@ -94,9 +95,11 @@ func ExamplePolicyAuthorize() {
 	// Output: 1ed73e93fd746804f3f51258b8c82ebfe6d0d1fdbf5bc768545a38fd4b506bde
 }
 
-// A secret is to survive the upgrade that is staged, the way back from it, and the firmware update that its vendor has announced.
+// A secret is to survive the upgrade that is staged, the way back from it, and the firmware update
+// that its vendor has announced.
 func ExampleNewUnion() {
-	value := func(b byte) []byte { return bytes.Repeat([]byte{b}, 4) } // of a bank with short values, for this page
+	// of a bank with short values, for this page
+	value := func(b byte) []byte { return bytes.Repeat([]byte{b}, 4) }
 	pad := func(values map[int][]byte) map[int][]byte {
 		for n, v := range values {
 			values[n] = append(v, make([]byte, 28)...)
@@ -104,8 +107,10 @@ func ExampleNewUnion() {
 		return values
 	}
 	states := []policy.NamedState{
-		{Name: "2.0.0", Values: pad(map[int][]byte{0: value(0xa0), 4: value(0x20)})}, // of the machine
-		{Name: "2.1.0", Values: pad(map[int][]byte{0: value(0xa0), 4: value(0x21)})}, // of tpm.Predict
+		// of the machine
+		{Name: "2.0.0", Values: pad(map[int][]byte{0: value(0xa0), 4: value(0x20)})},
+		// of tpm.Predict
+		{Name: "2.1.0", Values: pad(map[int][]byte{0: value(0xa0), 4: value(0x21)})},
 	}
 	states = policy.WithUpdate(states, "firmware 1.7", pad(map[int][]byte{0: value(0xa7)}))
 	union, err := policy.NewUnion(crypto.SHA256, []int{0, 4}, states...)

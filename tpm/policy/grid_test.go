@@ -26,7 +26,8 @@ func randomBytes(rnd *mrand.Rand, n int) []byte {
 	return b
 }
 
-// policyGrid runs random sequences of policy commands in trial sessions of a software TPM, and here.
+// policyGrid runs random sequences of policy commands in trial sessions of a software TPM, and
+// here.
 type policyGrid struct {
 	t       *testing.T
 	chip    transport.TPM
@@ -80,7 +81,8 @@ func (g *policyGrid) must(d policy.Digest, err error, name string) {
 
 func (g *policyGrid) run(err error) { require.NoError(g.t, err, g.script) }
 
-// defineNV makes an index with contents, which is an approved policy, and compares its name with ours.
+// defineNV makes an index with contents, which is an approved policy, and compares its name with
+// ours.
 func (g *policyGrid) defineNV() {
 	const index = 0x01800001
 	attributes := tpm2.TPMANV{OwnerWrite: true, AuthWrite: true, OwnerRead: true, AuthRead: true, NoDA: true, NT: tpm2.TPMNTOrdinary}

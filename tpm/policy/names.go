@@ -17,8 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/tpmwire"
 )
 
-// ErrKey is the cause of every error about a key that cannot sign PCR policies. systemd accepts RSA keys with the
-// exponent 65537 and nothing else.
+// ErrKey is the cause of every error about a key that cannot sign PCR policies. systemd accepts RSA
+// keys with the exponent 65537 and nothing else.
 var ErrKey = errors.New("not an RSA key with exponent 65537")
 
 // Numbers of the TCG Algorithm Registry.
@@ -28,8 +28,9 @@ const (
 	algNull   = 0x0010
 )
 
-// ParsePublicKey reads the key that signs PCR policies as a .pcrpkey section and the token of a LUKS2 volume hold it: PEM
-// with one block PUBLIC KEY. A key that systemd does not verify with is [ErrKey].
+// ParsePublicKey reads the key that signs PCR policies as a .pcrpkey section and the token of a
+// LUKS2 volume hold it: PEM with one block PUBLIC KEY. A key that systemd does not verify with is
+// [ErrKey].
 func ParsePublicKey(text []byte) (_ *rsa.PublicKey, err error) {
 	defer prefix.Add(pkg, &err)
 	block, _ := pem.Decode(text)
@@ -60,7 +61,8 @@ func MarshalPublicKey(key *rsa.PublicKey) (_ []byte, err error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), nil
 }
 
-// rsaArea is the TPMT_PUBLIC of an RSA key (TPM 2.0 Library, part 2, section 12.2.4) up to the bytes of its modulus.
+// rsaArea is the TPMT_PUBLIC of an RSA key (TPM 2.0 Library, part 2, section 12.2.4) up to the
+// bytes of its modulus.
 type rsaArea struct {
 	Type, NameAlg     uint16
 	Attributes        uint32
@@ -71,9 +73,9 @@ type rsaArea struct {
 	ModulusSize       uint16
 }
 
-// KeyName is the name of the TPM object that systemd loads for a PCR signing key: an unrestricted signing and
-// decryption key with SHA-256 names, no scheme and no policy of its own (TPM 2.0 Library, part 1, section 16; part 2,
-// section 12.2.4).
+// KeyName is the name of the TPM object that systemd loads for a PCR signing key: an unrestricted
+// signing and decryption key with SHA-256 names, no scheme and no policy of its own (TPM 2.0
+// Library, part 1, section 16; part 2, section 12.2.4).
 func KeyName(key *rsa.PublicKey) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := checkKey(key); err != nil {
@@ -118,7 +120,8 @@ func checkKey(key *rsa.PublicKey) error {
 	return nil
 }
 
-// checkName refuses what cannot be the name of an object or an NV index: an algorithm and a digest of it.
+// checkName refuses what cannot be the name of an object or an NV index: an algorithm and a digest
+// of it.
 func checkName(name []byte, command string) error {
 	if len(name) >= 2 {
 		if a, ok := pcrbank.ByID(binary.BigEndian.Uint16(name)); ok && len(name) == 2+a.Hash.Size() {
@@ -128,8 +131,8 @@ func checkName(name []byte, command string) error {
 	return fmt.Errorf("%s: a name of %d bytes: want an algorithm and a digest", command, len(name))
 }
 
-// ObjectName is the TPM name of an object: the hash of its TPMT_PUBLIC by the name algorithm in it, behind that
-// algorithm (part 1, section 16).
+// ObjectName is the TPM name of an object: the hash of its TPMT_PUBLIC by the name algorithm in it,
+// behind that algorithm (part 1, section 16).
 func ObjectName(public []byte) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(public) < 4 {
@@ -173,7 +176,8 @@ type NVPublic struct {
 	Size       uint16 // of the contents, in bytes
 }
 
-// Name is the TPM name of the index as it is now: it changes with every attribute, and the first write sets [NVWritten].
+// Name is the TPM name of the index as it is now: it changes with every attribute, and the first
+// write sets [NVWritten].
 func (p NVPublic) Name() ([]byte, error) {
 	b, err := p.AppendBinary(nil)
 	if err != nil {
@@ -219,7 +223,8 @@ func ParseNVPublic(b []byte) (_ NVPublic, err error) {
 	return p, nil
 }
 
-// ApprovedPolicy is the contents of an NV index that PolicyAuthorizeNV compares a session with: a TPMT_HA of SHA-256.
+// ApprovedPolicy is the contents of an NV index that PolicyAuthorizeNV compares a session with: a
+// TPMT_HA of SHA-256.
 func ApprovedPolicy(d Digest) []byte { return append([]byte{0, algSHA256}, d[:]...) }
 
 // ParseApprovedPolicy is the inverse of [ApprovedPolicy].

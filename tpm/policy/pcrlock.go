@@ -15,9 +15,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// PCRLock is a pcrlock.json: the values that systemd-pcrlock make-policy allows, and the NV index that holds the policy's
-// digest. The handles and the sealed PIN are as the TPM wrote them. Package tpm makes the .pcrlock files that make-policy
-// reads.
+// PCRLock is a pcrlock.json: the values that systemd-pcrlock make-policy allows, and the NV index
+// that holds the policy's digest. The handles and the sealed PIN are as the TPM wrote them. Package
+// tpm makes the .pcrlock files that make-policy reads.
 type PCRLock struct {
 	Bank      crypto.Hash      `json:"-"`
 	Values    map[int][][]byte `json:"-"`
@@ -30,7 +30,8 @@ type PCRLock struct {
 	PINPrivate []byte `json:"pinPrivate,omitzero"`
 }
 
-// pcrLockFile is the file: bank and values in systemd's form, then the fields of a PCRLock without its methods.
+// pcrLockFile is the file: bank and values in systemd's form, then the fields of a PCRLock without
+// its methods.
 type pcrLockFile struct {
 	Bank   string         `json:"pcrBank"`
 	Values []pcrLockValue `json:"pcrValues"`
@@ -103,8 +104,8 @@ func (p *PCRLock) MarshalJSON() (_ []byte, err error) {
 // Digest is the policy that the NV index holds.
 func (p *PCRLock) Digest() (Digest, error) { return PCRLockDigest(p.Bank, p.Values) }
 
-// Allows reports whether PCRs with these values satisfy the policy, and which do not. PCRs that the policy is about and
-// that are not given do not.
+// Allows reports whether PCRs with these values satisfy the policy, and which do not. PCRs that the
+// policy is about and that are not given do not.
 func (p *PCRLock) Allows(values map[int][]byte) (ok bool, bad []int) {
 	for _, n := range pcrbank.PCRs(p.Values) {
 		if !slices.ContainsFunc(p.Values[n], func(v []byte) bool { return bytes.Equal(v, values[n]) }) {
@@ -114,9 +115,10 @@ func (p *PCRLock) Allows(values map[int][]byte) (ok bool, bad []int) {
 	return len(bad) == 0 && len(p.Values) > 0, bad
 }
 
-// PCRLockDigest is the policy that systemd-pcrlock makes of the values that PCRs may have: one PolicyPCR over all that
-// have a single value, then for each other PCR, ascending, a PolicyOR of one PolicyPCR per value. systemd unlocks at most
-// [MaxPolicyOR] values per PCR; more are a [*TooManyValuesError].
+// PCRLockDigest is the policy that systemd-pcrlock makes of the values that PCRs may have: one
+// PolicyPCR over all that have a single value, then for each other PCR, ascending, a PolicyOR of
+// one PolicyPCR per value. systemd unlocks at most [MaxPolicyOR] values per PCR; more are a
+// [*TooManyValuesError].
 func PCRLockDigest(bank crypto.Hash, values map[int][][]byte) (d Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	single := make(map[int][]byte)

@@ -22,8 +22,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// PCRPolicy is a PCR policy that a key is to sign, or has signed: "these PCRs of this bank have the values behind this
-// digest". It is one entry of a .pcrsig.
+// PCRPolicy is a PCR policy that a key is to sign, or has signed: "these PCRs of this bank have the
+// values behind this digest". It is one entry of a .pcrsig.
 type PCRPolicy struct {
 	Bank        crypto.Hash
 	PCRs        []int             // ascending; in practice {11}
@@ -32,14 +32,16 @@ type PCRPolicy struct {
 	Digest      Digest
 }
 
-// TBS are the bytes to be signed with RSASSA-PKCS1-v1_5 and SHA-256: the digest, and the policy reference if any.
+// TBS are the bytes to be signed with RSASSA-PKCS1-v1_5 and SHA-256: the digest, and the policy
+// reference if any.
 func (p PCRPolicy) TBS() []byte { return append(p.Digest[:], PolicyRef(p.Ref)...) }
 
 func (p PCRPolicy) equal(q PCRPolicy) bool {
 	return p.Bank == q.Bank && slices.Equal(p.PCRs, q.PCRs) && p.Fingerprint == q.Fingerprint && p.Ref == q.Ref && p.Digest == q.Digest
 }
 
-// PCRPolicies are policies not yet signed. Where the key is elsewhere, sign the TBS of each there and [PCRPolicies.Join].
+// PCRPolicies are policies not yet signed. Where the key is elsewhere, sign the TBS of each there
+// and [PCRPolicies.Join].
 type PCRPolicies []PCRPolicy
 
 // Signature is a signed policy.
@@ -51,10 +53,11 @@ type Signature struct {
 // Signatures are the contents of a .pcrsig, in the order of the file.
 type Signatures []Signature
 
-// Prepare lists the policies that a key is to sign for some states of a machine. Each state is the values of PCRs by bank
-// and number, as PCR11States of package tpm lists them for a UKI. The policies come bank by bank, in the order in which
-// systemd-measure has them (sha1, sha256, sha384, sha512), and in each bank in the order of the states; one that comes twice
-// is listed once. Only the public half of the key is needed. ref names a policy reference, "" for none.
+// Prepare lists the policies that a key is to sign for some states of a machine. Each state is the
+// values of PCRs by bank and number, as PCR11States of package tpm lists them for a UKI. The
+// policies come bank by bank, in the order in which systemd-measure has them (sha1, sha256, sha384,
+// sha512), and in each bank in the order of the states; one that comes twice is listed once. Only
+// the public half of the key is needed. ref names a policy reference, "" for none.
 func Prepare(key *rsa.PublicKey, states []map[crypto.Hash]map[int][]byte, ref string) (_ PCRPolicies, err error) {
 	defer prefix.Add(pkg, &err)
 	fingerprint, err := Fingerprint(key)
@@ -94,8 +97,8 @@ func Prepare(key *rsa.PublicKey, states []map[crypto.Hash]map[int][]byte, ref st
 	return out, nil
 }
 
-// Sign prepares policies and signs them: see [Prepare] for the arguments. key may live in an HSM; it must be RSA. The
-// signatures are deterministic.
+// Sign prepares policies and signs them: see [Prepare] for the arguments. key may live in an HSM;
+// it must be RSA. The signatures are deterministic.
 func Sign(key crypto.Signer, states []map[crypto.Hash]map[int][]byte, ref string) (_ Signatures, err error) {
 	defer prefix.Add(pkg, &err)
 	public, err := rsaPublic(key)
@@ -126,8 +129,8 @@ func (p PCRPolicies) Sign(key crypto.Signer) (_ Signatures, err error) {
 	return p.Join(public, values)
 }
 
-// Join makes signed policies of signatures that were made elsewhere over the TBS of each policy, in the same order.
-// Each is verified; the first that is not by this key is an error.
+// Join makes signed policies of signatures that were made elsewhere over the TBS of each policy, in
+// the same order. Each is verified; the first that is not by this key is an error.
 func (p PCRPolicies) Join(key *rsa.PublicKey, signatures [][]byte) (_ Signatures, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(signatures) != len(p) {
@@ -163,8 +166,8 @@ func (s Signature) Verify(key *rsa.PublicKey) (err error) {
 	return nil
 }
 
-// Find returns the signature of a policy, as systemd looks it up when it unseals: bank, PCRs, key, reference and digest
-// must all be equal.
+// Find returns the signature of a policy, as systemd looks it up when it unseals: bank, PCRs, key,
+// reference and digest must all be equal.
 func (s Signatures) Find(p PCRPolicy) (Signature, bool) {
 	for _, sig := range s {
 		if sig.equal(p) {
@@ -185,8 +188,9 @@ func rsaPublic(key crypto.Signer) (*rsa.PublicKey, error) {
 	return pub, nil
 }
 
-// Merge adds signatures that are not there yet, as systemd-measure --append does: those of one UKI with a reference and
-// without, or by an old key and a new one. Entries keep their order, each bank's new ones after its old ones.
+// Merge adds signatures that are not there yet, as systemd-measure --append does: those of one UKI
+// with a reference and without, or by an old key and a new one. Entries keep their order, each
+// bank's new ones after its old ones.
 func (s Signatures) Merge(more ...Signature) Signatures {
 	out := slices.Clone(s)
 	for _, m := range more {
@@ -197,14 +201,15 @@ func (s Signatures) Merge(more ...Signature) Signatures {
 	return out
 }
 
-// maxPCRSig bounds what is parsed. A section with four banks and four phases under an RSA-16384 key has 50 KiB.
+// maxPCRSig bounds what is parsed. A section with four banks and four phases under an RSA-16384 key
+// has 50 KiB.
 const maxPCRSig = 16 << 20
 
 var errNoValue = errors.New("no value")
 
-// MarshalJSON is the contents of a .pcrsig section or of tpm2-pcr-signature.json, byte for byte as ukify writes them
-// (one line, spaces after commas and colons). [json.Marshal] drops those spaces, which gives the form of
-// systemd-measure.
+// MarshalJSON is the contents of a .pcrsig section or of tpm2-pcr-signature.json, byte for byte as
+// ukify writes them (one line, spaces after commas and colons). [json.Marshal] drops those spaces,
+// which gives the form of systemd-measure.
 func (s Signatures) MarshalJSON() ([]byte, error) {
 	w := bankWriter{entries: make(map[crypto.Hash][]entry)}
 	for _, sig := range s {
@@ -214,8 +219,8 @@ func (s Signatures) MarshalJSON() ([]byte, error) {
 	return w.bytes()
 }
 
-// MarshalJSON is the same object with the bytes to be signed ("tbs") in place of signatures, byte for byte as
-// `ukify --policy-digest` writes it.
+// MarshalJSON is the same object with the bytes to be signed ("tbs") in place of signatures, byte
+// for byte as `ukify --policy-digest` writes it.
 func (p PCRPolicies) MarshalJSON() ([]byte, error) {
 	w := bankWriter{entries: make(map[crypto.Hash][]entry)}
 	for _, policy := range p {
@@ -267,8 +272,8 @@ func (w *bankWriter) bytes() ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-// appendSpaced appends compact JSON with a space after each comma and colon outside of strings. No string holds a quote or a
-// backslash.
+// appendSpaced appends compact JSON with a space after each comma and colon outside of strings. No
+// string holds a quote or a backslash.
 func appendSpaced(b, compact []byte) []byte {
 	inString := false
 	for _, c := range compact {
@@ -303,9 +308,10 @@ type entry struct {
 	Sig  *string `json:"sig,omitempty"`
 }
 
-// ParseSignatures reads the contents of a .pcrsig section or of tpm2-pcr-signature.json. Spaces, newlines and NULs at
-// the end, which pad a section, are ignored. Banks that this package does not know and entries without a signature are
-// errors. The signatures are not verified; see [Signature.Verify].
+// ParseSignatures reads the contents of a .pcrsig section or of tpm2-pcr-signature.json. Spaces,
+// newlines and NULs at the end, which pad a section, are ignored. Banks that this package does not
+// know and entries without a signature are errors. The signatures are not verified; see
+// [Signature.Verify].
 func ParseSignatures(data []byte) (Signatures, error) {
 	out := Signatures{}
 	err := parseBanks(data, func(p PCRPolicy, e entry) error {
@@ -325,8 +331,8 @@ func ParseSignatures(data []byte) (Signatures, error) {
 	return out, nil
 }
 
-// ParsePCRPolicies reads what [PCRPolicies.MarshalJSON] and `systemd-measure policy-digest` write: entries to be signed.
-// Entries with a signature are errors.
+// ParsePCRPolicies reads what [PCRPolicies.MarshalJSON] and `systemd-measure policy-digest` write:
+// entries to be signed. Entries with a signature are errors.
 func ParsePCRPolicies(data []byte) (PCRPolicies, error) {
 	out := PCRPolicies{}
 	err := parseBanks(data, func(p PCRPolicy, e entry) error {

@@ -33,7 +33,8 @@ var testKey = func() *rsa.PrivateKey {
 	return key
 }()
 
-// goldenStates are those of a UKI with these sections, of which systemd-measure 262 printed the policies below.
+// goldenStates are those of a UKI with these sections, of which systemd-measure 262 printed the
+// policies below.
 func goldenStates(t testing.TB, banks []crypto.Hash, paths [][]string) []map[crypto.Hash]map[int][]byte {
 	t.Helper()
 	var ms []osmith.Measurement

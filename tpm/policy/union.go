@@ -15,16 +15,18 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// NamedState is what PCRs will be if something boots: the running set, one that is staged, the one before, each of them with a firmware update that was
-// announced. Values come from predictions or from the machine.
+// NamedState is what PCRs will be if something boots: the running set, one that is staged, the one
+// before, each of them with a firmware update that was announced. Values come from predictions or
+// from the machine.
 type NamedState struct {
 	Name   string         // for people: "2.1.0", "2.1.0 after the firmware update"
 	Values map[int][]byte // of one bank; PCRs that are not asked for are left out of account
 }
 
-// WithUpdate are the states, and each of them again with the values that some PCRs have after an update: firmware vendors announce those of PCR 0. They
-// are values at the moment when the secret is asked for, as all of a state: from systemd 261 on the initrd has measured "os-separator" into most
-// of these PCRs by then.
+// WithUpdate are the states, and each of them again with the values that some PCRs have after an
+// update: firmware vendors announce those of PCR 0. They are values at the moment when the secret
+// is asked for, as all of a state: from systemd 261 on the initrd has measured "os-separator" into
+// most of these PCRs by then.
 func WithUpdate(states []NamedState, update string, values map[int][]byte) []NamedState {
 	out := slices.Clone(states)
 	for _, s := range states {
@@ -38,7 +40,8 @@ func WithUpdate(states []NamedState, update string, values map[int][]byte) []Nam
 	return out
 }
 
-// Union is the states of some PCRs that a secret is to be opened in, each once, with the reasons for it.
+// Union is the states of some PCRs that a secret is to be opened in, each once, with the reasons
+// for it.
 type Union struct {
 	Bank   crypto.Hash
 	PCRs   []int        // ascending
@@ -47,12 +50,14 @@ type Union struct {
 
 // UnionState is one state and what leads to it.
 type UnionState struct {
-	Names   []string       // of the named states that are this one
-	Values  map[int][]byte // of all PCRs of the union
-	Differs []int          // PCRs with another value than in the first state, ascending; none in the first
+	Names  []string       // of the named states that are this one
+	Values map[int][]byte // of all PCRs of the union
+	// PCRs with another value than in the first state, ascending; none in the first
+	Differs []int
 }
 
-// NewUnion joins named states. One that does not say what one of the PCRs will be is an error: a secret would be sealed to a guess. So are two states of one name.
+// NewUnion joins named states. One that does not say what one of the PCRs will be is an error: a
+// secret would be sealed to a guess. So are two states of one name.
 func NewUnion(bank crypto.Hash, pcrs []int, states ...NamedState) (_ *Union, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := pcrbank.Check(bank); err != nil {
@@ -103,7 +108,8 @@ func (u *Union) add(name string, values map[int][]byte) {
 	u.States = append(u.States, s)
 }
 
-// Alternatives are the values of the states, for [AnyState] and for the policies of package tpm/sealing.
+// Alternatives are the values of the states, for [AnyState] and for the policies of package
+// tpm/sealing.
 func (u *Union) Alternatives() []map[int][]byte {
 	out := make([]map[int][]byte, len(u.States))
 	for i := range u.States {
@@ -121,8 +127,8 @@ func (u *Union) Digest(start Digest) (Digest, error) {
 	return tree.Digest(), nil
 }
 
-// Find is the state that a machine with these values is in: differs is empty then. For a machine that is in none, it is the state that differs
-// in the fewest PCRs, and differs are these.
+// Find is the state that a machine with these values is in: differs is empty then. For a machine
+// that is in none, it is the state that differs in the fewest PCRs, and differs are these.
 func (u *Union) Find(values map[int][]byte) (state UnionState, differs []int) {
 	for i, s := range u.States {
 		var d []int
@@ -168,7 +174,8 @@ type unionStateJSON struct {
 	Differs []int          `json:"differs"` // from the first state
 }
 
-// MarshalJSON is {"bank": "sha256", "pcrs": […], "states": [{"names": […], "values": {"7": HEX}, "differs": […]}]}.
+// MarshalJSON is {"bank": "sha256", "pcrs": […], "states": [{"names": […], "values": {"7": HEX},
+// "differs": […]}]}.
 func (u *Union) MarshalJSON() ([]byte, error) {
 	out := unionJSON{Bank: pcrbank.Name(u.Bank), PCRs: append([]int{}, u.PCRs...), States: []unionStateJSON{}}
 	for _, s := range u.States {

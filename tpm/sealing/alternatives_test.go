@@ -69,7 +69,8 @@ func TestAlternatives(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestReseal makes tokens for the systems that run, are staged and were before; they open the same slot.
+// TestReseal makes tokens for the systems that run, are staged and were before; they open the same
+// slot.
 func TestReseal(t *testing.T) {
 	t.Parallel()
 	s := newTPM(t)

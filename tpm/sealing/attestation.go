@@ -19,10 +19,10 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// AttestationKey is a key that only signs what a TPM says about itself: ECDSA on P-256, or RSASSA with 2048 bits where the
-// TPM has no curve. It exists in the TPM that made it alone; this is its public half, and the private one encrypted by the
-// TPM. Keep both, and trust the public half on a verifier only after the TPM has proved that the key is its own: see
-// [NewChallenge].
+// AttestationKey is a key that only signs what a TPM says about itself: ECDSA on P-256, or RSASSA
+// with 2048 bits where the TPM has no curve. It exists in the TPM that made it alone; this is its
+// public half, and the private one encrypted by the TPM. Keep both, and trust the public half on a
+// verifier only after the TPM has proved that the key is its own: see [NewChallenge].
 type AttestationKey struct {
 	Public  []byte `json:"public"`  // TPMT_PUBLIC
 	Private []byte `json:"private"` // TPM2B_PRIVATE without its size; of use to the TPM alone
@@ -46,8 +46,8 @@ func (t *TPM) CreateAttestationKey() (_ *AttestationKey, err error) {
 	return k, nil
 }
 
-// attestationTemplate is a restricted signing key (TPM 2.0 Library, part 1, section 27.2.3): it signs no bytes from
-// outside that look like a statement of the TPM.
+// attestationTemplate is a restricted signing key (TPM 2.0 Library, part 1, section 27.2.3): it
+// signs no bytes from outside that look like a statement of the TPM.
 func attestationTemplate(srk *storageKey) tpm2.TPMTPublic {
 	template := tpm2.TPMTPublic{
 		NameAlg: tpm2.TPMAlgSHA256,
@@ -75,8 +75,9 @@ func attestationTemplate(srk *storageKey) tpm2.TPMTPublic {
 	return template
 }
 
-// PublicKey is the public half for [tpm.VerifyQuote]: *ecdsa.PublicKey or *rsa.PublicKey. A key that is not a restricted
-// signing key, bound to the TPM that made it, is an error: what it signs proves nothing. One with names by SHA-1 is [ErrName].
+// PublicKey is the public half for [tpm.VerifyQuote]: *ecdsa.PublicKey or *rsa.PublicKey. A key
+// that is not a restricted signing key, bound to the TPM that made it, is an error: what it signs
+// proves nothing. One with names by SHA-1 is [ErrName].
 func (k *AttestationKey) PublicKey() (_ crypto.PublicKey, err error) {
 	defer prefix.Add(pkg, &err)
 	public, err := unmarshal[tpm2.TPMTPublic](k.Public)
@@ -103,7 +104,8 @@ func (k *AttestationKey) PublicKey() (_ crypto.PublicKey, err error) {
 	return key, nil
 }
 
-// Name is the TPM's name of the key, which a [Challenge] is made out to. It fails as [AttestationKey.PublicKey] does.
+// Name is the TPM's name of the key, which a [Challenge] is made out to. It fails as
+// [AttestationKey.PublicKey] does.
 func (k *AttestationKey) Name() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if _, err := k.PublicKey(); err != nil {
@@ -112,8 +114,8 @@ func (k *AttestationKey) Name() (_ []byte, err error) {
 	return policy.ObjectName(k.Public)
 }
 
-// ErrName is the cause of every error about a name that ties nothing to a key: by SHA-1, of which another key may have the same, or of another
-// length than its algorithm's.
+// ErrName is the cause of every error about a name that ties nothing to a key: by SHA-1, of which
+// another key may have the same, or of another length than its algorithm's.
 var ErrName = errors.New("want a name by SHA-256, SHA-384 or SHA-512")
 
 // strongName reports whether names by the algorithm (TPM_ALG_ID) are taken for one key's alone.
@@ -163,7 +165,8 @@ func (t *TPM) loadAttestationKey(k *AttestationKey) (tpm2.NamedHandle, error) {
 	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
 }
 
-// Quote has the TPM sign the values of PCRs of one or more banks, for a verifier that sent nonce (1 to 32 bytes, not all of them zero).
+// Quote has the TPM sign the values of PCRs of one or more banks, for a verifier that sent nonce (1
+// to 32 bytes, not all of them zero).
 func (t *TPM) Quote(k *AttestationKey, nonce []byte, pcrs map[crypto.Hash][]int) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(nonce) > 32 {
@@ -235,20 +238,21 @@ func (t *TPM) quote(key tpm2.NamedHandle, nonce []byte, selected tpm2.TPMLPCRSel
 	return q, nil
 }
 
-// EKHandle is where the endorsement key lives if somebody has made it persistent (TCG TPM v2.0 Provisioning Guidance 1.0,
-// section 7.8; systemd 262).
+// EKHandle is where the endorsement key lives if somebody has made it persistent (TCG TPM v2.0
+// Provisioning Guidance 1.0, section 7.8; systemd 262).
 const EKHandle = 0x81010001
 
-// Challenge asks a TPM to prove that an attestation key is its own (TPM 2.0 Library, part 1, section 24): only the TPM
-// with the endorsement key can answer, and it does so only if it has the attestation key, too.
+// Challenge asks a TPM to prove that an attestation key is its own (TPM 2.0 Library, part 1,
+// section 24): only the TPM with the endorsement key can answer, and it does so only if it has the
+// attestation key, too.
 type Challenge struct {
 	Credential []byte `json:"credential"` // TPMS_ID_OBJECT
 	Secret     []byte `json:"secret"`     // TPM2B_ENCRYPTED_SECRET without its size
 }
 
-// EndorsementKey is the public half (TPMT_PUBLIC) of the TPM's endorsement key: of the one at [EKHandle], or else made
-// of the TCG's template for ECC P-256. Whoever relies on it compares it with the TPM's certificate, or with what was
-// noted when the machine was installed.
+// EndorsementKey is the public half (TPMT_PUBLIC) of the TPM's endorsement key: of the one at
+// [EKHandle], or else made of the TCG's template for ECC P-256. Whoever relies on it compares it
+// with the TPM's certificate, or with what was noted when the machine was installed.
 func (t *TPM) EndorsementKey() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	ek, done, err := t.endorsementKey()
@@ -281,8 +285,8 @@ func (t *TPM) endorsementKey() (*storageKey, func(), error) {
 	return ek, done, nil
 }
 
-// parseEK reads a TPMT_PUBLIC that must be a storage key for which PolicySecret of the endorsement hierarchy is asked, as
-// the TCG's templates are.
+// parseEK reads a TPMT_PUBLIC that must be a storage key for which PolicySecret of the endorsement
+// hierarchy is asked, as the TCG's templates are.
 func parseEK(handle tpm2.TPMHandle, area []byte) (*storageKey, error) {
 	fail := func(err error) (*storageKey, error) {
 		return nil, &osmith.FormatError{Offset: -1, Field: "endorsement key", Err: err}
@@ -303,9 +307,9 @@ func parseEK(handle tpm2.TPMHandle, area []byte) (*storageKey, error) {
 	return &storageKey{handle: handle, public: *public, name: name}, nil
 }
 
-// NewChallenge makes a challenge for the TPM with an endorsement key (TPMT_PUBLIC) to prove that it has the attestation
-// key with this name ([AttestationKey.Name]); what is no name by SHA-256 or better is [ErrName]. answer is random, 32 bytes: what [TPM.Answer] must
-// give. It needs no TPM.
+// NewChallenge makes a challenge for the TPM with an endorsement key (TPMT_PUBLIC) to prove that it
+// has the attestation key with this name ([AttestationKey.Name]); what is no name by SHA-256 or
+// better is [ErrName]. answer is random, 32 bytes: what [TPM.Answer] must give. It needs no TPM.
 func NewChallenge(ek, name []byte) (challenge *Challenge, answer []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := checkName(name); err != nil {

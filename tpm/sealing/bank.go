@@ -8,8 +8,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// CheckBank is a [*BankError] unless PCRs of the bank can stand for a boot: it is allocated, and firmware has measured
-// something into PCRs 0 to 15 of it. In a bank that firmware left alone, a policy holds nothing back.
+// CheckBank is a [*BankError] unless PCRs of the bank can stand for a boot: it is allocated, and
+// firmware has measured something into PCRs 0 to 15 of it. In a bank that firmware left alone, a
+// policy holds nothing back.
 func (t *TPM) CheckBank(bank crypto.Hash) (err error) {
 	defer prefix.Add(pkg, &err)
 	return t.checkBank(bank, t.PCRs)
@@ -44,8 +45,8 @@ func (t *TPM) checkBank(bank crypto.Hash, read pcrReader) error {
 	return &BankError{Bank: bank, State: state}
 }
 
-// chooseBank is the bank to seal to when the caller names none: the first of SHA-256, SHA-384 and SHA-512 that is in
-// use, the order of systemd 262 without SHA-1.
+// chooseBank is the bank to seal to when the caller names none: the first of SHA-256, SHA-384 and
+// SHA-512 that is in use, the order of systemd 262 without SHA-1.
 func (t *TPM) chooseBank(read pcrReader) (crypto.Hash, error) {
 	var first error
 	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
@@ -61,9 +62,10 @@ func (t *TPM) chooseBank(read pcrReader) (crypto.Hash, error) {
 	return 0, first
 }
 
-// unlockBank is the bank of a token that names none, as systemd-repart writes them: the one that systemd 262 takes at unlock. It
-// is the first of SHA-256, SHA-384, SHA-512 and SHA-1 that the TPM has allocated and in which one of the PCRs is neither zero
-// nor all ones; where there is no such bank, the first that is allocated.
+// unlockBank is the bank of a token that names none, as systemd-repart writes them: the one that
+// systemd 262 takes at unlock. It is the first of SHA-256, SHA-384, SHA-512 and SHA-1 that the TPM
+// has allocated and in which one of the PCRs is neither zero nor all ones; where there is no such
+// bank, the first that is allocated.
 func (t *TPM) unlockBank(pcrs []int) (crypto.Hash, error) {
 	allocated, err := t.Banks()
 	if err != nil {

@@ -22,7 +22,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// enterInitrd are the digests that bring PCR 11 of the machine in testdata/mkosi to the state in which the volume is unlocked.
+// enterInitrd are the digests that bring PCR 11 of the machine in testdata/mkosi to the state in
+// which the volume is unlocked.
 func enterInitrd(t testing.TB) (digests [][]byte) {
 	t.Helper()
 	for _, line := range strings.Fields(string(read(t, "../../testdata/mkosi/pcr11-to-enter-initrd.txt"))) {
@@ -43,8 +44,8 @@ func mkosiToken(t testing.TB) (*Token, policy.Signatures) {
 	return token, signatures
 }
 
-// TestTokenOfRepart unseals what systemd-repart sealed in the first boot of a real image, on the TPM of that machine. The token says neither
-// bank nor algorithm.
+// TestTokenOfRepart unseals what systemd-repart sealed in the first boot of a real image, on the
+// TPM of that machine. The token says neither bank nor algorithm.
 func TestTokenOfRepart(t *testing.T) {
 	t.Parallel()
 	token, signatures := mkosiToken(t)

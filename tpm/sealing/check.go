@@ -51,34 +51,38 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return prefix.Error(pkg, fmt.Errorf("verdict %.40q: want %q, %q or %q", text, VerdictOpens, VerdictDoesNotOpen, VerdictUnknown))
 }
 
-// State is what is known of a machine at the moment when the secret is asked for. [StateOf] makes one of event logs or a prediction. What
-// is not given is not known.
+// State is what is known of a machine at the moment when the secret is asked for. [StateOf] makes
+// one of event logs or a prediction. What is not given is not known.
 type State struct {
 	// PCRs are values by bank and number.
 	PCRs map[crypto.Hash]map[int][]byte
 	// Unknown says why PCRs have no value, where that is known; for the reasons of an [Answer].
 	Unknown map[int]string
-	// Banks are those that the TPM has allocated, which decide where a token names none; nil for not known.
+	// Banks are those that the TPM has allocated, which decide where a token names none; nil for
+	// not known.
 	Banks []crypto.Hash
 
-	// Signatures are those that the machine has for its boot: the .pcrsig of its UKI. nil: it is not known which. Empty: none.
+	// Signatures are those that the machine has for its boot: the .pcrsig of its UKI. nil: it is
+	// not known which. Empty: none.
 	Signatures policy.Signatures
 	// PCRLock is the policy that the NV index of systemd-pcrlock holds, as its pcrlock.json says.
 	PCRLock *policy.PCRLock
 	// Counters are values of NV counters.
 	Counters map[uint32]uint64
-	// PIN says that the right PIN is entered, which only a TPM can tell. Without it, a token that asks for one does not open.
+	// PIN says that the right PIN is entered, which only a TPM can tell. Without it, a token that
+	// asks for one does not open.
 	PIN bool
 
-	// Earlier are values of a state in which the token opened. They decide nothing, but name the PCRs that differ where a token does not
-	// say what it was sealed for, as those of systemd.
+	// Earlier are values of a state in which the token opened. They decide nothing, but name the
+	// PCRs that differ where a token does not say what it was sealed for, as those of systemd.
 	Earlier map[crypto.Hash]map[int][]byte
 }
 
 // Answer is whether a token opens, and why.
 type Answer struct {
 	Verdict Verdict
-	// Bank is the one that the PCRs were looked up in; 0 without PCRs, or if the token names none and the answer is the same in all.
+	// Bank is the one that the PCRs were looked up in; 0 without PCRs, or if the token names none
+	// and the answer is the same in all.
 	Bank crypto.Hash
 	// Reasons are why it does not open, and if it might, what is not known. Empty if it opens.
 	Reasons []Reason
@@ -96,7 +100,8 @@ const (
 	ReasonBank      ReasonKind = "bank" // the TPM does not have it, or the token does not name it
 	ReasonPCRLock   ReasonKind = "pcrlock"
 	ReasonCounter   ReasonKind = "counter"
-	ReasonPolicy    ReasonKind = "policy" // the sealed object asks for another policy than the token says
+	// the sealed object asks for another policy than the token says
+	ReasonPolicy ReasonKind = "policy"
 )
 
 // Reason is why a token does not open (VerdictDoesNotOpen) or why it is not known (VerdictUnknown).
@@ -105,8 +110,8 @@ type Reason struct {
 	Kind    ReasonKind
 	Bank    crypto.Hash // of the PCRs; 0 if it is not about them
 	PCRs    []int       // that it is about, ascending
-	// Want are the values that would do, one or several of a single PCR, and Got is what the PCR has. nil where it is about more than
-	// one PCR, or they are not known.
+	// Want are the values that would do, one or several of a single PCR, and Got is what the PCR
+	// has. nil where it is about more than one PCR, or they are not known.
 	Want [][]byte
 	Got  []byte
 	Err  error // what is wrong, for people and for errors.Is
@@ -138,12 +143,13 @@ var (
 	errOtherDigest = errors.New("the policy computed from their values does not match the sealed object's")
 )
 
-// Check says without a TPM whether a token would open on a machine in this state. [VerdictOpens] means that every condition of its policy
-// holds by what the state says, beside what Assumes lists: that the TPM has its key still, above all. What the state does not know never
-// counts as a yes. The error is about a token or a state that makes no sense.
+// Check says without a TPM whether a token would open on a machine in this state. [VerdictOpens]
+// means that every condition of its policy holds by what the state says, beside what Assumes lists:
+// that the TPM has its key still, above all. What the state does not know never counts as a yes.
+// The error is about a token or a state that makes no sense.
 //
-// A token that names no bank is judged in the one that systemd 262 takes of Banks, and if these are not known, in every bank: the answer is
-// then that of all of them, or not known.
+// A token that names no bank is judged in the one that systemd 262 takes of Banks, and if these are
+// not known, in every bank: the answer is then that of all of them, or not known.
 func (t *Token) Check(s State) (_ *Answer, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := t.check(); err != nil {
@@ -384,7 +390,8 @@ func (c *checker) wrongPCR(bank crypto.Hash, n int, got []byte, want ...[]byte) 
 	c.add(Reason{Verdict: VerdictDoesNotOpen, Kind: ReasonPCR, Bank: bank, PCRs: []int{n}, Want: want, Got: got, Err: errOtherPCRs})
 }
 
-// literal judges PCRs that must have values which the policy alone knows: if it comes to the digest that the object asks for, they have them.
+// literal judges PCRs that must have values which the policy alone knows: if it comes to the digest
+// that the object asks for, they have them.
 func (c *checker) literal(plan []step, at int, asked policy.Digest) {
 	l := plan[at].(literal)
 	reaches := func(values map[int][]byte) (bool, error) {
@@ -552,8 +559,8 @@ func (c *checker) locked(l lockedBy) {
 	}
 }
 
-// fromFile has the NV index of pcrlock.json where the token does not name one, as those of systemd 255 and 256. The file has it as it was defined;
-// since it holds a policy, it is written.
+// fromFile has the NV index of pcrlock.json where the token does not name one, as those of systemd
+// 255 and 256. The file has it as it was defined; since it holds a policy, it is written.
 func (l lockedBy) fromFile() lockedBy {
 	if l.index != nil || l.lock == nil {
 		return l

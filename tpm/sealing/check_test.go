@@ -21,7 +21,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// sealed completes a token offline, as if a TPM had sealed to its policy: the object asks for it, and holds nothing.
+// sealed completes a token offline, as if a TPM had sealed to its policy: the object asks for it,
+// and holds nothing.
 func sealed(t testing.TB, token Token, lock *policy.PCRLock) *Token {
 	t.Helper()
 	plans, err := token.plans(lock)
@@ -243,7 +244,8 @@ func TestCheckReasons(t *testing.T) {
 		{"no bank, no banks", "no bank", o.with(func(s *State) { s.Banks = []crypto.Hash{} }), no, []string{"the TPM has no such bank"}},
 		{"no bank, signatures not known", "no bank", o.with(func(s *State) { s.Banks, s.Signatures = nil, nil }), unknown, []string{"the token names no PCR bank, and the banks of the TPM are not known (sha256: not known, sha384: not known,", "its .pcrsig: not known"}},
 	} {
-		if tt.name == "no bank, banks not known" { // in sha256 it opens, in the others there is no signature
+		if tt.name == "no bank, banks not known" {
+			// in sha256 it opens, in the others there is no signature
 			tt.verdict, tt.reasons = unknown, []string{"(sha256: opens, sha384: does not open, sha512: does not open, sha1: does not open)"}
 		}
 		t.Run(tt.name, func(t *testing.T) {
@@ -434,7 +436,8 @@ func TestCheckVector(t *testing.T) {
 	require.ErrorIs(t, a.Reasons[0].Err, ErrNoSignature)
 }
 
-// TestCheckBoots judges it by the logs of the second boot, up to the moment when the initrd is left.
+// TestCheckBoots judges it by the logs of the second boot, up to the moment when the initrd is
+// left.
 func TestCheckBoots(t *testing.T) {
 	token, signatures := mkosiToken(t)
 	const boot = "../../testdata/mkosi/b2/"

@@ -17,8 +17,9 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// TestCheckAgreesWithTPM seals to random policies, moves the machine, takes things away, and asks both: what Check says of the state as the
-// TPM reports it is what the TPM does. With less known, a yes and a no stay true.
+// TestCheckAgreesWithTPM seals to random policies, moves the machine, takes things away, and asks
+// both: what Check says of the state as the TPM reports it is what the TPM does. With less known, a
+// yes and a no stay true.
 func TestCheckAgreesWithTPM(t *testing.T) {
 	t.Parallel()
 	seed, rounds := uint64(1), 40
@@ -59,7 +60,8 @@ func TestCheckAgreesWithTPM(t *testing.T) {
 		case 2:
 			with.Signatures = g.signState(t, g.key, p.PublicKeyRef+"x")
 		case 3:
-			with.Signatures = g.signState(t, g.key, p.PublicKeyRef) // a vendor that has signed for this state, too
+			// a vendor that has signed for this state, too
+			with.Signatures = g.signState(t, g.key, p.PublicKeyRef)
 		case 4:
 			with.PIN = ""
 		case 5:

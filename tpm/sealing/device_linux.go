@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// deviceFile is a TPM's character device, read and written with blocking calls. Go's os.File would wait for it with
-// epoll, which the kernel's TPM driver answers in ways that lose responses.
+// deviceFile is a TPM's character device, read and written with blocking calls. Go's os.File would
+// wait for it with epoll, which the kernel's TPM driver answers in ways that lose responses.
 type deviceFile int
 
 func openDevice(name string) (io.ReadWriteCloser, error) {

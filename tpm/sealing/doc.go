@@ -1,5 +1,5 @@
-// Package sealing seals secrets with a TPM 2.0 so that they survive upgrades, in the form that systemd keeps in LUKS2
-// volumes, and has a TPM vouch for its PCRs.
+// Package sealing seals secrets with a TPM 2.0 so that they survive upgrades, in the form that
+// systemd keeps in LUKS2 volumes, and has a TPM vouch for its PCRs.
 //
 //	device, err := sealing.Open("/dev/tpmrm0")
 //	t := sealing.New(device)
@@ -11,39 +11,46 @@
 //	token, err = sealing.ParseToken(text) // or one of systemd-cryptenroll
 //	secret, err = t.Unseal(token, sealing.Unlock{Signatures: signatures, PIN: "1234"})
 //
-// Whether a token opens in a state of the machine, [Token.Check] says without the TPM: by an event log, a prediction or values.
+// Whether a token opens in a state of the machine, [Token.Check] says without the TPM: by an event
+// log, a prediction or values.
 //
-// A [Policy] combines values of PCRs, PCRs in any state that a key has signed for (.pcrsig), a policy of systemd-pcrlock, a
-// PIN, several states of which any will do, and a counter that closes the way back. [TPM.Reseal] makes tokens for the
-// system that runs, the one that is staged and the one before. [TPM.Quote] and [NewChallenge] are the two sides of remote
-// attestation; [Quote.Verify] is the rest of it.
+// A [Policy] combines values of PCRs, PCRs in any state that a key has signed for (.pcrsig), a
+// policy of systemd-pcrlock, a PIN, several states of which any will do, and a counter that closes
+// the way back. [TPM.Reseal] makes tokens for the system that runs, the one that is staged and the
+// one before. [TPM.Quote] and [NewChallenge] are the two sides of remote attestation;
+// [Quote.Verify] is the rest of it.
 //
 // # What it follows
 //
 //   - commands, sessions, policies and names: [TPM 2.0 Library], parts 1 to 3, spoken by [go-tpm];
-//   - the token, its blobs, PINs and the storage root key: what systemd-cryptenroll and systemd-repart of 252, 257 and 262 write and read, field by
-//     field; a token without a bank gets the one that systemd 262 takes at unlock;
+//   - the token, its blobs, PINs and the storage root key: what systemd-cryptenroll and
+//     systemd-repart of 252, 257 and 262 write and read, field by field; a token without a bank
+//     gets the one that systemd 262 takes at unlock;
 //   - pcrlock.json and its NV index: systemd 262.
 //
 // # What it makes sure of
 //
-// No PCR is bound that is not named. Banks that firmware does not measure into are refused ([BankError]). Sessions are
-// always salted with the storage root key, of which the token holds the name, and parameters that hold a secret are
-// encrypted: the bus and a key in the middle learn nothing. PCRs that are sealed to as they are at present are read in such a session: who lies about them
-// on the way is an [ErrTampered]. Secrets without a PIN are exempt from the TPM's protection
-// against guessing, which power cuts trip. What was sealed is unsealed before [TPM.Seal] returns, where the policy can
-// hold at present. A policy that does not hold is a [PolicyError], which names PCRs and, with logs, events; a [LockoutError]
-// says for how long.
+// No PCR is bound that is not named. Banks that firmware does not measure into are refused
+// ([BankError]). Sessions are always salted with the storage root key, of which the token holds the
+// name, and parameters that hold a secret are encrypted: the bus and a key in the middle learn
+// nothing. PCRs that are sealed to as they are at present are read in such a session: who lies
+// about them on the way is an [ErrTampered]. Secrets without a PIN are exempt from the TPM's
+// protection against guessing, which power cuts trip. What was sealed is unsealed before [TPM.Seal]
+// returns, where the policy can hold at present. A policy that does not hold is a [PolicyError],
+// which names PCRs and, with logs, events; a [LockoutError] says for how long.
 //
 // # Limits
 //
-// Sealing trusts the storage root key that the TPM shows; unsealing does not, since the token has its name. Keys that
-// sign policies are RSA, the only kind that systemd verifies. A storage root key of another kind than RSA or NIST
-// curves with AES is refused, not replaced, and the authorisations of owner and endorsement hierarchy must be empty.
-// Secrets are not sealed without the TPM at hand, though such tokens of systemd are unsealed. Reading and writing the
-// volume itself is not done here. A TPM that stops to answer is given up after 5 minutes, or when the context of [TPM.WithContext] ends; then the
-// connection is not used any more, and what was loaded stays in a TPM without a resource manager. The package draws random bytes for salts, nonces and [Policy.NewSecret]; it waits,
-// for a second at most, when a TPM asks for patience. Devices are opened on Linux; elsewhere bring a [Transport].
+// Sealing trusts the storage root key that the TPM shows; unsealing does not, since the token has
+// its name. Keys that sign policies are RSA, the only kind that systemd verifies. A storage root
+// key of another kind than RSA or NIST curves with AES is refused, not replaced, and the
+// authorisations of owner and endorsement hierarchy must be empty. Secrets are not sealed without
+// the TPM at hand, though such tokens of systemd are unsealed. Reading and writing the volume
+// itself is not done here. A TPM that stops to answer is given up after 5 minutes, or when the
+// context of [TPM.WithContext] ends; then the connection is not used any more, and what was loaded
+// stays in a TPM without a resource manager. The package draws random bytes for salts, nonces and
+// [Policy.NewSecret]; it waits, for a second at most, when a TPM asks for patience. Devices are
+// opened on Linux; elsewhere bring a [Transport].
 //
 // [TPM 2.0 Library]: https://trustedcomputinggroup.org/resource/tpm-library-specification/
 // [go-tpm]: https://github.com/google/go-tpm

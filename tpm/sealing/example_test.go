@@ -27,13 +27,15 @@ func ExampleParseToken() {
 	// Output: slots [1] PCRs [7] of sha256 PIN false
 }
 
-// Before an upgrade is rolled out: would the volume be unlocked by what the new version is predicted to measure? No TPM is needed.
+// Before an upgrade is rolled out: would the volume be unlocked by what the new version is
+// predicted to measure? No TPM is needed.
 func ExampleToken_Check() {
 	token, err := sealing.ParseToken([]byte(enrolled))
 	if err != nil {
 		log.Fatal(err)
 	}
-	predicted := &tpm.Log{Coverage: []tpm.Coverage{{PCR: 7, Note: "whether firmware measures dbr is not known"}}} // of tpm.Predict
+	// of tpm.Predict
+	predicted := &tpm.Log{Coverage: []tpm.Coverage{{PCR: 7, Note: "whether firmware measures dbr is not known"}}}
 	state, err := sealing.StateOf(predicted, nil)
 	if err != nil {
 		log.Fatal(err)
@@ -47,7 +49,8 @@ func ExampleToken_Check() {
 		fmt.Println(r)
 	}
 
-	state.PCRs = map[crypto.Hash]map[int][]byte{crypto.SHA256: {7: make([]byte, 32)}} // of a machine
+	// of a machine
+	state.PCRs = map[crypto.Hash]map[int][]byte{crypto.SHA256: {7: make([]byte, 32)}}
 	if answer, err = token.Check(state); err != nil {
 		log.Fatal(err)
 	}
@@ -145,8 +148,8 @@ func ExamplePassphrase() {
 	// Output: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=
 }
 
-// Before an upgrade: tokens for the system that runs and the one that is staged, which open one key slot. Take the values
-// of the staged one from its predicted log.
+// Before an upgrade: tokens for the system that runs and the one that is staged, which open one key
+// slot. Take the values of the staged one from its predicted log.
 func ExampleTPM_Reseal() {
 	device, err := sealing.Open("/dev/tpmrm0")
 	if err != nil {
@@ -172,7 +175,8 @@ func ExampleTPM_Reseal() {
 	fmt.Println(len(tokens), "tokens for slots", tokens[0].Keyslots)
 }
 
-// A floor under a secret of version 7: once version 8 has proved itself, the counter is raised, and the way back is closed.
+// A floor under a secret of version 7: once version 8 has proved itself, the counter is raised, and
+// the way back is closed.
 func ExampleTPM_RaiseCounter() {
 	device, err := sealing.Open("/dev/tpmrm0")
 	if err != nil {
@@ -197,8 +201,8 @@ func ExampleTPM_RaiseCounter() {
 	}
 }
 
-// Remote attestation, both sides in one place: the verifier makes a challenge for the machine's endorsement key, the
-// machine answers it and quotes.
+// Remote attestation, both sides in one place: the verifier makes a challenge for the machine's
+// endorsement key, the machine answers it and quotes.
 func ExampleTPM_Quote() {
 	device, err := sealing.Open("/dev/tpmrm0")
 	if err != nil {

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFrozenTPM stops a TPM: what is asked of it ends with its context, and the answer that comes when it goes on is nobody's.
+// TestFrozenTPM stops a TPM: what is asked of it ends with its context, and the answer that comes
+// when it goes on is nobody's.
 func TestFrozenTPM(t *testing.T) {
 	t.Parallel()
 	s := newTPM(t)

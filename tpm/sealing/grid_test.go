@@ -19,8 +19,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// TestGrid seals to random policies of everything that there is: the TPM comes to the digests that were computed without it,
-// and after one of the PCRs has moved to others.
+// TestGrid seals to random policies of everything that there is: the TPM comes to the digests that
+// were computed without it, and after one of the PCRs has moved to others.
 func TestGrid(t *testing.T) {
 	t.Parallel()
 	seed, rounds := uint64(1), 40

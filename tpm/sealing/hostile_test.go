@@ -104,7 +104,8 @@ func TestOnes(t *testing.T) {
 	require.ErrorIs(t, err, ErrTampered, "the TPM itself says another thing")
 }
 
-// TestLyingBusOfTPM is [TestLyingBus] with a TPM, and policies that cannot be tried when they are made.
+// TestLyingBusOfTPM is [TestLyingBus] with a TPM, and policies that cannot be tried when they are
+// made.
 func TestLyingBusOfTPM(t *testing.T) {
 	t.Parallel()
 	s := newTPM(t)
@@ -125,7 +126,8 @@ func TestLyingBusOfTPM(t *testing.T) {
 	}
 }
 
-// TestHostileTPM changes what a TPM answers: nothing panics, and no secret comes out that was not sealed.
+// TestHostileTPM changes what a TPM answers: nothing panics, and no secret comes out that was not
+// sealed.
 func TestHostileTPM(t *testing.T) {
 	t.Parallel()
 	s := newTPM(t)

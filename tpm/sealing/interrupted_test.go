@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stuck is a TPM that answers the first commands, and then none until it is released: then it answers what it was asked long ago.
+// stuck is a TPM that answers the first commands, and then none until it is released: then it
+// answers what it was asked long ago.
 type stuck struct {
 	Transport
 	answers  int // commands that it still answers
@@ -110,7 +111,8 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// A context that ends between two commands leaves the connection alone, and what was loaded is unloaded.
+// A context that ends between two commands leaves the connection alone, and what was loaded is
+// unloaded.
 func TestInterruptedBetween(t *testing.T) {
 	pcrs := registers{crypto.SHA256: {7: value(crypto.SHA256, 7)}}
 	s := newScripted(t, pcrs)
@@ -188,7 +190,8 @@ func (c *closing) Write(b []byte) (int, error) { return len(b), nil }
 func (c *closing) Read(b []byte) (int, error)  { <-c.read; return copy(b, reply(0)), nil }
 func (c *closing) Close() error                { c.closed.Add(1); return nil }
 
-// TestDeviceClose closes while a command is under way: a socket at once, a device when the kernel returns, since its number would be another's.
+// TestDeviceClose closes while a command is under way: a socket at once, a device when the kernel
+// returns, since its number would be another's.
 func TestDeviceClose(t *testing.T) {
 	conn := &closing{read: make(chan struct{})}
 	d := &Device{conn: conn}

@@ -12,12 +12,14 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// A counter in the TPM can only go up, also if it is removed and defined again: it then starts above every counter that
-// the TPM ever had. A secret with a [Floor] of its value is lost once the counter is raised, and with it the version of the
-// system that it belongs to: the way back is closed. Nothing but [TPM.RaiseCounter] raises one.
+// A counter in the TPM can only go up, also if it is removed and defined again: it then starts
+// above every counter that the TPM ever had. A secret with a [Floor] of its value is lost once the
+// counter is raised, and with it the version of the system that it belongs to: the way back is
+// closed. Nothing but [TPM.RaiseCounter] raises one.
 
-// Counters are of this kind: the owner (whose authorisation is empty unless somebody has set it) may raise and remove
-// them, and everybody may read them. Attempts to do so with a wrong value are no attempts to guess a PIN.
+// Counters are of this kind: the owner (whose authorisation is empty unless somebody has set it)
+// may raise and remove them, and everybody may read them. Attempts to do so with a wrong value are
+// no attempts to guess a PIN.
 const counterAttributes = policy.NVCounter | policy.NVOwnerWrite | policy.NVOwnerRead | policy.NVAuthRead | policy.NVNoDA
 
 const counterSize = 8 // bytes
@@ -27,8 +29,8 @@ const maxRaise = 1000
 
 var errNotCounter = errors.New("not a counter that DefineCounter made")
 
-// unraised is a counter that was defined and has no value yet. To callers it does not exist: whoever makes one where there is [ErrNoIndex] goes on
-// where the power was cut.
+// unraised is a counter that was defined and has no value yet. To callers it does not exist:
+// whoever makes one where there is [ErrNoIndex] goes on where the power was cut.
 type unraised uint32
 
 func (u unraised) Error() string {
@@ -37,9 +39,10 @@ func (u unraised) Error() string {
 
 func (unraised) Is(target error) bool { return target == ErrNoIndex }
 
-// DefineCounter makes a counter and returns its first value, which is not zero on a TPM that had counters before. A counter has a value once it was
-// raised for the first time; one that was cut off before is completed. One that has a value is [ErrCounterExists]. index is 0x01800000 to 0x01bfffff
-// for the owner's (TCG registry of reserved handles, 2.2.2).
+// DefineCounter makes a counter and returns its first value, which is not zero on a TPM that had
+// counters before. A counter has a value once it was raised for the first time; one that was cut
+// off before is completed. One that has a value is [ErrCounterExists]. index is 0x01800000 to
+// 0x01bfffff for the owner's (TCG registry of reserved handles, 2.2.2).
 func (t *TPM) DefineCounter(index uint32) (_ uint64, err error) {
 	defer prefix.Add(pkg, &err)
 	if index < 0x01800000 || index > 0x01bfffff {
@@ -79,7 +82,8 @@ func (t *TPM) defineCounter(index uint32) error {
 	return nil
 }
 
-// Counter reads a counter. One that does not exist, or was never raised since its definition was cut off, is [ErrNoIndex].
+// Counter reads a counter. One that does not exist, or was never raised since its definition was
+// cut off, is [ErrNoIndex].
 func (t *TPM) Counter(index uint32) (_ uint64, err error) {
 	defer prefix.Add(pkg, &err)
 	n, err := t.counter(index)
@@ -124,8 +128,9 @@ func (t *TPM) definedCounter(index uint32) (*nvIndex, error) {
 	return n, nil
 }
 
-// RaiseCounter raises a counter until it has the value, which may not be more than 1000 away, or by nothing if it has it
-// or more. It returns the value that it has then. This cannot be undone: every secret with a lower [Floor] is lost.
+// RaiseCounter raises a counter until it has the value, which may not be more than 1000 away, or by
+// nothing if it has it or more. It returns the value that it has then. This cannot be undone: every
+// secret with a lower [Floor] is lost.
 func (t *TPM) RaiseCounter(index uint32, value uint64) (_ uint64, err error) {
 	defer prefix.Add(pkg, &err)
 	now, err := t.Counter(index)
@@ -206,8 +211,8 @@ func (n notAbove) satisfy(t *TPM, a *attempt) error {
 	return nil
 }
 
-// ErrFloor is the cause of a [*PolicyError] where a counter was raised above the floor: the secret is of a version that
-// must not be gone back to.
+// ErrFloor is the cause of a [*PolicyError] where a counter was raised above the floor: the secret
+// is of a version that must not be gone back to.
 var ErrFloor = errors.New("the secret belongs to a revoked version")
 
 // nvIndex is an NV index of the TPM as it was read.

@@ -35,7 +35,8 @@ func (p *powerCut) Send(c []byte) ([]byte, error) {
 	return p.Transport.Send(c)
 }
 
-// TestCounterCut cuts the power in the middle of a definition: the next run completes it. It needs no TPM.
+// TestCounterCut cuts the power in the middle of a definition: the next run completes it. It needs
+// no TPM.
 func TestCounterCut(t *testing.T) {
 	const index = 0x01800001
 	for _, before := range []uint32{ccNVReadPublic, ccNVDefineSpace, ccNVIncrement, ccNVRead} {

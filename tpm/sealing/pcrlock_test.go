@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// makePolicy has systemd-pcrlock write a policy that allows what simulators measure, and another PCR 7.
+// makePolicy has systemd-pcrlock write a policy that allows what simulators measure, and another
+// PCR 7.
 func (v *volume) makePolicy(t *testing.T) *policy.PCRLock {
 	t.Helper()
 	component := func(pcr int, data string) []byte {
@@ -34,8 +35,8 @@ func (v *volume) makePolicy(t *testing.T) *policy.PCRLock {
 	return lock
 }
 
-// TestPCRLock unseals what systemd-cryptenroll sealed to a policy of systemd-pcrlock, alone and with a signed policy, and
-// the other way round.
+// TestPCRLock unseals what systemd-cryptenroll sealed to a policy of systemd-pcrlock, alone and
+// with a signed policy, and the other way round.
 func TestPCRLock(t *testing.T) {
 	t.Parallel()
 	for _, root := range []func(testing.TB) testtools.Root{testtools.Trixie, testtools.Forky} {

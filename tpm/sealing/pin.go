@@ -30,12 +30,14 @@ type stretched struct {
 	mix  []byte // goes into the secret after it was unsealed; nil unless Argon2id
 }
 
-// stretch turns a PIN into keys. Tokens before systemd 253 have no salt: then the authorisation value is the hash of the
-// PIN alone. With Argon2id the TPM is asked with one half of what comes out, and the secret needs the other, so that a TPM
-// that gives everything away does not give away the volume. A TPM drops zero bytes at the end of an authorisation value,
-// so they are dropped here.
+// stretch turns a PIN into keys. Tokens before systemd 253 have no salt: then the authorisation
+// value is the hash of the PIN alone. With Argon2id the TPM is asked with one half of what comes
+// out, and the secret needs the other, so that a TPM that gives everything away does not give away
+// the volume. A TPM drops zero bytes at the end of an authorisation value, so they are dropped
+// here.
 //
-// memory is the most that Argon2id may take, in bytes; 0 is 2 GiB, and half of the address space at most.
+// memory is the most that Argon2id may take, in bytes; 0 is 2 GiB, and half of the address space at
+// most.
 func (t *Token) stretch(pin string, memory int64) (stretched, error) {
 	text, out := []byte(pin), stretched{}
 	switch a := t.Argon2id; {
@@ -76,8 +78,8 @@ func (s stretched) secret(unsealed []byte) ([]byte, error) {
 	return secret, nil
 }
 
-// Secret is what [TPM.Unseal] returns of a token into which sealed was sealed. That is sealed itself, unless the PIN is
-// stretched by Argon2id: then it is 32 bytes derived from both.
+// Secret is what [TPM.Unseal] returns of a token into which sealed was sealed. That is sealed
+// itself, unless the PIN is stretched by Argon2id: then it is 32 bytes derived from both.
 func (t *Token) Secret(sealed []byte, pin string) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if t.Argon2id == nil {

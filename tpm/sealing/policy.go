@@ -15,47 +15,52 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// Policy says when a secret may be had again. What is named must all hold; the zero value binds the secret to the TPM
-// alone. No PCR is bound that is not named.
+// Policy says when a secret may be had again. What is named must all hold; the zero value binds the
+// secret to the TPM alone. No PCR is bound that is not named.
 //
-// For the root volume of a system whose vendor signs the enter-initrd phase of its UKIs, name the PublicKey, and PCR 15 with
-// a Value of zeros if the system extends it once a volume is unlocked: then the secret is out of reach of what runs later.
+// For the root volume of a system whose vendor signs the enter-initrd phase of its UKIs, name the
+// PublicKey, and PCR 15 with a Value of zeros if the system extends it once a volume is unlocked:
+// then the secret is out of reach of what runs later.
 type Policy struct {
-	// Bank is the bank of all PCRs here. 0 is the first of SHA-256, SHA-384 and SHA-512 that firmware measures into.
+	// Bank is the bank of all PCRs here. 0 is the first of SHA-256, SHA-384 and SHA-512 that
+	// firmware measures into.
 	Bank crypto.Hash
 
-	// PCRs must have these values, ascending; nil for none. Values are theirs; those that are not given are the ones at present, as the TPM
-	// vouches for them.
+	// PCRs must have these values, ascending; nil for none. Values are theirs; those that are not
+	// given are the ones at present, as the TPM vouches for them.
 	PCRs   []int
 	Values map[int][]byte
 
-	// Alternatives, in place of Values, are several states of the PCRs, at most 64: any of them will do. Only this package
-	// unseals such a token. For one that systemd must unlock, see [TPM.Reseal].
+	// Alternatives, in place of Values, are several states of the PCRs, at most 64: any of them
+	// will do. Only this package unseals such a token. For one that systemd must unlock, see
+	// [TPM.Reseal].
 	Alternatives []map[int][]byte
 
-	// Floor is a counter that must not have been raised above the value; nil for none. Only this package unseals such a
-	// token.
+	// Floor is a counter that must not have been raised above the value; nil for none. Only this
+	// package unseals such a token.
 	Floor *Floor
 
-	// PublicKey is of the vendor that signs PCR policies: PCRs PublicKeyPCRs (nil: 11) must be in a state that a signature
-	// covers, whenever that is made. PublicKeyRef names a policy reference (systemd 262), "" for none.
+	// PublicKey is of the vendor that signs PCR policies: PCRs PublicKeyPCRs (nil: 11) must be in a
+	// state that a signature covers, whenever that is made. PublicKeyRef names a policy reference
+	// (systemd 262), "" for none.
 	PublicKey     *rsa.PublicKey
 	PublicKeyPCRs []int
 	PublicKeyRef  string
 
-	// PCRLock is the policy of systemd-pcrlock, kept in an NV index of this TPM; nil for none. With PublicKey both must
-	// hold, and the secret is cut in two. An index that anybody may write, not only who satisfies its own policy, is
-	// [ErrNotSupported].
+	// PCRLock is the policy of systemd-pcrlock, kept in an NV index of this TPM; nil for none. With
+	// PublicKey both must hold, and the secret is cut in two. An index that anybody may write, not
+	// only who satisfies its own policy, is [ErrNotSupported].
 	PCRLock *policy.PCRLock
 
-	// PIN must be given; "" for none. It is stretched by PBKDF2, which every systemd since 253 reads, or by Argon2id, which
-	// systemd reads since 262; then what comes out again is [Token.Secret] of what was sealed.
+	// PIN must be given; "" for none. It is stretched by PBKDF2, which every systemd since 253
+	// reads, or by Argon2id, which systemd reads since 262; then what comes out again is
+	// [Token.Secret] of what was sealed.
 	PIN      string
 	Argon2id *Argon2id
 }
 
-// In is the policy with the states of a union for its literal PCRs: any of them will do. A union of a single state needs no alternatives, so that systemd
-// unseals the token, too.
+// In is the policy with the states of a union for its literal PCRs: any of them will do. A union of
+// a single state needs no alternatives, so that systemd unseals the token, too.
 func (p Policy) In(u *policy.Union) Policy {
 	p.Bank, p.PCRs, p.Values, p.Alternatives = u.Bank, u.PCRs, nil, u.Alternatives()
 	if len(p.Alternatives) == 1 {
@@ -78,7 +83,8 @@ const (
 	maxSecret  = 128 // of one object (TPM 2.0 Library, part 2, section 11.1.14: MAX_SYM_DATA)
 )
 
-// NewSecret returns random bytes, as many as systemd-cryptenroll seals: 32, or 64 for a secret that is cut in two.
+// NewSecret returns random bytes, as many as systemd-cryptenroll seals: 32, or 64 for a secret that
+// is cut in two.
 func (p *Policy) NewSecret() []byte {
 	b := make([]byte, secretSize*p.parts())
 	rand.Read(b) // never fails
@@ -136,8 +142,9 @@ func (p Policy) checked() (Policy, error) {
 	return p, nil
 }
 
-// prepare fills in what the policy leaves to the TPM. What is sealed to PCRs at present, and to a bank that is in use, is sealed to what the TPM
-// itself says of them: somebody on the bus who tells of other values would otherwise choose the state that opens the secret.
+// prepare fills in what the policy leaves to the TPM. What is sealed to PCRs at present, and to a
+// bank that is in use, is sealed to what the TPM itself says of them: somebody on the bus who tells
+// of other values would otherwise choose the state that opens the secret.
 func (t *TPM) prepare(p Policy, srk *storageKey) (Policy, error) {
 	bound := len(p.PCRs) > 0 || p.PublicKey != nil
 	if !bound {

@@ -28,8 +28,8 @@ func version(t *testing.T, key *rsa.PrivateKey, s *simulator, words ...string) (
 	return boot, s.signState(t, key, "")
 }
 
-// TestVersions seals once: the secret comes out in versions 1 and 2 of an OS, not in one that is not signed, and not when
-// the boot has gone on.
+// TestVersions seals once: the secret comes out in versions 1 and 2 of an OS, not in one that is
+// not signed, and not when the boot has gone on.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	s := newTPM(t)

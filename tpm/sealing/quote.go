@@ -14,24 +14,27 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// Quote is what a TPM says about its PCRs, signed. Its JSON has everything that a verifier needs: [Quote.Verify], anywhere.
+// Quote is what a TPM says about its PCRs, signed. Its JSON has everything that a verifier needs:
+// [Quote.Verify], anywhere.
 type Quote struct {
 	Attest    []byte // TPMS_ATTEST
 	Signature []byte // TPMT_SIGNATURE
 
-	// PCRs are the values that were quoted, by bank. What is signed is a digest of them: in a quote that comes from elsewhere they are a claim,
-	// until Verify has held them against it.
+	// PCRs are the values that were quoted, by bank. What is signed is a digest of them: in a quote
+	// that comes from elsewhere they are a claim, until Verify has held them against it.
 	PCRs map[crypto.Hash]map[int][]byte
 }
 
 // quoteJSON is a quote as it is transported.
 type quoteJSON struct {
-	Attest    []byte                       `json:"attest"`
-	Signature []byte                       `json:"signature"`
-	PCRs      map[string]map[string]string `json:"pcrs,omitempty"` // values in hexadecimal by names of banks and numbers
+	Attest    []byte `json:"attest"`
+	Signature []byte `json:"signature"`
+	// values in hexadecimal by names of banks and numbers
+	PCRs map[string]map[string]string `json:"pcrs,omitempty"`
 }
 
-// MarshalJSON is an object with "attest" and "signature" in base64, and "pcrs": {"sha256": {"7": HEX}}.
+// MarshalJSON is an object with "attest" and "signature" in base64, and "pcrs": {"sha256": {"7":
+// HEX}}.
 func (q Quote) MarshalJSON() ([]byte, error) {
 	out := quoteJSON{Attest: q.Attest, Signature: q.Signature}
 	for bank, values := range q.PCRs {
@@ -85,9 +88,9 @@ func (q *Quote) UnmarshalJSON(data []byte) (err error) {
 	return nil
 }
 
-// Verify verifies the quote offline as [tpm.VerifyQuote], for a verifier that asked with nonce, and holds the PCRs against what was signed. It
-// returns the values that are proved: those of PCRs that the quote covers. A quote whose PCRs lead to another digest is a
-// [*tpm.QuoteError].
+// Verify verifies the quote offline as [tpm.VerifyQuote], for a verifier that asked with nonce, and
+// holds the PCRs against what was signed. It returns the values that are proved: those of PCRs that
+// the quote covers. A quote whose PCRs lead to another digest is a [*tpm.QuoteError].
 func (q *Quote) Verify(key crypto.PublicKey, nonce []byte) (_ *tpm.Quote, pcrs map[crypto.Hash]map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	quoted, err := tpm.VerifyQuote(key, q.Attest, q.Signature, nonce)

@@ -36,7 +36,8 @@ func vectorQuote(t testing.TB) (key crypto.PublicKey, nonce []byte, q *Quote) {
 	return key, nonce, q
 }
 
-// TestQuoteJSON sends a quote with its values, which count for nothing until they lead to what was signed.
+// TestQuoteJSON sends a quote with its values, which count for nothing until they lead to what was
+// signed.
 func TestQuoteJSON(t *testing.T) {
 	key, nonce, q := vectorQuote(t)
 	text, err := json.Marshal(*q)

@@ -18,8 +18,9 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// scripted is as much of a TPM as reading PCRs and counting needs, for machines without swtpm: registers, a storage root key, sessions that vouch for
-// PCRs, and NV counters. It answers everything else with TPM_RC_COMMAND_CODE.
+// scripted is as much of a TPM as reading PCRs and counting needs, for machines without swtpm:
+// registers, a storage root key, sessions that vouch for PCRs, and NV counters. It answers
+// everything else with TPM_RC_COMMAND_CODE.
 type scripted struct {
 	registers
 	key      *ecdh.PrivateKey
@@ -297,7 +298,8 @@ func liars(device Transport) map[string]Transport {
 	}
 }
 
-// TestLyingBus has somebody on the bus tell of other PCRs: nothing is sealed to the state that he names. It needs no TPM.
+// TestLyingBus has somebody on the bus tell of other PCRs: nothing is sealed to the state that he
+// names. It needs no TPM.
 func TestLyingBus(t *testing.T) {
 	pcrs := registers{crypto.SHA256: {0: value(crypto.SHA256, 1), 7: value(crypto.SHA256, 7)}}
 	honest := newScripted(t, pcrs)
@@ -348,7 +350,8 @@ func TestLyingBus(t *testing.T) {
 		require.Equal(t, BankStateZero, unfit.State)
 	}
 	for how, liar := range liars(newScripted(t, pcrs)) {
-		if _, err := New(liar).VouchedPCRs(crypto.SHA256, 7); how != "an earlier answer" { // it is the first
+		if _, err := New(liar).VouchedPCRs(crypto.SHA256, 7); how != "an earlier answer" {
+			// it is the first
 			require.Error(t, err, how)
 		}
 	}

@@ -16,14 +16,16 @@ import (
 // Passphrase is what systemd unlocks a volume with, of an unsealed secret: the secret in base64.
 func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(nil, secret) }
 
-// Seal seals a secret of up to 128 bytes under the storage root key of the TPM, which is made if there is none, so that
-// it comes out again when the policy holds. See [Policy.NewSecret] for a secret.
+// Seal seals a secret of up to 128 bytes under the storage root key of the TPM, which is made if
+// there is none, so that it comes out again when the policy holds. See [Policy.NewSecret] for a
+// secret.
 //
-// PCRs are taken from a bank that firmware measures into, or the answer is a [*BankError]. Values at present are those that the TPM vouches for: an answer that
-// somebody has changed on the way is [ErrTampered]. What was sealed is loaded,
-// and unsealed if that is possible at present: the PCRs have the values that were sealed for, and with has the signatures
-// that the policy needs; its PIN and pcrlock policy are those of p. Signatures that are given must cover the present state:
-// an installer, which runs in another one, gives none. If the secret does not come out, the error is
+// PCRs are taken from a bank that firmware measures into, or the answer is a [*BankError]. Values
+// at present are those that the TPM vouches for: an answer that somebody has changed on the way is
+// [ErrTampered]. What was sealed is loaded, and unsealed if that is possible at present: the PCRs
+// have the values that were sealed for, and with has the signatures that the policy needs; its PIN
+// and pcrlock policy are those of p. Signatures that are given must cover the present state: an
+// installer, which runs in another one, gives none. If the secret does not come out, the error is
 // [ErrSelfTest].
 func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (_ *Token, err error) {
 	defer prefix.Add(pkg, &err)
@@ -80,13 +82,13 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (_ *Token, err error) {
 	return token, nil
 }
 
-// Reseal unseals a token and seals its secret anew for each policy, in order. All open what the old one opens, so that
-// tokens for the system that runs, the one that is staged and the one before can stand next to each other in a volume
-// with one key slot; systemd tries each. The old token is good for as long as its policy holds: remove it from the volume
-// when the tokens are written.
+// Reseal unseals a token and seals its secret anew for each policy, in order. All open what the old
+// one opens, so that tokens for the system that runs, the one that is staged and the one before can
+// stand next to each other in a volume with one key slot; systemd tries each. The old token is good
+// for as long as its policy holds: remove it from the volume when the tokens are written.
 //
-// It asks of each policy what [TPM.Seal] does, and fails as a whole. PINs that are stretched by Argon2id, in the token or
-// a policy, are [ErrNotSupported]: they are part of the secret.
+// It asks of each policy what [TPM.Seal] does, and fails as a whole. PINs that are stretched by
+// Argon2id, in the token or a policy, are [ErrNotSupported]: they are part of the secret.
 func (t *TPM) Reseal(token *Token, with Unlock, policies ...Policy) (_ []*Token, err error) {
 	defer prefix.Add(pkg, &err)
 	if token.Argon2id != nil {
@@ -143,8 +145,8 @@ func (t *TPM) newToken(p Policy, srk *storageKey) (*Token, [][]step, error) {
 	return token, plans, err
 }
 
-// create seals one object. Objects without a PIN are not subject to the protection against guessing, which power cuts
-// would trip.
+// create seals one object. Objects without a PIN are not subject to the protection against
+// guessing, which power cuts would trip.
 func (t *TPM) create(srk *storageKey, secret, auth []byte, policy policy.Digest) (blob, error) {
 	rsp, err := execute(t, tpm2.Create{
 		ParentHandle: srk.authorized(encryptIn(srk)),
@@ -167,8 +169,9 @@ func (t *TPM) create(srk *storageKey, secret, auth []byte, policy policy.Digest)
 	return blob{private: rsp.OutPrivate.Buffer, public: rsp.OutPublic.Bytes()}, nil
 }
 
-// selfTest unseals, if the policy can hold at present; in any case the objects are loaded and their policies compared.
-// planned says that the values of PCRs were given, for another state of the machine perhaps.
+// selfTest unseals, if the policy can hold at present; in any case the objects are loaded and their
+// policies compared. planned says that the values of PCRs were given, for another state of the
+// machine perhaps.
 func (t *TPM) selfTest(token *Token, secret []byte, planned bool, with Unlock) error {
 	got, err := t.Unseal(token, with)
 	var policy *PolicyError

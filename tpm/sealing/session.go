@@ -15,10 +15,11 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// saltedSession is a session whose key nobody else knows who does not have the private half of the storage root key: a policy session whose
-// responses are encrypted, or one that does nothing but vouch for commands and responses (audit; TPM 2.0 Library, part 1, sections 17.7, 19.6 and 21).
-// It stands in for go-tpm's, which cuts an authorisation value at its first zero byte where only zeros at the end are to be
-// dropped: one PIN in eight would be refused.
+// saltedSession is a session whose key nobody else knows who does not have the private half of the
+// storage root key: a policy session whose responses are encrypted, or one that does nothing but
+// vouch for commands and responses (audit; TPM 2.0 Library, part 1, sections 17.7, 19.6 and 21). It
+// stands in for go-tpm's, which cuts an authorisation value at its first zero byte where only zeros
+// at the end are to be dropped: one PIN in eight would be refused.
 type saltedSession struct {
 	handle                tpm2.TPMHandle
 	key                   []byte // of the session
@@ -34,8 +35,8 @@ func (t *TPM) startPolicy(srk *storageKey, auth []byte) (*saltedSession, error) 
 	return t.startSession(srk, tpm2.TPMSEPolicy, sessionContinue|sessionEncrypt, auth)
 }
 
-// startAudit starts a session that vouches for what a command without authorisation says and is answered: whoever sits between here and the TPM
-// cannot change either.
+// startAudit starts a session that vouches for what a command without authorisation says and is
+// answered: whoever sits between here and the TPM cannot change either.
 func (t *TPM) startAudit(srk *storageKey) (*saltedSession, error) {
 	return t.startSession(srk, tpm2.TPMSEHMAC, sessionContinue|sessionAudit, nil)
 }
@@ -90,8 +91,8 @@ func (s *saltedSession) NewNonceCaller() error {
 	return nil
 }
 
-// Attributes of a session (TPMA_SESSION; part 2, section 8.4): it goes on after the command, nothing else was done since it began, the response is
-// encrypted, it vouches.
+// Attributes of a session (TPMA_SESSION; part 2, section 8.4): it goes on after the command,
+// nothing else was done since it began, the response is encrypted, it vouches.
 const (
 	sessionContinue  = 1 << 0
 	sessionExclusive = 1 << 1
@@ -158,8 +159,9 @@ func (s *saltedSession) Decrypt(parameter []byte) error {
 	return nil
 }
 
-// Sessions are salted with the storage root key, whose public half is compared with the one that the secret was sealed
-// under, and encrypt the first parameter: what listens on the bus between here and the TPM learns nothing.
+// Sessions are salted with the storage root key, whose public half is compared with the one that
+// the secret was sealed under, and encrypt the first parameter: what listens on the bus between
+// here and the TPM learns nothing.
 const (
 	nonceSize = 16
 	aesBits   = 128
@@ -180,8 +182,8 @@ func (t *TPM) digest(session tpm2.Session) ([]byte, error) {
 	return rsp.PolicyDigest.Buffer, nil
 }
 
-// flush unloads an object or a session, also where the context has ended between two commands. One that cannot be unloaded takes room in a TPM
-// without resource manager and harms nothing else.
+// flush unloads an object or a session, also where the context has ended between two commands. One
+// that cannot be unloaded takes room in a TPM without resource manager and harms nothing else.
 func (t *TPM) flush(h tpm2.TPMHandle) {
 	ctx := t.transport.ctx
 	if ctx.Err() != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// SRKHandle is where the storage root key lives (TCG TPM v2.0 Provisioning Guidance 1.0, section 7.8; systemd alike).
+// SRKHandle is where the storage root key lives (TCG TPM v2.0 Provisioning Guidance 1.0, section
+// 7.8; systemd alike).
 const SRKHandle = 0x81000001
 
 // storageKey is the key that objects are sealed under.
@@ -24,7 +25,8 @@ func (k *storageKey) named() tpm2.NamedHandle {
 	return tpm2.NamedHandle{Handle: k.handle, Name: tpm2.TPM2BName{Buffer: k.name}}
 }
 
-// authorized is the key as the parent of a command; the session holds the key's empty authorisation value.
+// authorized is the key as the parent of a command; the session holds the key's empty authorisation
+// value.
 func (k *storageKey) authorized(session tpm2.Session) tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: k.handle, Name: tpm2.TPM2BName{Buffer: k.name}, Auth: session}
 }
@@ -68,8 +70,9 @@ func newStorageKey(handle tpm2.TPMHandle, area []byte) (*storageKey, error) {
 	return k, k.check()
 }
 
-// check refuses what cannot protect sealed objects or encrypt the salt of a session: a key must be bound to this TPM,
-// made in it, restricted to storage, and need no policy; RSA of 2048 bits or more, or a NIST curve.
+// check refuses what cannot protect sealed objects or encrypt the salt of a session: a key must be
+// bound to this TPM, made in it, restricted to storage, and need no policy; RSA of 2048 bits or
+// more, or a NIST curve.
 func (k *storageKey) check() error {
 	a := k.public.ObjectAttributes
 	switch {
@@ -132,9 +135,9 @@ func (t *TPM) readKey(handle tpm2.TPMHandle) (*storageKey, error) {
 	return k, nil
 }
 
-// srk is the storage root key, which is made and kept at [SRKHandle] if there is none: ECC P-256, or RSA 2048 where the
-// TPM has no curve, after the TCG's template. It can be made anew at any time from the seed of the TPM, until that is
-// cleared.
+// srk is the storage root key, which is made and kept at [SRKHandle] if there is none: ECC P-256,
+// or RSA 2048 where the TPM has no curve, after the TCG's template. It can be made anew at any time
+// from the seed of the TPM, until that is cleared.
 func (t *TPM) srk() (*storageKey, error) {
 	k, err := t.readKey(SRKHandle)
 	if k != nil || err != nil {
@@ -162,8 +165,9 @@ func (t *TPM) srk() (*storageKey, error) {
 	return k, err
 }
 
-// eccTemplate and rsaTemplate are the TCG's templates (TPM v2.0 Provisioning Guidance 1.0), but with nothing in
-// "unique", as systemd has them: what is there decides which key the TPM makes of its seed.
+// eccTemplate and rsaTemplate are the TCG's templates (TPM v2.0 Provisioning Guidance 1.0), but
+// with nothing in "unique", as systemd has them: what is there decides which key the TPM makes of
+// its seed.
 func eccTemplate() tpm2.TPMTPublic {
 	template := tpm2.ECCSRKTemplate
 	template.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{})
@@ -180,8 +184,9 @@ func (t *TPM) createPrimary(template tpm2.TPMTPublic) (*tpm2.CreatePrimaryRespon
 	return execute(t, tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(template)})
 }
 
-// legacyKey is the primary key that systemd before 254 sealed under. It has no handle and is made anew each time from the
-// TPM's seed. The salt of the sessions goes to the key that the TPM shows: the token pins none.
+// legacyKey is the primary key that systemd before 254 sealed under. It has no handle and is made
+// anew each time from the TPM's seed. The salt of the sessions goes to the key that the TPM shows:
+// the token pins none.
 func (t *TPM) legacyKey(token *Token) (*storageKey, func(), error) {
 	template := eccTemplate()
 	if token.PrimaryAlgorithm == "rsa" {
@@ -200,7 +205,8 @@ func (t *TPM) legacyKey(token *Token) (*storageKey, func(), error) {
 	return k, func() { t.flush(created.ObjectHandle) }, nil
 }
 
-// Has reports whether the TPM is the one that sealed the token and has still the key for it: nil, or [ErrMissingKey].
+// Has reports whether the TPM is the one that sealed the token and has still the key for it: nil,
+// or [ErrMissingKey].
 func (t *TPM) Has(token *Token) (err error) {
 	defer prefix.Add(pkg, &err)
 	if err := token.check(); err != nil {

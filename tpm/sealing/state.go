@@ -12,10 +12,12 @@ import (
 
 // StateOf is what event logs tell of a machine, for [Token.Check].
 //
-// A prediction ([tpm.Predict], [tpm.ParsePrediction]) tells the PCRs that its Coverage gives one value, at the moment for which it was made; its
-// userspace is in it, so userspace is nil. The log of a machine's firmware tells nothing without what userspace measured afterwards, which
-// reaches into nearly all PCRs: userspace is systemd's log up to the moment when the secret is asked for, and an empty one says that userspace
-// measures nothing before. PCRs 10 and 16 to 23 are not told by any log.
+// A prediction ([tpm.Predict], [tpm.ParsePrediction]) tells the PCRs that its Coverage gives one
+// value, at the moment for which it was made; its userspace is in it, so userspace is nil. The log
+// of a machine's firmware tells nothing without what userspace measured afterwards, which reaches
+// into nearly all PCRs: userspace is systemd's log up to the moment when the secret is asked for,
+// and an empty one says that userspace measures nothing before. PCRs 10 and 16 to 23 are not told
+// by any log.
 func StateOf(firmware *tpm.Log, userspace *tpm.UserspaceLog) (_ State, err error) {
 	defer prefix.Add(pkg, &err)
 	s := State{PCRs: map[crypto.Hash]map[int][]byte{}, Unknown: map[int]string{}}
@@ -63,5 +65,6 @@ func StateOf(firmware *tpm.Log, userspace *tpm.UserspaceLog) (_ State, err error
 	return s, nil
 }
 
-// firstOfOthers is the first of the PCRs for debugging, dynamic launches and applications (TCG PC Client Platform TPM Profile 1.05, table 7).
+// firstOfOthers is the first of the PCRs for debugging, dynamic launches and applications (TCG PC
+// Client Platform TPM Profile 1.05, table 7).
 const firstOfOthers = 16

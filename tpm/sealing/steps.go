@@ -15,7 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// A step is one condition of a policy. It knows what it does to the policy digest, and how to satisfy it in a session.
+// A step is one condition of a policy. It knows what it does to the policy digest, and how to
+// satisfy it in a session.
 type step interface {
 	digest(policy.Digest) (policy.Digest, error)
 	satisfy(t *TPM, s *attempt) error
@@ -50,8 +51,8 @@ func (l literal) digest(d policy.Digest) (policy.Digest, error) {
 	return policy.PolicyPCR(d, l.bank, l.values)
 }
 
-// satisfy leaves out the expected digest: whether it is the right one shows when the policy is complete, and then all
-// PCRs can be told at once.
+// satisfy leaves out the expected digest: whether it is the right one shows when the policy is
+// complete, and then all PCRs can be told at once.
 func (l literal) satisfy(t *TPM, a *attempt) error {
 	_, err := execute(t, tpm2.PolicyPCR{PolicySession: a.session.Handle(), Pcrs: selection(l.bank, l.pcrs)})
 	if err != nil {
@@ -171,8 +172,8 @@ func (t *TPM) reached(a *attempt, want policy.Digest) error {
 
 var errNotReached = errors.New("the policy digest differs")
 
-// loadPublicKey loads the key so that the TPM verifies with it. Its name is what a policy holds, so the template is
-// systemd's ([policy.KeyName]).
+// loadPublicKey loads the key so that the TPM verifies with it. Its name is what a policy holds, so
+// the template is systemd's ([policy.KeyName]).
 func (t *TPM) loadPublicKey(key *rsa.PublicKey) (tpm2.NamedHandle, error) {
 	rsp, err := execute(t, tpm2.LoadExternal{
 		InPublic: tpm2.New2B(tpm2.TPMTPublic{
@@ -192,7 +193,8 @@ func (t *TPM) loadPublicKey(key *rsa.PublicKey) (tpm2.NamedHandle, error) {
 	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
 }
 
-// verify has the TPM verify an RSASSA-PKCS1-v1_5 signature with SHA-256, for a ticket to show to PolicyAuthorize.
+// verify has the TPM verify an RSASSA-PKCS1-v1_5 signature with SHA-256, for a ticket to show to
+// PolicyAuthorize.
 func (t *TPM) verify(key tpm2.NamedHandle, digest [32]byte, signature []byte) (tpm2.TPMTTKVerified, error) {
 	rsp, err := execute(t, tpm2.VerifySignature{
 		KeyHandle: key,
@@ -346,8 +348,8 @@ func (l lockedBy) satisfy(t *TPM, a *attempt) error {
 	return nil
 }
 
-// satisfyLock goes through the policy as systemd does: one PolicyPCR for all PCRs with one value, then for each of the others a
-// PolicyPCR and a PolicyOR of the digests that its values lead to.
+// satisfyLock goes through the policy as systemd does: one PolicyPCR for all PCRs with one value,
+// then for each of the others a PolicyPCR and a PolicyOR of the digests that its values lead to.
 func (t *TPM) satisfyLock(l *policy.PCRLock, a *attempt) error {
 	steps, err := t.lockSteps(l)
 	if err != nil {

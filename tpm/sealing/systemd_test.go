@@ -22,7 +22,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// A volume is a LUKS2 file with the passphrase "pw" in slot 0, that systemd's tools and we put tokens into.
+// A volume is a LUKS2 file with the passphrase "pw" in slot 0, that systemd's tools and we put
+// tokens into.
 type volume struct {
 	*simulator
 	root testtools.Root
@@ -63,8 +64,9 @@ func (v *volume) write(t *testing.T, name string, data []byte) {
 // device is the TPM as systemd's tools are told.
 func (v *volume) device() string { return fmt.Sprintf("swtpm:host=127.0.0.1,port=%d", v.machine.Port) }
 
-// systemd runs a tool of the tree while our connection to the TPM is closed: swtpm has one at a time. The signatures are
-// where systemd looks for them, the PIN in the variables that its tools read.
+// systemd runs a tool of the tree while our connection to the TPM is closed: swtpm has one at a
+// time. The signatures are where systemd looks for them, the PIN in the variables that its tools
+// read.
 func (v *volume) systemd(t *testing.T, pin string, tool string, args ...string) (string, error) {
 	t.Helper()
 	v.disconnect(t)
@@ -115,7 +117,8 @@ func (v *volume) opens(t *testing.T, secret []byte, slot int) {
 	testtools.Run(t, "cryptsetup", "open", "--test-passphrase", "--key-slot", strconv.Itoa(slot), "--key-file", v.path("passphrase"), v.path("vol"))
 }
 
-// sign signs the present state of PCR 11 in all banks, and puts the signatures where systemd finds them.
+// sign signs the present state of PCR 11 in all banks, and puts the signatures where systemd finds
+// them.
 func (v *volume) sign(t *testing.T, ref string) policy.Signatures {
 	t.Helper()
 	sigs := v.signState(t, v.key, ref)
@@ -177,7 +180,8 @@ func TestTokensOfSystemd(t *testing.T) {
 	}
 }
 
-// TestTokensOfSystemd252 has no storage root key: a primary key is made for each use, and PINs are not salted.
+// TestTokensOfSystemd252 has no storage root key: a primary key is made for each use, and PINs are
+// not salted.
 func TestTokensOfSystemd252(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("systemd-cryptenroll"); err != nil {
@@ -236,7 +240,8 @@ func TestImportedToken(t *testing.T) {
 	v.opens(t, secret, token.Keyslots[0])
 }
 
-// TestTokensForSystemd has systemd-cryptenroll unlock a volume by tokens of ours, to add a recovery key.
+// TestTokensForSystemd has systemd-cryptenroll unlock a volume by tokens of ours, to add a recovery
+// key.
 func TestTokensForSystemd(t *testing.T) {
 	t.Parallel()
 	for _, root := range []func(testing.TB) testtools.Root{testtools.Trixie, testtools.Forky} {
@@ -283,7 +288,8 @@ func TestTokensForSystemd(t *testing.T) {
 	}
 }
 
-// TestResealForSystemd has tokens for two systems in one volume with one slot: systemd finds the one that fits.
+// TestResealForSystemd has tokens for two systems in one volume with one slot: systemd finds the
+// one that fits.
 func TestResealForSystemd(t *testing.T) {
 	t.Parallel()
 	for _, root := range []func(testing.TB) testtools.Root{testtools.Trixie, testtools.Forky} {
@@ -325,7 +331,8 @@ func (v *volume) importToken(t *testing.T, token *Token) {
 	testtools.Run(t, "cryptsetup", "token", "import", "--disable-external-tokens", "--json-file", v.path("token.json"), v.path("vol"))
 }
 
-// TestTokensOfRepart unseals what systemd-repart sealed while it made a partition. Those of 262 name no bank.
+// TestTokensOfRepart unseals what systemd-repart sealed while it made a partition. Those of 262
+// name no bank.
 func TestTokensOfRepart(t *testing.T) {
 	t.Parallel()
 	for _, root := range []func(testing.TB) testtools.Root{testtools.Trixie, testtools.Forky} {

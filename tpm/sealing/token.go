@@ -26,30 +26,31 @@ import (
 const (
 	// TokenType is that of the token in which systemd keeps sealed keys.
 	TokenType = "systemd-tpm2"
-	// OwnTokenType is that of a token with Alternatives or a Floor, which systemd does not know and leaves alone. It has the
-	// fields of the other, and two more.
+	// OwnTokenType is that of a token with Alternatives or a Floor, which systemd does not know and
+	// leaves alone. It has the fields of the other, and two more.
 	OwnTokenType = "osmith-tpm2"
 )
 
-// Token is a sealed secret: the systemd-tpm2 token of a LUKS2 header as a value, field by field. [TPM.Seal] makes one,
-// [TPM.Unseal] opens one, whether it was made here or by systemd-cryptenroll.
+// Token is a sealed secret: the systemd-tpm2 token of a LUKS2 header as a value, field by field.
+// [TPM.Seal] makes one, [TPM.Unseal] opens one, whether it was made here or by systemd-cryptenroll.
 //
 // What unlocks a volume of systemd is not the secret but [Passphrase] of it.
 type Token struct {
 	Keyslots []int // of the volume that the secret opens
 
-	// Blobs are the sealed objects (tpm2-blob): more than one when several policies must hold at once, which no single
-	// policy can say. Each holds a part of the secret, in order.
+	// Blobs are the sealed objects (tpm2-blob): more than one when several policies must hold at
+	// once, which no single policy can say. Each holds a part of the secret, in order.
 	Blobs [][]byte
 	// PolicyHashes are the policies of the blobs (tpm2-policy-hash).
 	PolicyHashes []policy.Digest
 
-	// Bank is that of all PCRs (tpm2-pcr-bank). 0 with PCRs, as in tokens of systemd-repart, leaves it to [TPM.Unseal], which chooses
-	// among the banks of the TPM as systemd 262 does.
+	// Bank is that of all PCRs (tpm2-pcr-bank). 0 with PCRs, as in tokens of systemd-repart, leaves
+	// it to [TPM.Unseal], which chooses among the banks of the TPM as systemd 262 does.
 	Bank crypto.Hash
 	PCRs []int // whose values the policy holds (tpm2-pcrs), ascending
-	// PrimaryAlgorithm is of the storage root key: "ecc" or "rsa" (tpm2-primary-alg). "" is "ecc" where SRK is nil and is not asked for
-	// where the token has the key itself, as in tokens of systemd-repart.
+	// PrimaryAlgorithm is of the storage root key: "ecc" or "rsa" (tpm2-primary-alg). "" is "ecc"
+	// where SRK is nil and is not asked for where the token has the key itself, as in tokens of
+	// systemd-repart.
 	PrimaryAlgorithm string
 
 	PublicKey     *rsa.PublicKey // that signs PCR policies (tpm2_pubkey); nil for none
@@ -63,27 +64,33 @@ type Token struct {
 	PCRLock   bool   // the policy is in an NV index that systemd-pcrlock writes (tpm2_pcrlock)
 	PCRLockNV []byte // that index, as tpm2-tss writes it (tpm2_pcrlock_nv)
 
-	SRK []byte // the key that it is sealed under, as tpm2-tss writes it (tpm2_srk); nil in tokens before systemd 254
+	// the key that it is sealed under, as tpm2-tss writes it (tpm2_srk); nil in tokens before
+	// systemd 254
+	SRK []byte
 
-	// Values are what PCRs had or should have when the secret was sealed to them, for telling which one differs. systemd
-	// neither writes nor reads this field (osmith_pcr_values); nil if it is not there.
+	// Values are what PCRs had or should have when the secret was sealed to them, for telling which
+	// one differs. systemd neither writes nor reads this field (osmith_pcr_values); nil if it is
+	// not there.
 	Values map[int][]byte
 
-	// Alternatives are several states of the PCRs, any of which will do (osmith_pcr_alternatives), and Floor is a counter that
-	// must not have been raised (osmith_floor). A token with one of them is of [OwnTokenType].
+	// Alternatives are several states of the PCRs, any of which will do (osmith_pcr_alternatives),
+	// and Floor is a counter that must not have been raised (osmith_floor). A token with one of
+	// them is of [OwnTokenType].
 	Alternatives []map[int][]byte
 	Floor        *TokenFloor
 
 	// Extra are fields that are not listed here, which are kept.
 	Extra map[string]json.RawMessage
 
-	// noPIN says that the token had "tpm2-pin": false, which systemd 252 writes and later ones leave out.
+	// noPIN says that the token had "tpm2-pin": false, which systemd 252 writes and later ones
+	// leave out.
 	noPIN bool
 	// publicKeyText is PublicKey as the token had it: systemd-cryptenroll copies the user's file.
 	publicKeyText []byte
 }
 
-// Argon2id is the cost of stretching a PIN. A token with more than 4 GiB, 1000 passes or 255 lanes is refused.
+// Argon2id is the cost of stretching a PIN. A token with more than 4 GiB, 1000 passes or 255 lanes
+// is refused.
 type Argon2id struct {
 	Memory     int64 // bytes
 	Iterations uint32
@@ -111,7 +118,8 @@ func (t *Token) Equal(u *Token) bool {
 	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
-// tokenFields are a token as it stands in JSON. Fields are written in this order, which is systemd's.
+// tokenFields are a token as it stands in JSON. Fields are written in this order, which is
+// systemd's.
 type tokenFields struct {
 	Type             string                   `json:"type"`
 	Keyslots         []string                 `json:"keyslots"`
@@ -286,8 +294,9 @@ func (t *Token) publicKeyPEM() ([]byte, error) {
 	return policy.MarshalPublicKey(t.PublicKey)
 }
 
-// ParseToken reads a systemd-tpm2 token, as `cryptsetup token export` prints it. What the fields hold is checked as far
-// as it can be without the TPM. Fields that are not known are kept; a field that comes twice is an error.
+// ParseToken reads a systemd-tpm2 token, as `cryptsetup token export` prints it. What the fields
+// hold is checked as far as it can be without the TPM. Fields that are not known are kept; a field
+// that comes twice is an error.
 func ParseToken(data []byte) (_ *Token, err error) {
 	defer prefix.Add(pkg, &err)
 	fail := func(offset int64, field string, err error) (*Token, error) {
@@ -364,7 +373,8 @@ func (t *Token) fill(f *tokenFields) error {
 		t.Blobs = append(t.Blobs, b)
 	}
 	t.PolicyHashes, t.PrimaryAlgorithm = f.PolicyHashes, f.PrimaryAlgorithm
-	t.PCRs, t.PublicKeyPCRs = append(t.PCRs, f.PCRs...), append(t.PublicKeyPCRs, f.PublicKeyPCRs...) // nil for none
+	// nil for none
+	t.PCRs, t.PublicKeyPCRs = append(t.PCRs, f.PCRs...), append(t.PublicKeyPCRs, f.PublicKeyPCRs...)
 	t.PIN, t.noPIN = orZero(f.PIN), f.PIN != nil && !*f.PIN
 	t.Salt, t.PCRLock, t.PCRLockNV, t.SRK, t.PublicKeyRef = f.Salt, f.PCRLock, f.PCRLockNV, f.SRK, f.PublicKeyRef
 	t.Values, t.Floor = f.Values, f.Floor
@@ -446,7 +456,8 @@ func (t *Token) check() error {
 		return fail("tpm2_pubkey_ref", errors.New("a policy reference without a key"))
 	}
 	if t.PublicKey != nil {
-		if _, err := policy.KeyName(t.PublicKey); err != nil { // which checks that a TPM can load it
+		if _, err := policy.KeyName(t.PublicKey); err != nil {
+			// which checks that a TPM can load it
 			return fail("tpm2_pubkey", prefix.Bare(err))
 		}
 	}
@@ -489,7 +500,8 @@ func (t *Token) check() error {
 	return nil
 }
 
-// policies is how many there are, with an object for each: one, but for signed PCRs and a policy of systemd-pcrlock at once.
+// policies is how many there are, with an object for each: one, but for signed PCRs and a policy of
+// systemd-pcrlock at once.
 func (t *Token) policies() int {
 	if t.signed() && t.PCRLock {
 		return 2
@@ -525,8 +537,8 @@ func (a *Argon2id) check() error {
 	return nil
 }
 
-// blob is a sealed object as a token holds it: TPM2B_PRIVATE, TPM2B_PUBLIC, and for one that was made without the TPM the
-// TPM2B_ENCRYPTED_SECRET with which it is imported.
+// blob is a sealed object as a token holds it: TPM2B_PRIVATE, TPM2B_PUBLIC, and for one that was
+// made without the TPM the TPM2B_ENCRYPTED_SECRET with which it is imported.
 type blob struct{ private, public, seed []byte }
 
 func parseBlob(b []byte) (blob, error) {

@@ -21,7 +21,8 @@ import (
 
 func tpmHandle(n uint32) tpm2.TPMHandle { return tpm2.TPMHandle(n) }
 
-// sampleToken is what systemd-cryptenroll of systemd 262 wrote for --tpm2-pcrs=0+7 --tpm2-with-pin=yes against swtpm 0.7.1.
+// sampleToken is what systemd-cryptenroll of systemd 262 wrote for --tpm2-pcrs=0+7
+// --tpm2-with-pin=yes against swtpm 0.7.1.
 const sampleToken = `{"type":"systemd-tpm2","keyslots":["3"],"tpm2-blob":"AJ4AIIH9ahHTOyTJg99952+gZL7KoX8UiGgMaULPBXXuxLZLABAPMVzyH6Y7qKIQj7BccjsRXzjIj/jwoeJfFxe0Gd4Is+HbRrSpDdKcyLGxONekd+4Z0+UuBURrEcfwaqR7plqPXHajXhAbkxVKMFuIuddA2KjQ5IMf3O1qbHIfaBgMF0fwhzYquEDdaniWzpxwEqRXWURV1mLmtME/TgBOAAgACwAAABIAIKRZ8zUdSHBtQrapIJOPVuKLc1ZgKgJ4TPDze29a6waMABAAIPkpDozj7eMQxL+0P+bVVXVDYxsRqm/OM15qLTHGqo7s","tpm2-pcrs":[0,7],"tpm2-pcr-bank":"sha256","tpm2-primary-alg":"ecc","tpm2-policy-hash":"a459f3351d48706d42b6a920938f56e28b7356602a02784cf0f37b6f5aeb068c","tpm2-pin":true,"tpm2_salt":"G2iFGgbE4pNfqFR0Ins83r9ciUOAy9UVEVG/9/KRaWI=","tpm2_srk":"gQAAAQAiAAv3Jq50lTMv1xfg+T28pY+e2yIZSmOH9NmBV1oKRXTCAAAAAAEAWgAjAAsAAwRyAAAABgCAAEMAEAADABAAIJzHcRwfEr8qURDbTSpDnpsBPmT3u3H1Bdzc/qmQ1saGACCUW/8xDwKWYq305Lrl/8q/Auivr48OA1F3tU4VVWY0UQ==","tpm2_argon2id_memcost":1119139327,"tpm2_argon2id_iterations":2,"tpm2_argon2id_lanes":2}`
 
 func TestSampleToken(t *testing.T) {
@@ -109,7 +110,8 @@ func TestUnknownFieldsAreKept(t *testing.T) {
 	require.Error(t, err)
 }
 
-// TestTokensAsFound are tokens of real volumes, which stay as they are when they are read and written.
+// TestTokensAsFound are tokens of real volumes, which stay as they are when they are read and
+// written.
 func TestTokensAsFound(t *testing.T) {
 	texts := [][]byte{read(t, "mkosi/token.json")}
 	for _, name := range []string{"sd252-recovery-tpm2.json", "sd262-tpm2-pin-argon2id-signed.json"} {
@@ -192,7 +194,8 @@ func FuzzBlob(f *testing.F) {
 	})
 }
 
-// A token has the text of the public key's file, as systemd-cryptenroll does: it stays as long as the key does.
+// A token has the text of the public key's file, as systemd-cryptenroll does: it stays as long as
+// the key does.
 func TestTokenPublicKey(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)

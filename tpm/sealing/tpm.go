@@ -20,17 +20,18 @@ type TPM struct {
 	transport sender
 }
 
-// New talks to the TPM behind a transport, which stays the caller's to close. Nothing is sent yet. A command that is not answered for 5 minutes
-// is given up, see [TPM.WithContext].
+// New talks to the TPM behind a transport, which stays the caller's to close. Nothing is sent yet.
+// A command that is not answered for 5 minutes is given up, see [TPM.WithContext].
 func New(t Transport) *TPM { return &TPM{sender{&link{Transport: t}, context.Background()}} }
 
-// WithContext is the same TPM, whose commands are given up when the context ends: the error is an [*InterruptedError]. If the TPM has one of them
-// already, the connection is of no further use to either ([ErrUnusable]), since its answer must not be taken for that of another command: a
+// WithContext is the same TPM, whose commands are given up when the context ends: the error is an
+// [*InterruptedError]. If the TPM has one of them already, the connection is of no further use to
+// either ([ErrUnusable]), since its answer must not be taken for that of another command: a
 // transport that has a method Close is closed then.
 func (t *TPM) WithContext(ctx context.Context) *TPM { return &TPM{sender{t.transport.link, ctx}} }
 
-// execute runs a command. go-tpm decodes responses by reflection and panics on some that a TPM must not give; what a
-// hostile one gives is an error here.
+// execute runs a command. go-tpm decodes responses by reflection and panics on some that a TPM must
+// not give; what a hostile one gives is an error here.
 func execute[R any](t *TPM, cmd interface {
 	Execute(transport.TPM, ...tpm2.Session) (*R, error)
 }, sessions ...tpm2.Session) (*R, error) {
@@ -68,8 +69,8 @@ func selection(bank crypto.Hash, pcrs []int) tpm2.TPMLPCRSelection {
 	}}
 }
 
-// Banks are the PCR banks that are allocated, in the order of [tpm.Banks]. Banks that package tpm does not know are left
-// out.
+// Banks are the PCR banks that are allocated, in the order of [tpm.Banks]. Banks that package tpm
+// does not know are left out.
 func (t *TPM) Banks() (_ []crypto.Hash, err error) {
 	defer prefix.Add(pkg, &err)
 	rsp, err := execute(t, tpm2.GetCapability{Capability: tpm2.TPMCapPCRs, PropertyCount: 1})
@@ -92,15 +93,17 @@ func (t *TPM) Banks() (_ []crypto.Hash, err error) {
 	return banks, nil
 }
 
-// PCRs reads PCRs of one bank, all 24 without numbers. A bank that the TPM does not have is a [*BankError]. Nothing vouches for the values on
-// their way here: see [TPM.VouchedPCRs], and for those that others are to believe, [TPM.Quote].
+// PCRs reads PCRs of one bank, all 24 without numbers. A bank that the TPM does not have is a
+// [*BankError]. Nothing vouches for the values on their way here: see [TPM.VouchedPCRs], and for
+// those that others are to believe, [TPM.Quote].
 func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	return t.readAllPCRs(bank, pcrs)
 }
 
-// VouchedPCRs is [TPM.PCRs] in a session that only the TPM can answer in, by its storage root key, which is made if there is none: whoever sits between
-// here and the TPM cannot change the values ([ErrTampered]). Seal to these.
+// VouchedPCRs is [TPM.PCRs] in a session that only the TPM can answer in, by its storage root key,
+// which is made if there is none: whoever sits between here and the TPM cannot change the values
+// ([ErrTampered]). Seal to these.
 func (t *TPM) VouchedPCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	srk, err := t.srk()

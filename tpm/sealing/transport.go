@@ -27,8 +27,9 @@ type Device struct {
 	conn   io.ReadWriteCloser // nil between the commands to a socket
 	busy   bool               // a command is under way
 	closed bool
-	// dial connects to a socket, for one command, as the TSS does: a swtpm that was told to disconnect hangs up after each. Over a
-	// socket a response may come in pieces; a device gives it in one read.
+	// dial connects to a socket, for one command, as the TSS does: a swtpm that was told to
+	// disconnect hangs up after each. Over a socket a response may come in pieces; a device gives
+	// it in one read.
 	dial func() (net.Conn, error)
 }
 
@@ -60,7 +61,8 @@ func Open(name string) (_ *Device, err error) {
 	return &Device{conn: conn}, nil
 }
 
-// dial connects to a socket. A unix socket whose server is busy with the connections that came before refuses others for a moment.
+// dial connects to a socket. A unix socket whose server is busy with the connections that came
+// before refuses others for a moment.
 func dial(network, address string) (net.Conn, error) {
 	for end := time.Now().Add(dialTime); ; time.Sleep(dialPause) {
 		conn, err := net.DialTimeout(network, address, dialTime)
@@ -74,7 +76,8 @@ const (
 	dialTime   = 10 * time.Second
 	dialPause  = 10 * time.Millisecond
 	headerSize = 10 // tag, size, response code (TPM 2.0 Library, part 1, section 18)
-	// maxResponse bounds a response in bytes. PC client TPMs answer with 4096 at most (TPM_PT_MAX_RESPONSE_SIZE).
+	// maxResponse bounds a response in bytes. PC client TPMs answer with 4096 at most
+	// (TPM_PT_MAX_RESPONSE_SIZE).
 	maxResponse = 1 << 16
 )
 
@@ -149,8 +152,9 @@ func readSocket(conn io.Reader) ([]byte, error) {
 	return response[:size], nil
 }
 
-// Close closes the connection, also while a command is under way: one to a socket then fails at once, one to a device when the kernel returns from
-// it. Objects that are loaded in a swtpm stay there. A second call does nothing.
+// Close closes the connection, also while a command is under way: one to a socket then fails at
+// once, one to a device when the kernel returns from it. Objects that are loaded in a swtpm stay
+// there. A second call does nothing.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -170,8 +174,8 @@ type link struct {
 	broken error
 }
 
-// sender is what all commands go through: it gives up when its context ends, refuses responses that are not ones, and sends again what a TPM that is
-// busy asks for again.
+// sender is what all commands go through: it gives up when its context ends, refuses responses that
+// are not ones, and sends again what a TPM that is busy asks for again.
 type sender struct {
 	*link
 	ctx context.Context
@@ -182,16 +186,19 @@ const (
 	maxTries = 8
 	// commandTime is how long a command may take: as long as Linux gives the slowest of a TPM 2.0.
 	commandTime = 5 * time.Minute
-	// flushTime is how long it may take to unload what a call has loaded, after its context has ended.
+	// flushTime is how long it may take to unload what a call has loaded, after its context has
+	// ended.
 	flushTime = 2 * time.Second
 )
 
-// InterruptedError says that a command was given up, since the context has ended or the TPM did not answer for 5 minutes. Unwrap is the
-// context's error: [context.Canceled] or [context.DeadlineExceeded].
+// InterruptedError says that a command was given up, since the context has ended or the TPM did not
+// answer for 5 minutes. Unwrap is the context's error: [context.Canceled] or
+// [context.DeadlineExceeded].
 type InterruptedError struct {
 	Command uint32 // code (TPM 2.0 Library, part 2, section 6.5.2)
-	// Sent says that the TPM has got the command, and may carry it out. The connection is closed then, and of no further use ([ErrUnusable]); what was
-	// loaded stays in a TPM without a resource manager.
+	// Sent says that the TPM has got the command, and may carry it out. The connection is closed
+	// then, and of no further use ([ErrUnusable]); what was loaded stays in a TPM without a
+	// resource manager.
 	Sent bool
 	Err  error
 }
@@ -205,8 +212,9 @@ func (e *InterruptedError) Error() string {
 
 func (e *InterruptedError) Unwrap() error { return e.Err }
 
-// ErrUnusable says that the connection is not used any more, since a command was given up on it, the answer of which may still come: open the TPM
-// anew. The [*InterruptedError] of that command is in the chain, too.
+// ErrUnusable says that the connection is not used any more, since a command was given up on it,
+// the answer of which may still come: open the TPM anew. The [*InterruptedError] of that command is
+// in the chain, too.
 var ErrUnusable = errors.New("the connection to the TPM is closed, because a late response may still arrive: open the TPM again")
 
 func (s sender) Send(command []byte) ([]byte, error) {
@@ -260,12 +268,14 @@ func (s sender) exchange(ctx context.Context, command []byte) ([]byte, error) {
 	interrupted.Sent, interrupted.Err = true, ctx.Err()
 	s.broken = fmt.Errorf("%w: %w", ErrUnusable, interrupted)
 	if c, ok := s.Transport.(io.Closer); ok {
-		go c.Close() // what waits for the TPM in it may end so, and whether Close itself waits is not known
+		// what waits for the TPM in it may end so, and whether Close itself waits is not known
+		go c.Close()
 	}
 	return nil, interrupted
 }
 
-// again reports whether the response code is a warning that asks for the same command again (part 2, section 6.6.3).
+// again reports whether the response code is a warning that asks for the same command again (part
+// 2, section 6.6.3).
 func again(code uint32) bool {
 	const yielded, testing, retry = 0x908, 0x90a, 0x922
 	return code == yielded || code == testing || code == retry

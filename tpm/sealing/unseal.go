@@ -15,13 +15,14 @@ import (
 
 // Unlock is what a policy may ask for.
 type Unlock struct {
-	PIN        string
-	PINMemory  int64             // most that Argon2id may take to stretch the PIN, in bytes; 0 is 2 GiB
+	PIN string
+	// most that Argon2id may take to stretch the PIN, in bytes; 0 is 2 GiB
+	PINMemory  int64
 	Signatures policy.Signatures // of the UKI that is booted, see [policy.ParseSignatures]
 	PCRLock    *policy.PCRLock   // contents of pcrlock.json
 
-	// Want is the boot that the secret was sealed for, and Got the one that took place: if the policy does not hold, the
-	// error says by which events they differ. Both may be nil.
+	// Want is the boot that the secret was sealed for, and Got the one that took place: if the
+	// policy does not hold, the error says by which events they differ. Both may be nil.
 	Want, Got *tpm.Log
 }
 
@@ -30,12 +31,13 @@ func (u *Unlock) tests(t *Token) bool {
 	return (t.PublicKey == nil || u.Signatures != nil) && (!t.PCRLock || u.PCRLock != nil)
 }
 
-// Unseal returns the secret of a token. The PCRs of a token that names no bank are of the one that systemd 262 would take: the first of
-// SHA-256, SHA-384, SHA-512 and SHA-1 that the TPM has and in which one of the PCRs is in use.
+// Unseal returns the secret of a token. The PCRs of a token that names no bank are of the one that
+// systemd 262 would take: the first of SHA-256, SHA-384, SHA-512 and SHA-1 that the TPM has and in
+// which one of the PCRs is in use.
 //
-// A machine that is not in the state that the policy asks for is a [*PolicyError]; too many wrong PINs are a
-// [*LockoutError]. Errors are [ErrMissingKey], if another TPM sealed it, [ErrPIN] and [ErrNeedPIN]; one that is not
-// any of these is one of the TPM.
+// A machine that is not in the state that the policy asks for is a [*PolicyError]; too many wrong
+// PINs are a [*LockoutError]. Errors are [ErrMissingKey], if another TPM sealed it, [ErrPIN] and
+// [ErrNeedPIN]; one that is not any of these is one of the TPM.
 func (t *TPM) Unseal(token *Token, with Unlock) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := token.check(); err != nil {
@@ -73,8 +75,9 @@ func (t *TPM) Unseal(token *Token, with Unlock) (_ []byte, err error) {
 	return pin.secret(secret)
 }
 
-// plans are the steps of the policies of the blobs, in systemd's order: PolicyAuthorize or PolicyAuthorizeNV, a blob for
-// each if both are wanted; then PolicyPCR; then PolicyAuthValue. Floors stand before the last.
+// plans are the steps of the policies of the blobs, in systemd's order: PolicyAuthorize or
+// PolicyAuthorizeNV, a blob for each if both are wanted; then PolicyPCR; then PolicyAuthValue.
+// Floors stand before the last.
 func (t *Token) plans(lock *policy.PCRLock) ([][]step, error) {
 	var first []step
 	if t.signed() {

@@ -12,8 +12,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/tpmwire"
 )
 
-// A resource is what tpm2-tss writes of an object or an NV index of the TPM (IESYS_RESOURCE): its handle, its name, a number
-// for its kind, and its public area. Tokens have the storage root key and the NV index of systemd-pcrlock in this form.
+// A resource is what tpm2-tss writes of an object or an NV index of the TPM (IESYS_RESOURCE): its
+// handle, its name, a number for its kind, and its public area. Tokens have the storage root key
+// and the NV index of systemd-pcrlock in this form.
 type resource struct {
 	handle uint32
 	name   []byte

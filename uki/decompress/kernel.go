@@ -15,13 +15,15 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// DefaultLimit is how many bytes a kernel may have when it is decompressed: 2 GiB. Real ones have up to a few hundred MiB with debugging data.
+// DefaultLimit is how many bytes a kernel may have when it is decompressed: 2 GiB. Real ones have
+// up to a few hundred MiB with debugging data.
 const DefaultLimit = 2 << 30
 
 // maxWindow bounds the window or dictionary that a file asks for, in bytes.
 const maxWindow = 128 << 20
 
-// Options say how far decompression goes. The zero value unpacks what is compressed as a whole, up to DefaultLimit.
+// Options say how far decompression goes. The zero value unpacks what is compressed as a whole, up
+// to DefaultLimit.
 type Options struct {
 	Limit int64 // of the output, in bytes; 0: DefaultLimit
 	Zboot bool  // unpack an EFI zboot kernel, too, though it decompresses itself
@@ -36,8 +38,9 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("the kernel has more than %d bytes when it is decompressed: raise the limit to allow this", e.Limit)
 }
 
-// Format names how a kernel is compressed as a whole: "gzip", "zstd" and "xz", which this package decompresses, "lz4", "lzo", "lzma" or
-// "bzip2", which it does not; "" for a kernel that is not compressed as a whole.
+// Format names how a kernel is compressed as a whole: "gzip", "zstd" and "xz", which this package
+// decompresses, "lz4", "lzo", "lzma" or "bzip2", which it does not; "" for a kernel that is not
+// compressed as a whole.
 func Format(kernel osmith.Source) (_ string, err error) {
 	defer prefix.Add("decompress", &err)
 	if kernel == nil {
@@ -46,8 +49,9 @@ func Format(kernel osmith.Source) (_ string, err error) {
 	return kernelimage.Compression(kernel)
 }
 
-// Kernel writes the plain kernel, which the Linux of an [uki.Image] has to be, and returns its size in bytes. One that is not compressed is
-// copied. Formats that are not known are an [*uki.CompressedError].
+// Kernel writes the plain kernel, which the Linux of an [uki.Image] has to be, and returns its size
+// in bytes. One that is not compressed is copied. Formats that are not known are an
+// [*uki.CompressedError].
 func Kernel(w io.Writer, kernel osmith.Source, o Options) (_ int64, err error) {
 	defer prefix.Add("decompress", &err)
 	in, err := open(kernel, o)
@@ -65,8 +69,9 @@ func Kernel(w io.Writer, kernel osmith.Source, o Options) (_ int64, err error) {
 	return n, nil
 }
 
-// Uname finds the version of a kernel, as [uki.ProbeUname] does, and of those that only this package decompresses. Nothing is kept
-// of what is decompressed. A version that is not found is an [uki.ErrUnknownUname].
+// Uname finds the version of a kernel, as [uki.ProbeUname] does, and of those that only this
+// package decompresses. Nothing is kept of what is decompressed. A version that is not found is an
+// [uki.ErrUnknownUname].
 func Uname(kernel osmith.Source) (_ string, err error) {
 	defer prefix.Add("decompress", &err)
 	if kernel == nil {
@@ -91,7 +96,8 @@ func Uname(kernel osmith.Source) (_ string, err error) {
 // onlyWriter hides ReadFrom, so that copying uses our buffer.
 type onlyWriter struct{ io.Writer }
 
-// An input is a kernel that is being decompressed. It keeps its error, to be told from that of a writer.
+// An input is a kernel that is being decompressed. It keeps its error, to be told from that of a
+// writer.
 type input struct {
 	r      io.Reader
 	close  func()
@@ -153,8 +159,8 @@ func open(kernel osmith.Source, o Options) (*input, error) {
 	return in, nil
 }
 
-// A tail is the size of the kernel, which stands behind the payload of a zboot kernel unless its format has it itself (Linux,
-// drivers/firmware/efi/libstub/Makefile.zboot).
+// A tail is the size of the kernel, which stands behind the payload of a zboot kernel unless its
+// format has it itself (Linux, drivers/firmware/efi/libstub/Makefile.zboot).
 type tail struct {
 	size uint32
 	any  bool

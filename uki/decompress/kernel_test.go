@@ -156,7 +156,8 @@ func TestLimit(t *testing.T) {
 	assert.Equal(t, int64(2<<30), int64(DefaultLimit))
 }
 
-// What is cut or changed is an error, never a kernel: xz and gzip and this zstd frame have checksums.
+// What is cut or changed is an error, never a kernel: xz and gzip and this zstd frame have
+// checksums.
 func TestDamaged(t *testing.T) {
 	for _, name := range []string{"kernel.gz", "ultra.zst", "crc32.xz", "crc64.xz", "sha256-blocks.xz"} {
 		b := vector(t, name)
@@ -175,7 +176,8 @@ func TestDamaged(t *testing.T) {
 			c := bytes.Clone(b)
 			c[at] ^= 0x41
 			var out bytes.Buffer
-			if _, err := Kernel(&out, source(c), Options{}); err == nil { // a byte of which nothing depends, such as gzip's time
+			if _, err := Kernel(&out, source(c), Options{}); err == nil {
+				// a byte of which nothing depends, such as gzip's time
 				require.True(t, bytes.Equal(want, out.Bytes()), "%s changed at %d", name, at)
 			}
 		}
@@ -226,7 +228,8 @@ type longer struct{ *bytes.Reader }
 
 func (l longer) Size() int64 { return l.Reader.Size() + 100 }
 
-// xzParts are the parts of an xz file with one block, for tests to change. The checksums of headers are put right.
+// xzParts are the parts of an xz file with one block, for tests to change. The checksums of headers
+// are put right.
 func xzFile(t testing.TB, header func([]byte) []byte) []byte {
 	var out bytes.Buffer
 	w, err := xz.WriterConfig{DictCap: 1 << 20}.NewWriter(&out)
@@ -279,7 +282,8 @@ func TestXZDictionaries(t *testing.T) {
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(6*maxWindow))
 }
 
-// What the headers, the index and the footer say is held against what is there. Their own checksums are right.
+// What the headers, the index and the footer say is held against what is there. Their own checksums
+// are right.
 func TestXZLies(t *testing.T) {
 	threads := vector(t, "threads.xz")
 	le := binary.LittleEndian
@@ -311,7 +315,8 @@ func TestXZLies(t *testing.T) {
 			le.PutUint32(i[size-4:], crc32.ChecksumIEEE(i[:size-4]))
 		}
 	}
-	// Sizes in the block's header stand behind the flags: of three bytes for 16,384 bytes, and of two for what they are compressed to.
+	// Sizes in the block's header stand behind the flags: of three bytes for 16,384 bytes, and of
+	// two for what they are compressed to.
 	h := threads[12:]
 	require.Equal(t, byte(0xc0), h[1])
 	require.Equal(t, []byte{0x80, 0x80, 1}, h[4:7])

@@ -15,9 +15,10 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-// xzReader reads the container format of xz (The .xz File Format, version 1.2.1, https://tukaani.org/xz/xz-file-format.txt) around LZMA2 data.
-// The library's own reader allocates the dictionary that a block asks for, up to 4 GiB; this one refuses those above maxWindow
-// before. The checks over the data are verified, and so are the sizes in the index.
+// xzReader reads the container format of xz (The .xz File Format, version 1.2.1,
+// https://tukaani.org/xz/xz-file-format.txt) around LZMA2 data. The library's own reader allocates
+// the dictionary that a block asks for, up to 4 GiB; this one refuses those above maxWindow before.
+// The checks over the data are verified, and so are the sizes in the index.
 type xzReader struct {
 	in    *counted
 	check byte // of the stream that is being read
@@ -60,7 +61,8 @@ type xzBlock struct {
 	compressed, uncompressed int64     // as the header says; -1: it does not
 }
 
-// maxBlocks bounds what is kept for the index. Kernels have one block, or one for each thread that compressed them.
+// maxBlocks bounds what is kept for the index. Kernels have one block, or one for each thread that
+// compressed them.
 const maxBlocks = 1 << 20
 
 var (
@@ -199,8 +201,8 @@ func (x *xzReader) blockHeader(start int64, size int) error {
 	if dictionary > maxWindow {
 		return fmt.Errorf("dictionary of %d bytes, more than %d", dictionary, int64(maxWindow))
 	}
-	// Nothing refers to more than the block has. A block that does not say how much that is costs its dictionary however little it has, so that
-	// there may be few of those.
+	// Nothing refers to more than the block has. A block that does not say how much that is costs
+	// its dictionary however little it has, so that there may be few of those.
 	if k.uncompressed >= 0 {
 		dictionary = min(dictionary, k.uncompressed)
 	} else if x.dicts += dictionary; x.dicts > x.out+4*maxWindow {
@@ -277,7 +279,8 @@ func (x *xzReader) padding(n int64) error {
 	return nil
 }
 
-// index reads the index, whose first byte has been read, the footer, and the header of another stream if there is one: 4, 2.1.2, 2.2.
+// index reads the index, whose first byte has been read, the footer, and the header of another
+// stream if there is one: 4, 2.1.2, 2.2.
 func (x *xzReader) index(start int64) error {
 	sum := crc32.NewIEEE()
 	sum.Write([]byte{0})

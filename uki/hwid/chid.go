@@ -10,8 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// CHIDTypes is the number of types of computer hardware ids: 0 to 14 are Microsoft's, 15 to 17 systemd's own with the
-// identifier of the display.
+// CHIDTypes is the number of types of computer hardware ids: 0 to 14 are Microsoft's, 15 to 17
+// systemd's own with the identifier of the display.
 const CHIDTypes = 18
 
 // A chidField is one value of which hardware ids are made, in the order in which they are joined.
@@ -34,8 +34,8 @@ const (
 )
 
 // chidFields are the fields of each type: Microsoft, "Specifying Hardware IDs for a Computer"
-// (https://learn.microsoft.com/windows-hardware/drivers/install/specifying-hardware-ids-for-a-computer), and systemd
-// 262, src/fundamental/chid.c, for the last three, which "are subject to change".
+// (https://learn.microsoft.com/windows-hardware/drivers/install/specifying-hardware-ids-for-a-computer),
+// and systemd 262, src/fundamental/chid.c, for the last three, which "are subject to change".
 var chidFields = [CHIDTypes]chidField{
 	0:  chidManufacturer | chidFamily | chidProduct | chidSKU | chidBIOSAll,
 	1:  chidManufacturer | chidFamily | chidProduct | chidBIOSAll,
@@ -62,12 +62,12 @@ const chidBIOSAll = chidBIOSVendor | chidBIOSVersion | chidBIOSMajor | chidBIOSM
 // chidNamespace is the namespace of the name-based UUIDs.
 var chidNamespace = [16]byte{0x70, 0xff, 0xd8, 0x12, 0x4c, 0x7f, 0x4c, 0x7d}
 
-// CHIDs computes the computer hardware ids of a machine by type, as fwupd and systemd-analyze do: an id is left zero
-// if a field of it is not given (or a number is none). panel is that of [PanelID], "" for none. Leading spaces and zeros and trailing spaces
-// of a value do not count.
+// CHIDs computes the computer hardware ids of a machine by type, as fwupd and systemd-analyze do:
+// an id is left zero if a field of it is not given (or a number is none). panel is that of
+// [PanelID], "" for none. Leading spaces and zeros and trailing spaces of a value do not count.
 //
-// The stub computes the same ids from complete values, but hashes a missing SMBIOS string as an empty one; [Match] allows for
-// that.
+// The stub computes the same ids from complete values, but hashes a missing SMBIOS string as an
+// empty one; [Match] allows for that.
 func (s *SMBIOS) CHIDs(panel string) [CHIDTypes]osmith.GUID {
 	values := s.chidValues(panel)
 	for f, text := range map[chidField]string{chidManufacturer: s.Manufacturer, chidFamily: s.Family, chidProduct: s.ProductName,
@@ -88,8 +88,8 @@ func (s *SMBIOS) CHIDs(panel string) [CHIDTypes]osmith.GUID {
 	return computeCHIDs(values)
 }
 
-// stubCHIDs are the ids that the stub computes. It knows neither BIOS nor enclosure, and the types that a stub matches
-// do not need them (systemd 262, src/boot/chid.c).
+// stubCHIDs are the ids that the stub computes. It knows neither BIOS nor enclosure, and the types
+// that a stub matches do not need them (systemd 262, src/boot/chid.c).
 func (s *SMBIOS) stubCHIDs(panel string) [CHIDTypes]osmith.GUID {
 	values := s.chidValues(panel)
 	delete(values, chidBIOSVendor)
@@ -126,7 +126,8 @@ func computeCHIDs(values map[chidField]string) [CHIDTypes]osmith.GUID {
 	return ids
 }
 
-// computeCHID is the name-based UUID (RFC 9562, 5.5: SHA-1) of the fields, joined by "&" in UTF-16LE.
+// computeCHID is the name-based UUID (RFC 9562, 5.5: SHA-1) of the fields, joined by "&" in
+// UTF-16LE.
 func computeCHID(values map[chidField]string, fields chidField) osmith.GUID {
 	name := append([]byte(nil), chidNamespace[:]...)
 	for f := chidManufacturer; f < chidFieldsEnd; f <<= 1 {

@@ -56,7 +56,8 @@ func TestCHIDs(t *testing.T) {
 	require.Positive(t, panels)
 }
 
-// The ids that fwupd and systemd publish for one machine (systemd 262, hwids/aa64/sc8280xp-lenovo-thinkpad-x13s-21bx.json).
+// The ids that fwupd and systemd publish for one machine (systemd 262,
+// hwids/aa64/sc8280xp-lenovo-thinkpad-x13s-21bx.json).
 func TestCHIDsPublished(t *testing.T) {
 	want := map[int]string{3: "ddf28a3f-43fc-54a4-a6a7-4cba5ad46b3e", 4: "4df470e6-7878-5b0f-b2e0-733d5d9fa228",
 		5: "3ad863ab-0181-5a2f-9cc1-70eedc446da9", 6: "69c47e1e-fde2-5062-b777-acbeab73784b", 7: "3486eccc-d0ac-534a-9e2f-a1c18bc310c6",

@@ -56,7 +56,8 @@ func ExamplePanelID() {
 func ExampleMatch() {
 	machine := &hwid.SMBIOS{Manufacturer: "Acer", ProductName: "Aspire 1"}
 	table, err := hwid.Encode([]hwid.Record{
-		{CHID: machine.CHIDs("")[9], Type: hwid.TypeDeviceTree, Name: "Aspire 1", Match: "acer,aspire1"}, // manufacturer and product
+		// manufacturer and product
+		{CHID: machine.CHIDs("")[9], Type: hwid.TypeDeviceTree, Name: "Aspire 1", Match: "acer,aspire1"},
 	})
 	if err != nil {
 		fmt.Println(err)

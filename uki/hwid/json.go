@@ -17,10 +17,11 @@ import (
 
 const maxFile = 1 << 20 // bytes of one JSON file; real ones have 1 KiB
 
-// Read reads a directory tree of ukify's hardware descriptions, such as /usr/lib/systemd/boot/hwids/aa64: JSON
-// objects with "type" ("devicetree" or "uefi-fw"), "name", "hwids" and "compatible" or "fwid", in files *.json. The
-// records come in the order in which ukify 262 writes them: devices in order of their first file (sorted by path),
-// each with its ids in ascending order and once. A device without ids leaves no record (ukify keeps its strings, which
+// Read reads a directory tree of ukify's hardware descriptions, such as
+// /usr/lib/systemd/boot/hwids/aa64: JSON objects with "type" ("devicetree" or "uefi-fw"), "name",
+// "hwids" and "compatible" or "fwid", in files *.json. The records come in the order in which ukify
+// 262 writes them: devices in order of their first file (sorted by path), each with its ids in
+// ascending order and once. A device without ids leaves no record (ukify keeps its strings, which
 // nothing refers to). A tree without such files is an error.
 func Read(tree fs.FS) (records []Record, err error) {
 	defer prefix.Add("hwid", &err)
@@ -79,8 +80,8 @@ func readFile(tree fs.FS, path string) (b []byte, err error) {
 	return b, err
 }
 
-// parseFile reads one description. Fields are looked up by their exact names: encoding/json alone would take
-// "Name" for "name".
+// parseFile reads one description. Fields are looked up by their exact names: encoding/json alone
+// would take "Name" for "name".
 func parseFile(b []byte) (Record, []osmith.GUID, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(b, &fields); err != nil {
@@ -144,7 +145,8 @@ func parseIDs(raw json.RawMessage) ([]osmith.GUID, error) {
 	return ids, nil
 }
 
-// looseGUID reads a GUID in the forms that ukify takes: with or without hyphens, in braces, as urn:uuid:.
+// looseGUID reads a GUID in the forms that ukify takes: with or without hyphens, in braces, as
+// urn:uuid:.
 func looseGUID(s string) (osmith.GUID, error) {
 	digits := strings.TrimPrefix(strings.TrimPrefix(s, "urn:"), "uuid:")
 	digits = strings.ReplaceAll(strings.Trim(digits, "{}"), "-", "")

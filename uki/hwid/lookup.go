@@ -6,8 +6,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// stubCHIDOrder is the order in which a stub tries the types of hardware ids, from the most specific one. The ids with
-// a display came with systemd 258 (systemd 257 and 262, src/boot/chid.c, chid_match).
+// stubCHIDOrder is the order in which a stub tries the types of hardware ids, from the most
+// specific one. The ids with a display came with systemd 258 (systemd 257 and 262, src/boot/chid.c,
+// chid_match).
 var stubCHIDOrder = []int{17, 16, 15, 3, 6, 8, 10, 4, 5, 7, 9, 11}
 
 func chidOrder(release int) []int {
@@ -17,9 +18,10 @@ func chidOrder(release int) []int {
 	return stubCHIDOrder
 }
 
-// Match is the string of the record that a stub of that systemd release finds in a table, the content of a .hwids section,
-// for a machine with that SMBIOS (nil: it has none) and display (of [PanelID]; "": unknown); false if it finds none or does
-// not accept the table. Ids that the machine does not have are zero, and a record with a zero id matches those.
+// Match is the string of the record that a stub of that systemd release finds in a table, the
+// content of a .hwids section, for a machine with that SMBIOS (nil: it has none) and display (of
+// [PanelID]; "": unknown); false if it finds none or does not accept the table. Ids that the
+// machine does not have are zero, and a record with a zero id matches those.
 func Match(table []byte, kind Type, machine *SMBIOS, panel string, release int) (match string, ok bool) {
 	if release < 258 && kind == TypeFirmware {
 		return "", false

@@ -9,14 +9,15 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// PanelID is the identifier of a display that systemd's own hardware ids contain: three letters of its manufacturer and
-// its product code, such as "LGD05a1". edid is the display's EDID, of at least 128 bytes.
+// PanelID is the identifier of a display that systemd's own hardware ids contain: three letters of
+// its manufacturer and its product code, such as "LGD05a1". edid is the display's EDID, of at least
+// 128 bytes.
 func PanelID(edid []byte) (string, error) {
 	bad := func(at int64, format string, args ...any) (string, error) {
 		return "", prefix.Error("hwid", &osmith.FormatError{Offset: at, Field: "EDID", Err: fmt.Errorf(format, args...)})
 	}
-	// VESA E-EDID 1.4, 3.3 and 3.4: header, then the id of the manufacturer as three five-bit letters, big-endian, and
-	// the product code, little-endian.
+	// VESA E-EDID 1.4, 3.3 and 3.4: header, then the id of the manufacturer as three five-bit
+	// letters, big-endian, and the product code, little-endian.
 	if len(edid) < 128 {
 		return bad(0, "%d bytes, want 128 or more", len(edid))
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
-// SMBIOS holds what the firmware says about a machine, as far as hardware ids and the stub go by it. An empty string is
-// one that the firmware does not give.
+// SMBIOS holds what the firmware says about a machine, as far as hardware ids and the stub go by
+// it. An empty string is one that the firmware does not give.
 type SMBIOS struct {
 	Manufacturer  string // type 1
 	Family        string
@@ -28,8 +28,8 @@ type SMBIOS struct {
 }
 
 // Lengths that a structure must have for the stub to use it, and offsets below: DMTF DSP0134 3.7.0,
-// 7.1 (BIOS information), 7.2 (system), 7.3 (baseboard), 7.4 (enclosure), 7.12 (OEM strings); systemd 262,
-// src/boot/smbios.c.
+// 7.1 (BIOS information), 7.2 (system), 7.3 (baseboard), 7.4 (enclosure), 7.12 (OEM strings);
+// systemd 262, src/boot/smbios.c.
 const (
 	smbiosMinBIOS    = 0x16
 	smbiosMinSystem  = 0x1b
@@ -38,9 +38,10 @@ const (
 	smbiosMinOEM     = 0x05
 )
 
-// ParseSMBIOS reads a structure table, the content of /sys/firmware/dmi/tables/DMI. As the stub does, it uses the first
-// structure of each type, and only if it is long enough. A table that is cut off or whose strings are is a
-// [*osmith.FormatError]; one without an end-of-table structure is not.
+// ParseSMBIOS reads a structure table, the content of /sys/firmware/dmi/tables/DMI. As the stub
+// does, it uses the first structure of each type, and only if it is long enough. A table that is
+// cut off or whose strings are is a [*osmith.FormatError]; one without an end-of-table structure is
+// not.
 func ParseSMBIOS(table []byte) (*SMBIOS, error) {
 	list, err := smbios.Parse(table)
 	if err != nil {
@@ -70,14 +71,15 @@ func (s *SMBIOS) take(x *smbios.Structure) {
 	case x.Type == 2 && len(area) >= smbiosMinBoard:
 		s.BoardVendor, s.BoardName = x.Text(0x04), x.Text(0x05)
 	case x.Type == 3 && len(area) >= smbiosMinChassis:
-		s.EnclosureType = strconv.Itoa(int(area[0x05] & 0x7f)) // the other bit says that there is a lock
+		// the other bit says that there is a lock
+		s.EnclosureType = strconv.Itoa(int(area[0x05] & 0x7f))
 	case x.Type == 11 && len(area) >= smbiosMinOEM:
 		s.OEMStrings = x.Strings
 	}
 }
 
-// CmdlineExtra is what the first OEM string io.systemd.stub.kernel-cmdline-extra= gives, which stubs since systemd 254
-// append to the kernel command line; false without such a string.
+// CmdlineExtra is what the first OEM string io.systemd.stub.kernel-cmdline-extra= gives, which
+// stubs since systemd 254 append to the kernel command line; false without such a string.
 func (s *SMBIOS) CmdlineExtra() (string, bool) {
 	for _, text := range s.OEMStrings {
 		if extra, ok := strings.CutPrefix(text, sdstub.CmdlineExtra); ok {

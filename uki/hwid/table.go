@@ -34,8 +34,8 @@ func (t Type) String() string {
 	return fmt.Sprintf("Type(%d)", uint8(t))
 }
 
-// Record is one record of .hwids: a machine that has this computer hardware id gets the .dtbauto or .efifw section that
-// says Match.
+// Record is one record of .hwids: a machine that has this computer hardware id gets the .dtbauto or
+// .efifw section that says Match.
 type Record struct {
 	CHID  osmith.GUID
 	Type  Type
@@ -43,8 +43,9 @@ type Record struct {
 	Match string // first compatible string of the device tree, or id of the firmware
 }
 
-// rawRecord is a record of .hwids, little-endian (systemd 262, src/boot/chid.h, Device). Offsets count from the start of the
-// section, 0 for none. A descriptor of 0 ends the table; strings follow.
+// rawRecord is a record of .hwids, little-endian (systemd 262, src/boot/chid.h, Device). Offsets
+// count from the start of the section, 0 for none. A descriptor of 0 ends the table; strings
+// follow.
 type rawRecord struct {
 	Descriptor uint32   // type << 28 | size of the record
 	CHID       [16]byte // EFI_GUID
@@ -58,11 +59,12 @@ const (
 	sizeMask   = 1<<typeShift - 1
 )
 
-// MaxTable is the most bytes that a .hwids section may have; all devices that systemd 262 ships take 30 KiB.
+// MaxTable is the most bytes that a .hwids section may have; all devices that systemd 262 ships
+// take 30 KiB.
 const MaxTable = 16 << 20
 
-// Encode writes the content of a .hwids section: the records in the order given (the first that matches wins),
-// their strings sorted. For the records of [Read] the bytes are those of ukify 262.
+// Encode writes the content of a .hwids section: the records in the order given (the first that
+// matches wins), their strings sorted. For the records of [Read] the bytes are those of ukify 262.
 func Encode(ids []Record) (table []byte, err error) {
 	defer prefix.Add("hwid", &err)
 	offsets := make(map[string]uint32)
@@ -108,8 +110,9 @@ func Encode(ids []Record) (table []byte, err error) {
 	return out, nil
 }
 
-// Parse reads the content of a .hwids section, by the rules of the stub: a table that the stub would not use is a
-// [*osmith.FormatError]. So is a record without a compatible string or firmware id, which could match nothing.
+// Parse reads the content of a .hwids section, by the rules of the stub: a table that the stub
+// would not use is a [*osmith.FormatError]. So is a record without a compatible string or firmware
+// id, which could match nothing.
 func Parse(b []byte) ([]Record, error) {
 	ids := []Record{}
 	bad := func(at int, field, format string, args ...any) ([]Record, error) {

@@ -80,7 +80,8 @@ func ExampleFile_Judge() {
 }
 
 func ExampleReadRelease() {
-	fsys := fstest.MapFS{"etc/extension-release.d/extension-release.proxy": {Data: []byte("ID=_any\nCONFEXT_SCOPE=initrd\n")}} // of the image, by any reader of file systems
+	// of the image, by any reader of file systems
+	fsys := fstest.MapFS{"etc/extension-release.d/extension-release.proxy": {Data: []byte("ID=_any\nCONFEXT_SCOPE=initrd\n")}}
 	r, err := extension.ReadRelease(fsys, extension.KindConfext, "proxy", false)
 	if err != nil {
 		log.Fatal(err)

@@ -166,7 +166,8 @@ func TestRead(t *testing.T) {
 	require.Equal(t, extension.ProtectionUnknown, new(extension.Image).Protection, "a zero value claims nothing")
 }
 
-// What is not whole is refused, and is never taken for less protected than it was made (R24: an extension fails closed).
+// What is not whole is refused, and is never taken for less protected than it was made (R24: an
+// extension fails closed).
 func TestReadRefuses(t *testing.T) {
 	good := image(t, nil)
 	flip := func(i int, at int) func([]byte) []byte {
@@ -272,7 +273,8 @@ func TestEveryByteCounts(t *testing.T) {
 	for i, n := range []int{int(im.FileSystem().Size()), 4096, bytes.LastIndexByte(part(t, b, 2), '}') + 1} {
 		p := part(t, b, i)
 		for at := 0; at < n; at += 61 {
-			// Of the superblock only what decides about the tree: the UUID is not protected, and behind the salt is nothing.
+			// Of the superblock only what decides about the tree: the UUID is not protected, and
+			// behind the salt is nothing.
 			if i == 1 && (at >= 16 && at < 32 || at >= 88+32) {
 				continue
 			}

@@ -26,8 +26,9 @@ const (
 // suffix ends the file names of a kind.
 func (k Kind) suffix() string { return "." + string(k) + ".raw" }
 
-// ParseName tells the kind of an extension by its file name, NAME.sysext.raw or NAME.confext.raw, and the name of the extension. The stub takes every other *.raw for a
-// system extension (systemd-stub(7), "Companion Files"); one that is a part of a release has to say what it is.
+// ParseName tells the kind of an extension by its file name, NAME.sysext.raw or NAME.confext.raw,
+// and the name of the extension. The stub takes every other *.raw for a system extension
+// (systemd-stub(7), "Companion Files"); one that is a part of a release has to say what it is.
 func ParseName(file string) (name string, kind Kind, err error) {
 	for _, k := range []Kind{KindSysext, KindConfext} {
 		if name, ok := strings.CutSuffix(file, k.suffix()); ok && name != "" && !strings.HasPrefix(name, ".") && !strings.ContainsAny(name, `/\`) {
@@ -42,7 +43,8 @@ type File struct {
 	Name    string // of the file: NAME.sysext.raw or NAME.confext.raw
 	Content osmith.Source
 
-	// Release is the text of the extension-release file within the image, as the vendor states it. Empty: it is not stated.
+	// Release is the text of the extension-release file within the image, as the vendor states it.
+	// Empty: it is not stated.
 	Release []byte
 }
 
@@ -52,7 +54,8 @@ type OS struct {
 	Architecture string // as Go names it: amd64
 }
 
-// OSOf is the OS of a UKI, by its os-release and its machine type. An architecture that Go has no name for is empty, and no extension goes with it.
+// OSOf is the OS of a UKI, by its os-release and its machine type. An architecture that Go has no
+// name for is empty, and no extension goes with it.
 func OSOf(f *uki.File) (os OS, err error) {
 	defer prefix.Add("extension", &err)
 	if os.Release, err = f.OSRelease(); err != nil {
@@ -66,7 +69,8 @@ func OSOf(f *uki.File) (os OS, err error) {
 
 // JudgeOptions say what is known besides the image.
 type JudgeOptions struct {
-	// FileSystem opens the file system of an image, so that its extension-release file is read. Nil: it is not read, and the vendor's statement is all that is known of it.
+	// FileSystem opens the file system of an image, so that its extension-release file is read.
+	// Nil: it is not read, and the vendor's statement is all that is known of it.
 	FileSystem func(osmith.Source) (fs.FS, error)
 }
 
@@ -76,15 +80,19 @@ type Judgement struct {
 	Image   *Image
 	Release *Release // nil: neither stated nor read
 
-	// Compared says that the extension-release file was read from the file system of the image. Else Release is what the vendor states.
+	// Compared says that the extension-release file was read from the file system of the image.
+	// Else Release is what the vendor states.
 	Compared bool
 }
 
 // ErrUnsigned says that an extension has no signature of its root hash.
 var ErrUnsigned = errors.New("its root hash has no signature, so any program that can write to the boot partition could replace it")
 
-// Judge asks all that can be asked without the machine: the image is one that systemd reads; it has a signature of its root hash, else it is [ErrUnsigned]; every block is what the root hash stands for; it is made for the
-// architecture; and its extension-release, read or stated, goes with the OS, else it is a [*MismatchError]. A statement that is not what the file says is an error. Whose signature it is, is not asked.
+// Judge asks all that can be asked without the machine: the image is one that systemd reads; it has
+// a signature of its root hash, else it is [ErrUnsigned]; every block is what the root hash stands
+// for; it is made for the architecture; and its extension-release, read or stated, goes with the
+// OS, else it is a [*MismatchError]. A statement that is not what the file says is an error. Whose
+// signature it is, is not asked.
 func (f *File) Judge(ctx context.Context, os OS, o JudgeOptions) (j *Judgement, err error) {
 	defer prefix.Add("extension", &err)
 	name, kind, err := ParseName(f.Name)

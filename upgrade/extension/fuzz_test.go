@@ -10,7 +10,9 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/extension"
 )
 
-// FuzzRead changes a whole image: patches are an offset of four bytes, a length of one and as many bytes each; at the end, how much is cut off. Whatever is read is as strict as its protection says.
+// FuzzRead changes a whole image: patches are an offset of four bytes, a length of one and as many
+// bytes each; at the end, how much is cut off. Whatever is read is as strict as its protection
+// says.
 func FuzzRead(f *testing.F) {
 	signed, bare := image(f, nil), image(f, unsigned)
 	patch := func(off int, b ...byte) []byte {

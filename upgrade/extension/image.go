@@ -19,7 +19,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// MaxSize is the largest extension, in bytes: the stub hands extensions over in a cpio archive, whose sizes have 32 bits (systemd 262, src/boot/cpio.c).
+// MaxSize is the largest extension, in bytes: the stub hands extensions over in a cpio archive,
+// whose sizes have 32 bits (systemd 262, src/boot/cpio.c).
 const MaxSize = sdstub.MaxCompanion
 
 // Protection is how an image is protected against changes.
@@ -27,10 +28,15 @@ type Protection uint8
 
 // The kinds of protection. The zero value claims nothing.
 const (
-	ProtectionUnknown Protection = iota // there is a signature of the root hash without a certificate to check it by: ask [Image.Trusted]
-	ProtectionNone                      // there is a file system alone
-	ProtectionVerity                    // there is a hash tree, and nothing vouches for its root hash: whoever changes the image makes another
-	ProtectionSigned                    // there is a signature of the root hash, by the certificate that it carries
+	// there is a signature of the root hash without a certificate to check it by: ask
+	// [Image.Trusted]
+	ProtectionUnknown Protection = iota
+	ProtectionNone               // there is a file system alone
+	// there is a hash tree, and nothing vouches for its root hash: whoever changes the image makes
+	// another
+	ProtectionVerity
+	// there is a signature of the root hash, by the certificate that it carries
+	ProtectionSigned
 )
 
 // String is the protection in words.
@@ -48,8 +54,9 @@ func (p Protection) String() string {
 
 // Image is an extension image that was read.
 type Image struct {
-	Architecture string // of the partition types, as Go names it; "" of a file system without partitions
-	Usr          bool   // the file system is that of /usr, not of /
+	// of the partition types, as Go names it; "" of a file system without partitions
+	Architecture string
+	Usr          bool // the file system is that of /usr, not of /
 	Protection   Protection
 	RootHash     []byte            // nil: there is no hash tree
 	Signature    *verity.Signature // nil: there is none
@@ -58,7 +65,8 @@ type Image struct {
 	fileSystem, tree osmith.Source
 }
 
-// RootHashError says that the signature of an image is not one over the root hash that its partitions have.
+// RootHashError says that the signature of an image is not one over the root hash that its
+// partitions have.
 type RootHashError struct {
 	Where     string // which partition
 	Want, Got osmith.GUID
@@ -71,9 +79,13 @@ func (e *RootHashError) Error() string {
 // ErrUnprotected says that an image has no hash tree, so that there is nothing to hold it against.
 var ErrUnprotected = errors.New("the image has no hash tree")
 
-// Read reads an image as systemd does (Discoverable Partitions Specification; systemd-dissect --validate is the judge in the tests), but takes nothing in more than one way: of the partitions that count there may be one each, and the table must
-// be whole. It reads the table, the signature and the superblock of the hash tree; [Image.Verify] does the rest. An image is refused, with a [*osmith.FormatError] where it is its form, that has a signature and no hash tree; a signature that is damaged, wrong, or over another root hash than that of
-// the partitions ([*RootHashError]). A file system without a partition table, which systemd takes too, is an image without protection.
+// Read reads an image as systemd does (Discoverable Partitions Specification; systemd-dissect
+// --validate is the judge in the tests), but takes nothing in more than one way: of the partitions
+// that count there may be one each, and the table must be whole. It reads the table, the signature
+// and the superblock of the hash tree; [Image.Verify] does the rest. An image is refused, with a
+// [*osmith.FormatError] where it is its form, that has a signature and no hash tree; a signature
+// that is damaged, wrong, or over another root hash than that of the partitions ([*RootHashError]).
+// A file system without a partition table, which systemd takes too, is an image without protection.
 func Read(src osmith.Source) (im *Image, err error) {
 	defer prefix.Add("extension", &err)
 	return read(src)
@@ -184,14 +196,16 @@ func readTable(src osmith.Source, table *partition.Table) (*Image, error) {
 	return im, nil
 }
 
-// readHash finds the root hash: in the signature, if there is one, else in the IDs of the partitions.
+// readHash finds the root hash: in the signature, if there is one, else in the IDs of the
+// partitions.
 func (im *Image) readHash(ids [3]osmith.GUID, signature osmith.Source) error {
 	if signature == nil {
 		im.Protection = ProtectionVerity
 		im.RootHash = append(append([]byte(nil), ids[0][:]...), ids[1][:]...)
 		return nil
 	}
-	// A signature that cannot be read is no reason to go on without: that is how an unsigned image is taken for a signed one.
+	// A signature that cannot be read is no reason to go on without: that is how an unsigned image
+	// is taken for a signed one.
 	s, err := verity.ReadSignature(signature)
 	if err != nil {
 		return fmt.Errorf("signature of the root hash: %w", prefix.Bare(err))
@@ -226,7 +240,9 @@ func (im *Image) readHash(ids [3]osmith.GUID, signature osmith.Source) error {
 // FileSystem is the file system, as much of its partition as the hash tree covers.
 func (im *Image) FileSystem() osmith.Source { return im.fileSystem }
 
-// Verify holds every block of the file system and of the hash tree against the root hash; an image without a tree is [ErrUnprotected]. That the root hash itself is vouched for is said by Protection, and by [Image.Trusted].
+// Verify holds every block of the file system and of the hash tree against the root hash; an image
+// without a tree is [ErrUnprotected]. That the root hash itself is vouched for is said by
+// Protection, and by [Image.Trusted].
 func (im *Image) Verify(ctx context.Context) error { return prefix.Error("extension", im.verify(ctx)) }
 
 func (im *Image) verify(ctx context.Context) error {
@@ -239,7 +255,8 @@ func (im *Image) verify(ctx context.Context) error {
 	return nil
 }
 
-// Trusted checks the signature by certificates, as the kernel does by those of its keyrings, and returns the certificate of the signer. An image without a signature is [ErrUnsigned].
+// Trusted checks the signature by certificates, as the kernel does by those of its keyrings, and
+// returns the certificate of the signer. An image without a signature is [ErrUnsigned].
 func (im *Image) Trusted(certificates []*x509.Certificate) (signer *x509.Certificate, err error) {
 	defer prefix.Add("extension", &err)
 	if im.Signature == nil {

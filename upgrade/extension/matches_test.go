@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/extension"
 )
 
-// matchCase asks whether an extension goes with an OS; lines are separated by "|". The answers are those of systemd-sysext 262, which TestMatchesSysext asks again.
+// matchCase asks whether an extension goes with an OS; lines are separated by "|". The answers are
+// those of systemd-sysext 262, which TestMatchesSysext asks again.
 var matchCases = []struct {
 	os, ext string
 	want    bool
@@ -108,7 +109,8 @@ done; true`, dir))
 	}
 }
 
-// TestNameSysext asks systemd-sysext what an extension is called whose file is there under a name that ends with .sysext.raw.
+// TestNameSysext asks systemd-sysext what an extension is called whose file is there under a name
+// that ends with .sysext.raw.
 func TestNameSysext(t *testing.T) {
 	forky := testtools.Forky(t)
 	dir := t.TempDir()

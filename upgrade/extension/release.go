@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// Release is the extension-release file of an image: with which OS it goes (os-release(5), systemd-sysext(8)).
+// Release is the extension-release file of an image: with which OS it goes (os-release(5),
+// systemd-sysext(8)).
 type Release struct {
 	Kind         Kind
 	ID           string // "_any": every OS
@@ -22,7 +23,8 @@ type Release struct {
 	Level        string // SYSEXT_LEVEL or CONFEXT_LEVEL
 	Architecture string // as systemd names it, "x86-64"; "" and "_any": every one
 
-	// Scope are the environments that it is for: "system", "initrd", "portable". Nil: not said, which is "system" and "portable". Empty and not nil: none.
+	// Scope are the environments that it is for: "system", "initrd", "portable". Nil: not said,
+	// which is "system" and "portable". Empty and not nil: none.
 	Scope []string
 }
 
@@ -32,7 +34,8 @@ const anything = "_any"
 // maxRelease bounds an extension-release file.
 const maxRelease = 64 << 10
 
-// ParseRelease reads the text of an extension-release file, which is that of an os-release file. Keys that systemd does not match by are passed over.
+// ParseRelease reads the text of an extension-release file, which is that of an os-release file.
+// Keys that systemd does not match by are passed over.
 func ParseRelease(kind Kind, text []byte) (r *Release, err error) {
 	r, err = parseRelease(kind, text)
 	return r, prefix.Error("extension", err)
@@ -54,14 +57,16 @@ func parseRelease(kind Kind, text []byte) (*Release, error) {
 	return r, nil
 }
 
-// ReadRelease reads the extension-release file of an extension from its file system. usr says that the file system is that of /usr itself.
+// ReadRelease reads the extension-release file of an extension from its file system. usr says that
+// the file system is that of /usr itself.
 func ReadRelease(fsys fs.FS, kind Kind, name string, usr bool) (r *Release, err error) {
 	r, err = readRelease(fsys, kind, name, usr)
 	return r, prefix.Error("extension", err)
 }
 
-// ReleasePath is where an extension's file system has the extension-release file, without a slash in front (systemd-sysext(8)). name is that of the extension, "tools"; usr says that the file system is that of /usr
-// itself.
+// ReleasePath is where an extension's file system has the extension-release file, without a slash
+// in front (systemd-sysext(8)). name is that of the extension, "tools"; usr says that the file
+// system is that of /usr itself.
 func ReleasePath(kind Kind, name string, usr bool) string {
 	dir := "usr/lib"
 	switch {
@@ -74,7 +79,8 @@ func ReleasePath(kind Kind, name string, usr bool) string {
 }
 
 func readRelease(fsys fs.FS, kind Kind, name string, usr bool) (*Release, error) {
-	// systemd takes another name only where the file says so in an extended attribute, which a signature of the image does not make more usual.
+	// systemd takes another name only where the file says so in an extended attribute, which a
+	// signature of the image does not make more usual.
 	file := ReleasePath(kind, name, usr)
 	f, err := fsys.Open(file)
 	if err != nil {
@@ -98,7 +104,8 @@ func (r *Release) For(scope string) bool {
 
 // MismatchError says that an extension does not go with an OS: systemd passes it over.
 type MismatchError struct {
-	Field     string // "ID", "VERSION_ID", "SYSEXT_LEVEL", "CONFEXT_LEVEL", "ARCHITECTURE", or what else differs
+	// "ID", "VERSION_ID", "SYSEXT_LEVEL", "CONFEXT_LEVEL", "ARCHITECTURE", or what else differs
+	Field     string
 	Want, Got string // of the OS and of the extension; empty: not said
 }
 
@@ -113,8 +120,10 @@ func said(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// Matches asks whether the extension goes with an OS by the rules of systemd-sysext 262, which was tried: the architecture, ID (or the extension's is in the OS's ID_LIKE), then the level if both say one, else VERSION_ID,
-// which an OS without one does not ask for. What is not said and asked for does not match. The error is a [*MismatchError].
+// Matches asks whether the extension goes with an OS by the rules of systemd-sysext 262, which was
+// tried: the architecture, ID (or the extension's is in the OS's ID_LIKE), then the level if both
+// say one, else VERSION_ID, which an OS without one does not ask for. What is not said and asked
+// for does not match. The error is a [*MismatchError].
 func (r *Release) Matches(os OS) error { return prefix.Error("extension", r.matches(os)) }
 
 func (r *Release) matches(os OS) error {

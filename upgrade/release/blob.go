@@ -21,17 +21,20 @@ const (
 	unknownSize = -1      // in a descriptor of which only the digest is known
 )
 
-// ErrTooLarge says that a manifest, index or config, or the headers of a server's answer, are larger than any that is read.
+// ErrTooLarge says that a manifest, index or config, or the headers of a server's answer, are
+// larger than any that is read.
 var ErrTooLarge = errors.New("too large")
 
-// A BlobSource is where the parts of a release come from; the sources of package cosign, of package weblayout and of
-// the registry module are some. Nothing that it returns is trusted.
+// A BlobSource is where the parts of a release come from; the sources of package cosign, of package
+// weblayout and of the registry module are some. Nothing that it returns is trusted.
 type BlobSource interface {
-	// Blob opens a blob or manifest by the digest of its descriptor. The error for a missing one is or wraps fs.ErrNotExist.
+	// Blob opens a blob or manifest by the digest of its descriptor. The error for a missing one is
+	// or wraps fs.ErrNotExist.
 	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
 
-// ErrNoRanges is what a [RangeSource] returns, wrapped or not, if it turns out to have whole blobs only.
+// ErrNoRanges is what a [RangeSource] returns, wrapped or not, if it turns out to have whole blobs
+// only.
 var ErrNoRanges = errors.New("the server does not serve ranges")
 
 // A RangeSource can begin in the middle of a blob.
@@ -49,9 +52,9 @@ type BlobReader struct {
 	desc ocispec.Descriptor
 }
 
-// NewBlobReader reads a blob in pieces, each one request: the fetch argument of verity.Patch, which checks every block against the
-// hash tree. Nothing else is checked here, as a piece has no digest: for anything but blocks of
-// a verity image use [Pull]. Concurrent reads are concurrent requests.
+// NewBlobReader reads a blob in pieces, each one request: the fetch argument of verity.Patch, which
+// checks every block against the hash tree. Nothing else is checked here, as a piece has no digest:
+// for anything but blocks of a verity image use [Pull]. Concurrent reads are concurrent requests.
 func NewBlobReader(ctx context.Context, src RangeSource, desc ocispec.Descriptor) (*BlobReader, error) {
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return nil, prefix.Error("release", err)
@@ -114,7 +117,8 @@ func openBlob(ctx context.Context, src BlobSource, d ocispec.Descriptor) (io.Rea
 	return ocilayout.CheckedReader(ctx, r, d), nil
 }
 
-// document reads a small blob whole and holds it against its digest, and against its size if that is known.
+// document reads a small blob whole and holds it against its digest, and against its size if that
+// is known.
 func document(ctx context.Context, src BlobSource, d ocispec.Descriptor) ([]byte, error) {
 	if d.Size > maxDocument {
 		return nil, fmt.Errorf("blob %s: %w: %d bytes, want at most %d for a document", d.Digest, ErrTooLarge, d.Size, maxDocument)

@@ -12,7 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 )
 
-// An InconsistentError says that the parts of a release do not belong together, so that no machine would install it.
+// An InconsistentError says that the parts of a release do not belong together, so that no machine
+// would install it.
 type InconsistentError struct {
 	Err error // a *RootHashError if it is about that
 }
@@ -24,7 +25,8 @@ func (e *InconsistentError) Error() string {
 // Unwrap returns the reason.
 func (e *InconsistentError) Unwrap() error { return e.Err }
 
-// RootHashError is the reason of an [InconsistentError]: a part names another root hash than the release, or none.
+// RootHashError is the reason of an [InconsistentError]: a part names another root hash than the
+// release, or none.
 type RootHashError struct {
 	Where     string // such as "the UKI's command line"
 	Want, Got []byte
@@ -32,12 +34,16 @@ type RootHashError struct {
 
 func (e *RootHashError) Error() string { return (*osset.RootHashError)(e).Error() }
 
-// Check judges whether the parts of a release belong together, by the same judge as upgrade.NewPlan, as far as no machine is needed for that: ID, version,
-// variant and architecture are those of the UKI; the command line of UKI and add-ons boots the root file system of this root hash, verified, and no other; the hash tree has
-// that root hash, and every block of the root file system is what the tree says; the root hash signature, if there is one, was made over it, by the key of a
-// certificate that it carries; every extension is signed and whole, and what is stated of its extension-release goes with the UKI's os-release. It reads the root file system once.
+// Check judges whether the parts of a release belong together, by the same judge as
+// upgrade.NewPlan, as far as no machine is needed for that: ID, version, variant and architecture
+// are those of the UKI; the command line of UKI and add-ons boots the root file system of this root
+// hash, verified, and no other; the hash tree has that root hash, and every block of the root file
+// system is what the tree says; the root hash signature, if there is one, was made over it, by the
+// key of a certificate that it carries; every extension is signed and whole, and what is stated of
+// its extension-release goes with the UKI's os-release. It reads the root file system once.
 //
-// Pack packs what it is given. Whoever packs for others asks here first; the error for parts that do not fit is an [*InconsistentError].
+// Pack packs what it is given. Whoever packs for others asks here first; the error for parts that
+// do not fit is an [*InconsistentError].
 func (r *Release) Check(ctx context.Context) error {
 	return prefix.Error("release", r.check(ctx))
 }
@@ -69,7 +75,8 @@ func (r *Release) check(ctx context.Context) error {
 	return nil
 }
 
-// checkExtensions asks of each extension whether it is signed, whole, and goes with the OS of the UKI.
+// checkExtensions asks of each extension whether it is signed, whole, and goes with the OS of the
+// UKI.
 func (r *Release) checkExtensions(ctx context.Context) error {
 	if len(r.Extensions) == 0 {
 		return nil
@@ -94,7 +101,9 @@ func (r *Release) checkExtensions(ctx context.Context) error {
 	return nil
 }
 
-// Identify takes from the UKI what is not said yet of ID, version, variant and architecture. What is said already stays, right or wrong: Check compares.
+// Identify takes from the UKI what is not said yet of ID, version, variant and architecture, and
+// the end of support (os-release SUPPORT_END). What is said already stays, right or wrong: Check
+// compares all but the end of support, which a vendor may move after the UKI was signed.
 func (r *Release) Identify() (err error) {
 	defer prefix.Add("release", &err)
 	if r.UKI == nil {
@@ -109,6 +118,13 @@ func (r *Release) Identify() (err error) {
 		return err
 	}
 	r.ID, r.Version, r.Variant = cmp.Or(r.ID, own.ID), cmp.Or(r.Version, own.Version), cmp.Or(r.Variant, own.Variant)
+	if r.SupportedUntil == "" {
+		until := Date(own.SupportEnd)
+		if err := until.check(); err != nil {
+			return fmt.Errorf("SUPPORT_END of the UKI's os-release: %w", err)
+		}
+		r.SupportedUntil = until
+	}
 	if a := own.Architecture(); r.Architecture == "" && a != "unknown" {
 		r.Architecture = a
 	}

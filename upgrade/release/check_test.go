@@ -213,7 +213,8 @@ func readAll(src osmith.Source) []byte {
 	return b
 }
 
-// Of a partition that is larger than the file system in it, what the tree is over is what a machine gets.
+// Of a partition that is larger than the file system in it, what the tree is over is what a machine
+// gets.
 func TestOpenNarrows(t *testing.T) {
 	r := consistent()
 	root, tree := readAll(r.Root), readAll(r.Tree)

@@ -55,8 +55,8 @@ func ExampleOpen() {
 	// Output: acme 2 3
 }
 
-// A machine fetches the release for its architecture. Any source of package cosign will do: a layout here, a web server
-// or a registry elsewhere.
+// A machine fetches the release for its architecture. Any source of package cosign will do: a
+// layout here, a web server or a registry elsewhere.
 func ExamplePull() {
 	ctx, from, to := context.Background(), temporary(), temporary()
 	defer os.RemoveAll(from)
@@ -103,7 +103,8 @@ func ExamplePull() {
 	// Output: acme 2 arm64
 }
 
-// The hash tree comes first, to tell what the machine has of the root file system; that is put together by other means, and Pull fetches the rest.
+// The hash tree comes first, to tell what the machine has of the root file system; that is put
+// together by other means, and Pull fetches the rest.
 func ExamplePartial() {
 	ctx, from, to := context.Background(), temporary(), temporary()
 	defer os.RemoveAll(from)
@@ -129,7 +130,8 @@ func ExamplePartial() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := io.Copy(f, contents().Root.(io.Reader)); err != nil { // as verity.Patch would, by the trees
+	if _, err := io.Copy(f, contents().Root.(io.Reader)); err != nil {
+		// as verity.Patch would, by the trees
 		log.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -147,7 +149,8 @@ func ExamplePartial() {
 	// Output: true 4
 }
 
-// A machine with little room streams the root file system into its slot: it is not in the layout that the rest is fetched into.
+// A machine with little room streams the root file system into its slot: it is not in the layout
+// that the rest is fetched into.
 func ExampleStream() {
 	ctx, from, to := context.Background(), temporary(), temporary()
 	defer os.RemoveAll(from)

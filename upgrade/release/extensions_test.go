@@ -92,7 +92,8 @@ func TestExtensions(t *testing.T) {
 	}
 }
 
-// A manifest whose extension has a name of the other kind, or of none, is no release: the stub goes by the name.
+// A manifest whose extension has a name of the other kind, or of none, is no release: the stub goes
+// by the name.
 func TestExtensionNamesOfManifest(t *testing.T) {
 	dir := t.TempDir()
 	d, err := release.Pack(dir, "v2", contents())

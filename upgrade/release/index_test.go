@@ -147,7 +147,8 @@ func (o one) Blob(_ context.Context, d ocispec.Descriptor) (io.ReadCloser, error
 	return io.NopCloser(bytes.NewReader(o.b)), nil
 }
 
-// Manifests of strangers are read to the end or refused, and never lead to a name that is no file name.
+// Manifests of strangers are read to the end or refused, and never lead to a name that is no file
+// name.
 func FuzzRead(f *testing.F) {
 	s := &server{dir: f.TempDir()}
 	d, err := release.Pack(s.dir, "v2", full())

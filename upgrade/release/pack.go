@@ -28,9 +28,13 @@ type config struct {
 	RootHash     string `json:"rootHash"`
 	Architecture string `json:"architecture,omitempty"`
 	Variant      string `json:"variant,omitempty"`
+
+	SupportedUntil Date     `json:"supportedUntil,omitempty"`
+	Fixes          []string `json:"fixes,omitempty"`
 }
 
-// A Store takes what a release consists of. Package cosign has some, and [Pack] makes one of a directory.
+// A Store takes what a release consists of. Package cosign has some, and [Pack] makes one of a
+// directory.
 type Store interface {
 	// WriteBlob stores a blob and describes it.
 	WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor, error)
@@ -38,9 +42,9 @@ type Store interface {
 	WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error)
 }
 
-// Pack writes the release into the OCI layout in dir, which is made if absent, and lists it under ref. The same contents
-// give the same digest. A UKI that is a PE image gets an index of its sections as a layer, so that machines need not fetch what they have
-// ([PatchUKI]).
+// Pack writes the release into the OCI layout in dir, which is made if absent, and lists it under
+// ref. The same contents give the same digest. A UKI that is a PE image gets an index of its
+// sections as a layer, so that machines need not fetch what they have ([PatchUKI]).
 func Pack(dir, ref string, r *Release) (d ocispec.Descriptor, err error) {
 	defer prefix.Add("release", &err)
 	w, err := ocilayout.Create(dir)
@@ -50,7 +54,8 @@ func Pack(dir, ref string, r *Release) (d ocispec.Descriptor, err error) {
 	return pack(w, ref, r)
 }
 
-// PackInto is Pack into another store than a directory. Every part is read once, front to back, and the headers of the UKI before that.
+// PackInto is Pack into another store than a directory. Every part is read once, front to back, and
+// the headers of the UKI before that.
 func PackInto(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	d, err := pack(w, ref, r)
 	return d, prefix.Error("release", err)
@@ -72,11 +77,14 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	case len(r.RootHash) == 0 && !r.alone():
 		return none, errors.New("a release with a root file system needs its root hash")
 	}
+	if err := checkSupport(r.SupportedUntil, r.Fixes); err != nil {
+		return none, err
+	}
 	list, err := r.parts()
 	if err != nil {
 		return none, err
 	}
-	doc, err := json.Marshal(config{Schema, r.ID, r.Version, hex.EncodeToString(r.RootHash), r.Architecture, r.Variant})
+	doc, err := json.Marshal(config{Schema, r.ID, r.Version, hex.EncodeToString(r.RootHash), r.Architecture, r.Variant, r.SupportedUntil, r.Fixes})
 	if err != nil {
 		return none, err
 	}
@@ -123,7 +131,8 @@ func write(w Store, ref string, r *Release) (ocispec.Descriptor, error) {
 	if err != nil {
 		return none, err
 	}
-	if err := readable("manifest", append(b, make([]byte, 256)...)); err != nil { // the store adds version and media type
+	if err := readable("manifest", append(b, make([]byte, 256)...)); err != nil {
+		// the store adds version and media type
 		return none, err
 	}
 	return w.WriteManifest(m, ref)
@@ -148,8 +157,9 @@ func readable(document string, b []byte) error {
 	return nil
 }
 
-// PackIndex joins releases of the same version for several architectures, which are in the layout in dir already, under one
-// name. manifests are what Pack returned, by architecture. The same manifests give the same digest.
+// PackIndex joins releases of the same version for several architectures, which are in the layout
+// in dir already, under one name. manifests are what Pack returned, by architecture. The same
+// manifests give the same digest.
 func PackIndex(dir, ref string, manifests map[string]ocispec.Descriptor) (ocispec.Descriptor, error) {
 	fail := func(err error) (ocispec.Descriptor, error) {
 		return ocispec.Descriptor{}, prefix.Error("release", fmt.Errorf("pack: %w", err))

@@ -23,35 +23,44 @@ import (
 
 // PullOptions are the choices of [Pull]; the zero value is usable.
 type PullOptions struct {
-	// Wanted is what was asked for: nothing is fetched of a release that is something else, and the error is a [*WantedError].
+	// Wanted is what was asked for: nothing is fetched of a release that is something else, and the
+	// error is a [*WantedError].
 	Wanted Wanted
 
-	// Ref is the name under which the layout lists the release; it lists it without one if this is empty.
+	// Ref is the name under which the layout lists the release; it lists it without one if this is
+	// empty.
 	Ref string
 
-	// Index, if not nil, is what Select has chosen the release from. It is stored, too, and has Ref instead of the release, so
-	// that signatures of the index can be verified again; the releases for other architectures that it lists are not there.
+	// Index, if not nil, is what Select has chosen the release from. It is stored, too, and has Ref
+	// instead of the release, so that signatures of the index can be verified again; the releases
+	// for other architectures that it lists are not there.
 	Index *ocispec.Descriptor
 
-	// Skip leaves layers of some types out, by media type: the root file system of a release that verity.Patch
-	// puts together from the old one. [Open] refuses a layout that lacks a layer.
+	// Skip leaves layers of some types out, by media type: the root file system of a release that
+	// verity.Patch puts together from the old one. [Open] refuses a layout that lacks a layer.
 	Skip []string
 
-	// OldUKI is a UKI of which [Stream] takes the pieces of sections that the new one has, too, by the index that a release carries, as [PatchUKI] does; the others are fetched. It is
-	// read as long as the release is in use; what it does not have any more is fetched. Nil: all is. Pull does not look at it.
+	// OldUKI is a UKI of which [Stream] takes the pieces of sections that the new one has, too, by
+	// the index that a release carries, as [PatchUKI] does; the others are fetched. It is read as
+	// long as the release is in use; what it does not have any more is fetched. Nil: all is. Pull
+	// does not look at it.
 	OldUKI osmith.Source
 
-	// Hashes are those under which [Stream] takes [UKIDigests] beside SHA-256: what upgrade.Machine.UKIHashes says. Pull does not look at it.
+	// Hashes are those under which [Stream] takes [UKIDigests] beside SHA-256: what
+	// upgrade.Machine.UKIHashes says. Pull does not look at it.
 	Hashes []crypto.Hash
 
-	// Progress, if not nil, is told how many bytes of the release are there; of a UKI that Stream leaves on the server, how many were read once.
+	// Progress, if not nil, is told how many bytes of the release are there; of a UKI that Stream
+	// leaves on the server, how many were read once.
 	Progress func(done, total int64)
 }
 
-// Pull copies the release that a describes from a source into the OCI layout in dir, which is made if absent. Every blob is held
-// against its digest and size before it gets the name under which anybody would look for it; a blob that is there is not fetched again.
-// An interrupted transfer is taken up where it stopped, by the same call, if the source is a [RangeSource]; what had arrived is read once for its digest.
-// The manifest is written last, so a layout that lists a release has all of it but what was skipped.
+// Pull copies the release that a describes from a source into the OCI layout in dir, which is made
+// if absent. Every blob is held against its digest and size before it gets the name under which
+// anybody would look for it; a blob that is there is not fetched again. An interrupted transfer is
+// taken up where it stopped, by the same call, if the source is a [RangeSource]; what had arrived
+// is read once for its digest. The manifest is written last, so a layout that lists a release has
+// all of it but what was skipped.
 //
 // The error for content that is not what was promised is a [*osmith.DigestError].
 func Pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOptions) error {
@@ -109,8 +118,9 @@ func pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOp
 	return nil
 }
 
-// PullLayer fetches the first layer of a media type, as [Pull] does, which then finds it there. It returns the name of the file: the hash tree of a release is needed to know what to fetch of
-// the rest. The error for a release without such a layer is an [fs.ErrNotExist].
+// PullLayer fetches the first layer of a media type, as [Pull] does, which then finds it there. It
+// returns the name of the file: the hash tree of a release is needed to know what to fetch of the
+// rest. The error for a release without such a layer is an [fs.ErrNotExist].
 func PullLayer(ctx context.Context, src BlobSource, a *Artifact, dir, mediaType string) (name string, err error) {
 	defer prefix.Add("release", &err)
 	d, there := a.Layer(mediaType)
@@ -130,8 +140,10 @@ func PullLayer(ctx context.Context, src BlobSource, a *Artifact, dir, mediaType 
 	return blobName(dir, d), nil
 }
 
-// Partial opens the file in which [Pull] has a blob until all of it is there, and makes it if it is not. What was put into it in full by other means, such as verity.Patch, Pull holds against the
-// digest and does not fetch; what has another digest it fetches from the beginning. The layout in dir must be there.
+// Partial opens the file in which [Pull] has a blob until all of it is there, and makes it if it is
+// not. What was put into it in full by other means, such as verity.Patch, Pull holds against the
+// digest and does not fetch; what has another digest it fetches from the beginning. The layout in
+// dir must be there.
 func Partial(dir string, d ocispec.Descriptor) (*os.File, error) {
 	if err := ocilayout.CheckDescriptor(d); err != nil {
 		return nil, prefix.Error("release", err)
@@ -199,8 +211,8 @@ func (p *puller) pull(d ocispec.Descriptor) error {
 	return nil
 }
 
-// openPartial opens what an earlier attempt has left, or a new file. Anything but a regular file of that name, a link that leads elsewhere
-// above all, is removed.
+// openPartial opens what an earlier attempt has left, or a new file. Anything but a regular file of
+// that name, a link that leads elsewhere above all, is removed.
 func openPartial(name string) (*os.File, error) {
 	there, err := os.Lstat(name)
 	if err == nil && there.Mode().IsRegular() {
@@ -304,7 +316,8 @@ const (
 	writeback = 8 << 20 // written so far before the kernel is asked to begin with the disk
 )
 
-// copy writes what it reads to a file, which ends at off, and has it hashed while the next comes in. What was read before an error is written.
+// copy writes what it reads to a file, which ends at off, and has it hashed while the next comes
+// in. What was read before an error is written.
 func (p *puller) copy(f *os.File, off int64, h hash.Hash, r io.Reader) (n int64, err error) {
 	free, full := make(chan []byte, 3), make(chan []byte, 3)
 	for range cap(free) {

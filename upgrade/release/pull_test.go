@@ -196,7 +196,8 @@ func (s rangeless) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n i
 	return nil, release.ErrNoRanges
 }
 
-// Nothing that is not what was signed gets a name, and what was kept of it does not spoil the next try.
+// Nothing that is not what was signed gets a name, and what was kept of it does not spoil the next
+// try.
 func TestPullRefuses(t *testing.T) {
 	for name, change := range map[string]func(b []byte) []byte{
 		"tampered":  func(b []byte) []byte { b[len(b)-1] ^= 1; return b },
@@ -263,7 +264,8 @@ func TestPullSkips(t *testing.T) {
 	require.ErrorContains(t, err, "release: digest")
 }
 
-// A layer that was fetched before the others is not fetched again, and neither is a blob that was put together by other means; one that was put together wrongly is.
+// A layer that was fetched before the others is not fetched again, and neither is a blob that was
+// put together by other means; one that was put together wrongly is.
 func TestPullPartsFirst(t *testing.T) {
 	s, a := serve(t)
 	dir := filepath.Join(t.TempDir(), "to")

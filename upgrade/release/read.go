@@ -21,8 +21,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// A formatError says what is wrong with a document that has the digest by which it was named: it is no release, or its author
-// has made a mistake.
+// A formatError says what is wrong with a document that has the digest by which it was named: it is
+// no release, or its author has made a mistake.
 func formatError(document string, d digest.Digest, err error) error {
 	return &osmith.FormatError{Offset: -1, Field: document + " " + string(d), Err: err}
 }
@@ -36,16 +36,21 @@ type Artifact struct {
 	Architecture string // "" if the release does not say
 	Variant      string // as well
 	RootHash     []byte
-	Descriptor   ocispec.Descriptor // of the manifest
-	Config       ocispec.Descriptor
-	Layers       []ocispec.Descriptor // of the types that this package knows, in the order of the manifest
+
+	SupportedUntil Date     // the last day of support; "" if the release does not say
+	Fixes          []string // such as CVE-2026-1234
+
+	Descriptor ocispec.Descriptor // of the manifest
+	Config     ocispec.Descriptor
+	// of the types that this package knows, in the order of the manifest
+	Layers []ocispec.Descriptor
 
 	manifest []byte
 	byType   map[string][]ocispec.Descriptor
 }
 
-// Read fetches manifest and config of the release that d names, and holds both against their digests. The size in d counts if it is not
-// negative.
+// Read fetches manifest and config of the release that d names, and holds both against their
+// digests. The size in d counts if it is not negative.
 func Read(ctx context.Context, src BlobSource, d ocispec.Descriptor) (*Artifact, error) {
 	a, err := read(ctx, src, d)
 	return a, prefix.Error("release", err)
@@ -113,6 +118,9 @@ func (a *Artifact) readConfig(ctx context.Context, src BlobSource) error {
 	if a.RootHash, err = hex.DecodeString(c.RootHash); err != nil {
 		return fail("root hash %q is not hexadecimal", c.RootHash)
 	}
+	if err := checkSupport(c.SupportedUntil, c.Fixes); err != nil {
+		return fail("%w", err)
+	}
 	_, hasTree := a.Layer(MediaTypeTree)
 	switch {
 	case hasTree && len(a.RootHash) == 0:
@@ -121,10 +129,12 @@ func (a *Artifact) readConfig(ctx context.Context, src BlobSource) error {
 		return fail("root hash %s of a root file system that is not there", c.RootHash)
 	}
 	a.ID, a.Version, a.Architecture, a.Variant = c.ID, c.Version, c.Architecture, c.Variant
+	a.SupportedUntil, a.Fixes = c.SupportedUntil, c.Fixes
 	return nil
 }
 
-// Layer is the one layer of a type; false if there is none. Of the types that may be there more than once it is the first.
+// Layer is the one layer of a type; false if there is none. Of the types that may be there more
+// than once it is the first.
 func (a *Artifact) Layer(mediaType string) (ocispec.Descriptor, bool) {
 	if list := a.byType[mediaType]; len(list) > 0 {
 		return list[0], true
@@ -132,7 +142,8 @@ func (a *Artifact) Layer(mediaType string) (ocispec.Descriptor, bool) {
 	return ocispec.Descriptor{}, false
 }
 
-// Size is what has to be fetched for all layers, in bytes; a layer that stands there twice counts once.
+// Size is what has to be fetched for all layers, in bytes; a layer that stands there twice counts
+// once.
 func (a *Artifact) Size() int64 {
 	var n int64
 	seen := map[digest.Digest]bool{}
@@ -145,9 +156,10 @@ func (a *Artifact) Size() int64 {
 	return n
 }
 
-// Select returns the descriptor of the release for an architecture: of an index, whose bytes are held against d, the entry; d itself if
-// it names a release and not an index, whose own architecture [Artifact.Matches] compares. The digest of d is what a signature
-// vouches for, and through it for the entry.
+// Select returns the descriptor of the release for an architecture: of an index, whose bytes are
+// held against d, the entry; d itself if it names a release and not an index, whose own
+// architecture [Artifact.Matches] compares. The digest of d is what a signature vouches for, and
+// through it for the entry.
 func Select(ctx context.Context, src BlobSource, d ocispec.Descriptor, architecture string) (ocispec.Descriptor, error) {
 	found, err := selectFrom(ctx, src, d, architecture)
 	return found, prefix.Error("release", err)
@@ -197,9 +209,12 @@ func selectFrom(ctx context.Context, src BlobSource, d ocispec.Descriptor, archi
 	return fail(fmt.Errorf("%d releases for %q", len(found), architecture))
 }
 
-// Open reads the release whose manifest d names from an OCI layout, and verifies every byte of it against its digest before it
-// hands any layer out. d is what cosign.Verify returns as the subject, or what [Select] has chosen from it; a negative size in it does not
-// count. Of a root file system and a tree that are larger than the tree's superblock says, as partitions are, the release has as much as that. The files of fsys must implement [io.ReaderAt], as those of [os.DirFS] do. Close the release after use.
+// Open reads the release whose manifest d names from an OCI layout, and verifies every byte of it
+// against its digest before it hands any layer out. d is what cosign.Verify returns as the subject,
+// or what [Select] has chosen from it; a negative size in it does not count. Of a root file system
+// and a tree that are larger than the tree's superblock says, as partitions are, the release has as
+// much as that. The files of fsys must implement [io.ReaderAt], as those of [os.DirFS] do. Close
+// the release after use.
 func Open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) (*Release, error) {
 	r := new(Release)
 	if err := r.open(ctx, fsys, d); err != nil {
@@ -227,6 +242,7 @@ func (r *Release) open(ctx context.Context, fsys fs.FS, d ocispec.Descriptor) er
 // openLayers fills a release with its layers.
 func (r *Release) openLayers(a *Artifact, open func(ocispec.Descriptor) (osmith.Source, error)) error {
 	r.ID, r.Version, r.RootHash, r.Architecture, r.Variant, r.Descriptor = a.ID, a.Version, a.RootHash, a.Architecture, a.Variant, a.Descriptor
+	r.SupportedUntil, r.Fixes = a.SupportedUntil, a.Fixes
 	single := r.single()
 	for _, l := range a.Layers {
 		src, err := open(l)
@@ -254,8 +270,9 @@ func (r *Release) openLayers(a *Artifact, open func(ocispec.Descriptor) (osmith.
 	return nil
 }
 
-// narrow leaves out what stands behind the file system and the tree, by the tree's superblock: a partition that an image builder has written is larger than what is in it, and
-// nothing vouches for the rest. A tree that cannot be read is [Release.Check]'s to refuse.
+// narrow leaves out what stands behind the file system and the tree, by the tree's superblock: a
+// partition that an image builder has written is larger than what is in it, and nothing vouches for
+// the rest. A tree that cannot be read is [Release.Check]'s to refuse.
 func (r *Release) narrow() {
 	if r.Tree == nil {
 		return
@@ -273,7 +290,8 @@ func (r *Release) narrow() {
 		size int64
 	}{{&r.Root, superblock.DataSize()}, {&r.Tree, size}} {
 		if part.size < (*part.src).Size() {
-			file, off, _ := (*part.src).(*io.SectionReader).Outer() // whose holes can be told, as those of a file can
+			// whose holes can be told, as those of a file can
+			file, off, _ := (*part.src).(*io.SectionReader).Outer()
 			*part.src = io.NewSectionReader(file, off, part.size)
 		}
 	}

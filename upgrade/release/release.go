@@ -18,61 +18,86 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// Media types of the format, version 1. A layer is found by its type; docs/release.md describes them.
+// Media types of the format, version 1. A layer is found by its type; docs/release.md describes
+// them.
 const (
 	ArtifactType    = "application/vnd.osmith.release.v1"
 	MediaTypeConfig = "application/vnd.osmith.release.config.v1+json"
 
-	MediaTypeUKI               = "application/vnd.osmith.release.uki.v1"        // the signed UKI, a PE image
-	MediaTypeRoot              = "application/vnd.osmith.release.root.v1"       // the root file system image
-	MediaTypeTree              = "application/vnd.osmith.release.verity.v1"     // dm-verity superblock and hash tree of it
-	MediaTypeRootHashSignature = "application/vnd.osmith.release.verity-sig.v1" // PKCS #7 over the root hash: the content of a verity-sig partition
-	MediaTypeLoader            = "application/vnd.osmith.release.loader.v1"     // the signed boot loader, a PE image
-	MediaTypeAddon             = "application/vnd.osmith.release.addon.v1"      // a signed add-on of the UKI, a PE image
-	MediaTypeSysext            = "application/vnd.osmith.release.sysext.v1"     // a system extension, a disk image (DDI)
-	MediaTypeConfext           = "application/vnd.osmith.release.confext.v1"    // a configuration extension, as well
-	MediaTypePCRs              = "application/vnd.osmith.release.pcrs.v1+json"  // predicted PCRs: reference values for attestation
+	// the signed UKI, a PE image
+	MediaTypeUKI = "application/vnd.osmith.release.uki.v1"
+	// the root file system image
+	MediaTypeRoot = "application/vnd.osmith.release.root.v1"
+	// dm-verity superblock and hash tree of it
+	MediaTypeTree = "application/vnd.osmith.release.verity.v1"
+	// PKCS #7 over the root hash: the content of a verity-sig partition
+	MediaTypeRootHashSignature = "application/vnd.osmith.release.verity-sig.v1"
+	// the signed boot loader, a PE image
+	MediaTypeLoader = "application/vnd.osmith.release.loader.v1"
+	// a signed add-on of the UKI, a PE image
+	MediaTypeAddon = "application/vnd.osmith.release.addon.v1"
+	// a system extension, a disk image (DDI)
+	MediaTypeSysext = "application/vnd.osmith.release.sysext.v1"
+	// a configuration extension, as well
+	MediaTypeConfext = "application/vnd.osmith.release.confext.v1"
+	// predicted PCRs: reference values for attestation
+	MediaTypePCRs = "application/vnd.osmith.release.pcrs.v1+json"
 
-	// MediaTypeUKISections is an index of what the sections of the UKI contain, for [PatchUKI]; Pack makes it.
+	// MediaTypeUKISections is an index of what the sections of the UKI contain, for [PatchUKI];
+	// Pack makes it.
 	MediaTypeUKISections = "application/vnd.osmith.release.uki-sections.v1+json"
 
 	MediaTypeSPDX      = "application/spdx+json"          // an SBOM
 	MediaTypeCycloneDX = "application/vnd.cyclonedx+json" // an SBOM
 )
 
-// Release is one version of an operating system for one architecture. The fields that Pack does not need may be empty. The
-// sources must not change while the release is in use.
+// Release is one version of an operating system for one architecture. The fields that Pack does not
+// need may be empty. The sources must not change while the release is in use.
 type Release struct {
-	ID       string        // os-release IMAGE_ID or ID of the system
-	Version  string        // os-release IMAGE_VERSION
-	UKI      osmith.Source // signed
-	Root     osmith.Source // root file system image; nil, with Tree and RootHash, for a system that runs from its UKI alone
+	ID      string        // os-release IMAGE_ID or ID of the system
+	Version string        // os-release IMAGE_VERSION
+	UKI     osmith.Source // signed
+	// root file system image; nil, with Tree and RootHash, for a system that runs from its UKI
+	// alone
+	Root     osmith.Source
 	Tree     osmith.Source // dm-verity superblock and hash tree of Root
 	RootHash []byte
 
-	Variant           string           // os-release VARIANT_ID; not needed by Pack, as what follows
-	Architecture      string           // as Go and OCI name it: amd64, arm64, riscv64...
-	RootHashSignature osmith.Source    // the content of a verity-sig partition, or PKCS #7 alone
-	Loader            osmith.Source    // signed boot loader that the release was tested with
-	Addons            []Addon          // signed add-ons of the UKI
-	Extensions        []extension.File // signed system and configuration extensions, which lie beside the UKI
-	PCRs              osmith.Source    // JSON: predicted PCRs
-	SBOMs             []SBOM           // software bills of materials
+	Variant           string        // os-release VARIANT_ID; not needed by Pack, as what follows
+	Architecture      string        // as Go and OCI name it: amd64, arm64, riscv64...
+	RootHashSignature osmith.Source // the content of a verity-sig partition, or PKCS #7 alone
+	Loader            osmith.Source // signed boot loader that the release was tested with
+	Addons            []Addon       // signed add-ons of the UKI
+	// signed system and configuration extensions, which lie beside the UKI
+	Extensions []extension.File
+	PCRs       osmith.Source // JSON: predicted PCRs
+	SBOMs      []SBOM        // software bills of materials
 
-	// Descriptor is that of the manifest, of a release that [Open] has read. Pack does not look at it.
+	// SupportedUntil is the last day on which the vendor supports this version, with security fixes
+	// above all. "": the release does not say.
+	SupportedUntil Date
+
+	// Fixes are identifiers of what this version fixes, such as CVE-2026-1234, each once.
+	Fixes []string
+
+	// Descriptor is that of the manifest, of a release that [Open] has read. Pack does not look at
+	// it.
 	Descriptor ocispec.Descriptor
 
-	// UKIDigests are those of the UKI, of a release that [Open] or [Stream] has read: upgrade.NewPlan then reads headers and small sections of it, and not all once more. Nil: it is
-	// read. Pack does not look at it.
+	// UKIDigests are those of the UKI, of a release that [Open] or [Stream] has read:
+	// upgrade.NewPlan then reads headers and small sections of it, and not all once more. Nil: it
+	// is read. Pack does not look at it.
 	UKIDigests *UKIDigests
 
-	// UKIPatch says where the bytes of the UKI come from, of a release that [Stream] reads partly from an older UKI; else nil.
+	// UKIPatch says where the bytes of the UKI come from, of a release that [Stream] reads partly
+	// from an older UKI; else nil.
 	UKIPatch *UKIPatch
 
 	files []io.Closer
 }
 
-// Addon is a signed add-on of the UKI. Where it belongs on an ESP is for whoever installs it to decide.
+// Addon is a signed add-on of the UKI. Where it belongs on an ESP is for whoever installs it to
+// decide.
 type Addon struct {
 	Name    string // of the file: letters, digits, "_" and, not first, ".", "-" and "+"; distinct
 	Content osmith.Source
@@ -120,7 +145,8 @@ var kinds = []kind{
 	{mediaType: MediaTypeUKISections, what: "index of the UKI's sections", derived: true},
 }
 
-// AnnotationExtensionRelease is the annotation of an extension's layer with the text of the extension-release file within the image, as the vendor states it ([extension.File]).
+// AnnotationExtensionRelease is the annotation of an extension's layer with the text of the
+// extension-release file within the image, as the vendor states it ([extension.File]).
 const AnnotationExtensionRelease = "vnd.osmith.release.extension-release"
 
 // extensionTypes are the media types of extensions.
@@ -198,7 +224,8 @@ func (r *Release) parts() ([]part, error) {
 	return list, nil
 }
 
-// checkName allows what can be a file in one directory of any system: a name is written into the ESP, and it comes from a manifest.
+// checkName allows what can be a file in one directory of any system: a name is written into the
+// ESP, and it comes from a manifest.
 func checkName(name string) error {
 	if len(name) == 0 || len(name) > 255 {
 		return fmt.Errorf("%d characters, want 1 to 255", len(name))
@@ -217,7 +244,8 @@ func isExtension(mediaType string) bool {
 	return mediaType == MediaTypeSysext || mediaType == MediaTypeConfext
 }
 
-// layers sorts the layers of a manifest by kind. A type that is not known is left alone: a later version may have more.
+// layers sorts the layers of a manifest by kind. A type that is not known is left alone: a later
+// version may have more.
 func layers(m *ocispec.Manifest) (map[string][]ocispec.Descriptor, error) {
 	found := map[string][]ocispec.Descriptor{}
 	for _, l := range m.Layers {
@@ -254,7 +282,8 @@ func layers(m *ocispec.Manifest) (map[string][]ocispec.Descriptor, error) {
 	return found, nil
 }
 
-// Usr reports whether the root file system is that of /usr, and not of /: by the UKI's command line, which has its hash as usrhash=.
+// Usr reports whether the root file system is that of /usr, and not of /: by the UKI's command
+// line, which has its hash as usrhash=.
 func (r *Release) Usr() (usr bool, err error) {
 	defer prefix.Add("release", &err)
 	if r.UKI == nil {
@@ -272,7 +301,9 @@ func (r *Release) Usr() (usr bool, err error) {
 	return len(r.RootHash) > 0 && bytes.Equal(c.Usr.RootHash, r.RootHash), nil
 }
 
-// Signature reads RootHashSignature, in either form; nil without an error if the release has none. A signature over another root hash than RootHash is an error; who the signer is, is for the kernel's keyrings to judge.
+// Signature reads RootHashSignature, in either form; nil without an error if the release has none.
+// A signature over another root hash than RootHash is an error; who the signer is, is for the
+// kernel's keyrings to judge.
 func (r *Release) Signature() (s *verity.Signature, err error) {
 	defer prefix.Add("release", &err)
 	s, _, err = osset.RootHashSignature("signature of the root hash", r.RootHashSignature, r.RootHash)

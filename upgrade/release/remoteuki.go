@@ -13,7 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// remoteUKI is a UKI that stays on its server, but for what an older one has, which is read there. Nothing is verified here: it is read through a [pinned.Reader].
+// remoteUKI is a UKI that stays on its server, but for what an older one has, which is read there.
+// Nothing is verified here: it is read through a [pinned.Reader].
 type remoteUKI struct {
 	ctx  context.Context
 	src  RangeSource
@@ -113,7 +114,8 @@ func (r *remoteUKI) read(p []byte, at int64) (int, error) {
 	return 0, fmt.Errorf("no run has byte %d", at)
 }
 
-// fetch reads from the server. Whoever reads on where the last read ended will read up to the end of the run, and gets that by one request.
+// fetch reads from the server. Whoever reads on where the last read ended will read up to the end
+// of the run, and gets that by one request.
 func (r *remoteUKI) fetch(p []byte, at, end int64) (int, error) {
 	if r.body == nil || r.at != at {
 		if err := r.hangUp(); err != nil {

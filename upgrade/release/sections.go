@@ -19,11 +19,12 @@ import (
 // sectionsSchema names the format of the index of a UKI's sections.
 const sectionsSchema = "osmith.uki-sections/1"
 
-// pieceSize is into what the data of a section is divided, from its first byte on; the last piece of a section may be smaller. The
-// index of a UKI of 128 MiB is 36 KB large.
+// pieceSize is into what the data of a section is divided, from its first byte on; the last piece
+// of a section may be smaller. The index of a UKI of 128 MiB is 36 KB large.
 const pieceSize = 256 << 10
 
-// sectionIndex says what each piece of each section of a UKI is. It is a hint about what need not be fetched: what is put together by it counts by the digest of the UKI.
+// sectionIndex says what each piece of each section of a UKI is. It is a hint about what need not
+// be fetched: what is put together by it counts by the digest of the UKI.
 type sectionIndex struct {
 	Schema   string           `json:"schema"`
 	Size     int64            `json:"size"` // of the UKI
@@ -52,7 +53,8 @@ func (s *indexedSection) pieces() []piece {
 	return list
 }
 
-// sectionsOf lists where the sections of a PE image are, in the order of the file. Sections that lie in others are left out.
+// sectionsOf lists where the sections of a PE image are, in the order of the file. Sections that
+// lie in others are left out.
 func sectionsOf(src osmith.Source) ([]indexedSection, error) {
 	f, err := pe.Parse(src, src.Size())
 	if err != nil {

@@ -15,17 +15,23 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Stream opens a release whose root file system and UKI stay where they are: everything else is fetched into the OCI layout in dir, as by [Pull], and these two are read in ranges while they are
+// Stream opens a release whose root file system and UKI stay where they are: everything else is
+// fetched into the OCI layout in dir, as by [Pull], and these two are read in ranges while they are
 // written to a slot and the ESP, so that they are written once and take no other room.
 //
-// The UKI is read once by Stream, which holds it against its digest and takes [Release].UKIDigests. Whatever is read of it later must be the same bytes: if the server has others by then, it is a
-// [*ChangedUKIError]. With PullOptions.OldUKI, what an older UKI has is read there both times. A UKI that is in dir already, as [PullLayer] fetches it, is taken from there, and from a source that has whole
-// blobs only it is fetched into dir.
+// The UKI is read once by Stream, which holds it against its digest and takes [Release].UKIDigests.
+// Whatever is read of it later must be the same bytes: if the server has others by then, it is a
+// [*ChangedUKIError]. With PullOptions.OldUKI, what an older UKI has is read there both times. A
+// UKI that is in dir already, as [PullLayer] fetches it, is taken from there, and from a source
+// that has whole blobs only it is fetched into dir.
 //
-// Of the root file system nothing is verified by this package. Package upgrade holds every block against the hash tree before it is
-// written, and reads only those that the running set does not have, if it is asked to (PlanOptions.Delta). Anything else that reads Root must do the same. A source that has whole blobs only is [ErrNoRanges] when Root is read.
+// Of the root file system nothing is verified by this package. Package upgrade holds every block
+// against the hash tree before it is written, and reads only those that the running set does not
+// have, if it is asked to (PlanOptions.Delta). Anything else that reads Root must do the same. A
+// source that has whole blobs only is [ErrNoRanges] when Root is read.
 //
-// The context is that of reading Root and UKI, too. Close the release after use. [Open] refuses the layout in dir, as it lacks layers; a later Pull adds them.
+// The context is that of reading Root and UKI, too. Close the release after use. [Open] refuses the
+// layout in dir, as it lacks layers; a later Pull adds them.
 func Stream(ctx context.Context, src RangeSource, a *Artifact, dir string, o PullOptions) (*Release, error) {
 	r, err := stream(ctx, src, a, dir, o)
 	return r, prefix.Error("release", err)
@@ -99,7 +105,8 @@ func (s *streamer) uki(d ocispec.Descriptor) (osmith.Source, error) {
 		return nil, err
 	}
 	src, err := s.hash(remote)
-	if _, wrong := errors.AsType[*osmith.DigestError](err); wrong && remote.forget() { // the index of the sections is a hint
+	if _, wrong := errors.AsType[*osmith.DigestError](err); wrong && remote.forget() {
+		// the index of the sections is a hint
 		src, err = s.hash(remote)
 	}
 	if !remote.reuses() {
@@ -118,7 +125,8 @@ func (s *streamer) uki(d ocispec.Descriptor) (osmith.Source, error) {
 	return src, err
 }
 
-// reuse has what an older UKI has read from there. What cannot be used for that is not: all is fetched then.
+// reuse has what an older UKI has read from there. What cannot be used for that is not: all is
+// fetched then.
 func (s *streamer) reuse(remote *remoteUKI) error {
 	index, there := s.a.Layer(MediaTypeUKISections)
 	if s.options.OldUKI == nil || !there || index.Size > maxDocument {

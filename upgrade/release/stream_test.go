@@ -40,7 +40,8 @@ func fetchedInto(dir string, a *release.Artifact, mediaType string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// The UKI stays on the server, is read once for its digests, and once for each reading of all of it, by few requests. What several readers look at is not fetched again.
+// The UKI stays on the server, is read once for its digests, and once for each reading of all of
+// it, by few requests. What several readers look at is not fetched again.
 func TestStreamUKI(t *testing.T) {
 	image := large("quiet", noise(1, 20<<18))
 	s, a := offer(t, image)
@@ -91,7 +92,8 @@ func read(t testing.TB, src osmith.Source) []byte {
 	return b.Bytes()
 }
 
-// A UKI that is there already is not fetched, a damaged one is, and one from a source of whole blobs is fetched into the layout.
+// A UKI that is there already is not fetched, a damaged one is, and one from a source of whole
+// blobs is fetched into the layout.
 func TestStreamUKIFromElsewhere(t *testing.T) {
 	image := large("quiet", noise(1, 5<<18))
 	s, a := offer(t, image)
@@ -116,7 +118,8 @@ func TestStreamUKIFromElsewhere(t *testing.T) {
 	require.NotNil(t, r.UKIDigests)
 }
 
-// What an older UKI has is read there, whatever it has become, and what both are is what the release says.
+// What an older UKI has is read there, whatever it has become, and what both are is what the
+// release says.
 func TestStreamOldUKI(t *testing.T) {
 	base := noise(1, 16<<18)
 	old, image := large("quiet", base), large("quiet splash", append(bytes.Clone(base), "more"...))
@@ -181,7 +184,8 @@ func (s *turning) ReadAt(b []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Whatever the server has instead, at whatever time, no byte of it is handed out as one of the release.
+// Whatever the server has instead, at whatever time, no byte of it is handed out as one of the
+// release.
 func TestStreamServerLies(t *testing.T) {
 	image := large("quiet", noise(1, 8<<18))
 	flip := func(at int) func(b []byte) []byte {
@@ -234,7 +238,8 @@ func TestStreamServerLies(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// Open takes the digests in its one pass. They hold for the bytes that were hashed, wherever these are.
+// Open takes the digests in its one pass. They hold for the bytes that were hashed, wherever these
+// are.
 func TestUKIDigests(t *testing.T) {
 	image := large("quiet", noise(1, 3<<18))
 	s, a := offer(t, image)
@@ -309,7 +314,8 @@ func FuzzStreamOldUKI(f *testing.F) {
 	})
 }
 
-// The machine's UKI has most of the new one: the rest is fetched, twice, and nothing is written for it.
+// The machine's UKI has most of the new one: the rest is fetched, twice, and nothing is written for
+// it.
 func ExampleStream_oldUKI() {
 	ctx, from, to := context.Background(), temporary(), temporary()
 	defer os.RemoveAll(from)

@@ -22,8 +22,11 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// UKIDigests are the digests that a UKI is judged by, taken in one pass over all of it, so that whoever judges it later reads its headers and small sections only. [Open] and [Stream] take them in the pass
-// in which they verify the UKI's layer; [HashUKI] takes them of any other. They are made of nothing but such a pass, and hold for the bytes that it has read: [UKIDigests.Bind] refuses others.
+// UKIDigests are the digests that a UKI is judged by, taken in one pass over all of it, so that
+// whoever judges it later reads its headers and small sections only. [Open] and [Stream] take them
+// in the pass in which they verify the UKI's layer; [HashUKI] takes them of any other. They are
+// made of nothing but such a pass, and hold for the bytes that it has read: [UKIDigests.Bind]
+// refuses others.
 type UKIDigests struct {
 	file         [sha256.Size]byte
 	authenticode map[crypto.Hash][]byte
@@ -32,8 +35,10 @@ type UKIDigests struct {
 	hashed       *pinned.Reader // of which they were taken
 }
 
-// HashUKI reads all of a UKI once. Digests are taken under SHA-256, and under those of SHA-1, SHA-384 and SHA-512 that are asked for; others are left out. What is no PE image, or has a stub
-// of which it is not known what it measures, has only the digests that can be taken of it: that is for whoever judges it to refuse. The error is one of reading.
+// HashUKI reads all of a UKI once. Digests are taken under SHA-256, and under those of SHA-1,
+// SHA-384 and SHA-512 that are asked for; others are left out. What is no PE image, or has a stub
+// of which it is not known what it measures, has only the digests that can be taken of it: that is
+// for whoever judges it to refuse. The error is one of reading.
 func HashUKI(ctx context.Context, src osmith.Source, hashes ...crypto.Hash) (*UKIDigests, error) {
 	d, err := hashUKI(ctx, pinUKI(src), hashes, nil)
 	return d, prefix.Error("release", err)
@@ -114,13 +119,16 @@ func (d *UKIDigests) Size() int64 { return d.sums.Size() }
 // SHA256 is the digest of the whole file.
 func (d *UKIDigests) SHA256() [sha256.Size]byte { return d.file }
 
-// Authenticode are the digests that firmware compares, by hash; nil if what was hashed is no PE image that could be started.
+// Authenticode are the digests that firmware compares, by hash; nil if what was hashed is no PE
+// image that could be started.
 func (d *UKIDigests) Authenticode() map[crypto.Hash][]byte { return maps.Clone(d.authenticode) }
 
-// Measurements are what the stub measures into PCR 11, as of [uki.File.MeasureVariants]; nil if that is not known.
+// Measurements are what the stub measures into PCR 11, as of [uki.File.MeasureVariants]; nil if
+// that is not known.
 func (d *UKIDigests) Measurements() []uki.VariantMeasurements { return slices.Clone(d.measured) }
 
-// Bind is a source, which need not be the one that was hashed, of which no other bytes can be read than those that were: others are a [*ChangedUKIError].
+// Bind is a source, which need not be the one that was hashed, of which no other bytes can be read
+// than those that were: others are a [*ChangedUKIError].
 func (d *UKIDigests) Bind(src osmith.Source) osmith.Source {
 	if src == osmith.Source(d.hashed) {
 		return src
@@ -139,7 +147,8 @@ func pinUKI(src osmith.Source) *pinned.Reader {
 	return p
 }
 
-// ChangedUKIError says that a UKI is not the one whose digests were taken: the file, or the server that it is read from, has another one by now.
+// ChangedUKIError says that a UKI is not the one whose digests were taken: the file, or the server
+// that it is read from, has another one by now.
 type ChangedUKIError struct {
 	Offset, Size int64 // of bytes that are others, or some of which are
 }

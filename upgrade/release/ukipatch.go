@@ -23,14 +23,18 @@ type UKIPatch struct {
 // ukiGap is the most that is fetched although the old UKI has it, to join two requests.
 const ukiGap = 64 << 10
 
-// PatchUKI puts the UKI of a release together from an older one and what that lacks, where [Pull] finds it, which is to be called
-// next. Pieces of sections that both have, by the index that the release carries, are not fetched; they may have moved. It fetches that index, and makes the layout in dir if there is none.
+// PatchUKI puts the UKI of a release together from an older one and what that lacks, where [Pull]
+// finds it, which is to be called next. Pieces of sections that both have, by the index that the
+// release carries, are not fetched; they may have moved. It fetches that index, and makes the
+// layout in dir if there is none.
 //
-// Neither the old UKI nor the index is trusted: Pull holds the result against its digest, and fetches the UKI whole if it is another. What an interrupted call has put
-// together, or an interrupted Pull fetched, is kept, and gone on with.
+// Neither the old UKI nor the index is trusted: Pull holds the result against its digest, and
+// fetches the UKI whole if it is another. What an interrupted call has put together, or an
+// interrupted Pull fetched, is kept, and gone on with.
 //
-// The error for a release without an index, which some other program has packed, is an [fs.ErrNotExist], and for a source without ranges [ErrNoRanges]; if old is not a PE image or the index not one of the UKI, it is a [*osmith.FormatError]. Pull
-// fetches all of the UKI then.
+// The error for a release without an index, which some other program has packed, is an
+// [fs.ErrNotExist], and for a source without ranges [ErrNoRanges]; if old is not a PE image or the
+// index not one of the UKI, it is a [*osmith.FormatError]. Pull fetches all of the UKI then.
 func PatchUKI(ctx context.Context, src RangeSource, a *Artifact, dir string, old osmith.Source) (*UKIPatch, error) {
 	p, err := patchUKI(ctx, src, a, dir, old)
 	return p, prefix.Error("release", err)

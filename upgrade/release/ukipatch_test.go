@@ -175,7 +175,8 @@ func TestPatchUKIInterrupted(t *testing.T) {
 	layer, _ := a.Layer(release.MediaTypeUKI)
 	for cut := 0; cut <= len(image)+512; cut += 37 << 10 {
 		dir := t.TempDir()
-		_, err := release.PullLayer(t.Context(), s, a, dir, release.MediaTypeUKISections) // makes the layout
+		// makes the layout
+		_, err := release.PullLayer(t.Context(), s, a, dir, release.MediaTypeUKISections)
 		require.NoError(t, err)
 		f, err := release.Partial(dir, layer)
 		require.NoError(t, err)

@@ -7,18 +7,20 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Wanted is what somebody has asked for. A signature says that a release is the vendor's, not that it is the one that was asked for: whoever serves releases
-// can hand out an older one, or that of another product, under any name. An empty field asks for nothing; a release that does not say what a field asks for
-// is not what is wanted.
+// Wanted is what somebody has asked for. A signature says that a release is the vendor's, not that
+// it is the one that was asked for: whoever serves releases can hand out an older one, or that of
+// another product, under any name. An empty field asks for nothing; a release that does not say
+// what a field asks for is not what is wanted.
 type Wanted struct {
 	ID           string // os-release IMAGE_ID or ID of the system
 	Variant      string // os-release VARIANT_ID
 	Architecture string // as Go and OCI name it
 	Version      string // os-release IMAGE_VERSION
 
-	// Name is the tag, or the name in a layout, under which the release was asked for. It must be the version, which may have "v" in front of it, and
-	// "-ARCHITECTURE" behind it. A name that says no version, such as "latest", is that of no release: what such a name is to mean needs a signature of
-	// its own, that of a channel.
+	// Name is the tag, or the name in a layout, under which the release was asked for. It must be
+	// the version, which may have "v" in front of it, and "-ARCHITECTURE" behind it. A name that
+	// says no version, such as "latest", is that of no release: what such a name is to mean needs a
+	// signature of its own, that of a channel.
 	Name string
 }
 
@@ -65,7 +67,8 @@ func matches(want, got Wanted) error {
 	return nil
 }
 
-// names reports whether a name says the version. A tag of a registry has no "+", so "_" may stand for it there.
+// names reports whether a name says the version. A tag of a registry has no "+", so "_" may stand
+// for it there.
 func names(name, version, architecture string) bool {
 	for _, v := range []string{version, strings.ReplaceAll(version, "+", "_")} {
 		for _, n := range []string{name, strings.TrimPrefix(name, "v")} {

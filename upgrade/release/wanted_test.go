@@ -48,7 +48,8 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-// A server that hands out an old release under a new name is refused before anything is fetched, and variant and architecture come along.
+// A server that hands out an old release under a new name is refused before anything is fetched,
+// and variant and architecture come along.
 func TestPullWanted(t *testing.T) {
 	s, a := serve(t)
 	to := t.TempDir()

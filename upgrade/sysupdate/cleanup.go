@@ -14,14 +14,16 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// InstallDatabase is where systemd-sysupdate 262 keeps records of what it has installed (systemd-sysupdate(8), "cleanup").
+// InstallDatabase is where systemd-sysupdate 262 keeps records of what it has installed
+// (systemd-sysupdate(8), "cleanup").
 const InstallDatabase = "/var/lib/systemd/sysupdate"
 
 // maxRecords is how many records a component may have.
 const maxRecords = 1 << 16
 
-// A Record is one entry of the database: a pattern by which systemd-sysupdate has once installed something into a directory. "systemd-sysupdate cleanup" removes what it matches and
-// what no transfer has any more.
+// A Record is one entry of the database: a pattern by which systemd-sysupdate has once installed
+// something into a directory. "systemd-sysupdate cleanup" removes what it matches and what no
+// transfer has any more.
 type Record struct {
 	Name    string // of the link in the database: the SHA-256 of its text
 	Dir     string // absolute
@@ -46,8 +48,10 @@ func RecordComponents(database fs.FS) (names []string, err error) {
 	return names, nil
 }
 
-// ReadRecords reads the records of a component, "" for the default one. The database is the directory [InstallDatabase]. Links that systemd-sysupdate would throw away are not among
-// them, and each is a finding; what is no link is passed over. A database that is not there has no records.
+// ReadRecords reads the records of a component, "" for the default one. The database is the
+// directory [InstallDatabase]. Links that systemd-sysupdate would throw away are not among them,
+// and each is a finding; what is no link is passed over. A database that is not there has no
+// records.
 func ReadRecords(database fs.FS, component string) (records []Record, findings []error, err error) {
 	defer prefix.Add("sysupdate", &err)
 	dir := "installdb"
@@ -116,15 +120,19 @@ type Orphan struct {
 // Cleanup is what systemd-sysupdate cleanup would do.
 type Cleanup struct {
 	Orphans []Orphan // by path
-	// Unknown are records of which it is not known what they match, and transfers of which it is not known what they have: any file may go, or stay, for them.
+	// Unknown are records of which it is not known what they match, and transfers of which it is
+	// not known what they have: any file may go, or stay, for them.
 	Unknown []error
 }
 
-// FindOrphans says what "systemd-sysupdate cleanup" of systemd 262 would remove for the records of a component, by the definitions of the same component; "systemd-sysupdate update
-// --cleanup=yes" does it at the end of an update. Nothing is removed here.
+// FindOrphans says what "systemd-sysupdate cleanup" of systemd 262 would remove for the records of
+// a component, by the definitions of the same component; "systemd-sysupdate update --cleanup=yes"
+// does it at the end of an update. Nothing is removed here.
 //
-// Who removes the definitions of transfers, as on a machine that is not upgraded by systemd-sysupdate any more, makes orphans of all that they had: of every UKI, also of the one that
-// runs and of those that another program has installed under names of the same pattern. ProtectVersion= does not help. Remove the database with them.
+// Who removes the definitions of transfers, as on a machine that is not upgraded by
+// systemd-sysupdate any more, makes orphans of all that they had: of every UKI, also of the one
+// that runs and of those that another program has installed under names of the same pattern.
+// ProtectVersion= does not help. Remove the database with them.
 func FindOrphans(d *Definitions, records []Record, p Places) (c *Cleanup, err error) {
 	defer prefix.Add("sysupdate", &err)
 	o, err := p.open()

@@ -48,7 +48,8 @@ func (r *root) places() sysupdate.Places {
 	return sysupdate.Places{Root: r.fs(), ESP: os.DirFS(r.path("efi")), ESPMount: "/efi"}
 }
 
-// orphans is what this package says of a component, on a machine without an extended boot loader partition.
+// orphans is what this package says of a component, on a machine without an extended boot loader
+// partition.
 func (r *root) orphans(component string) *sysupdate.Cleanup {
 	r.t.Helper()
 	d, err := sysupdate.ReadDefinitions(r.fs(), sysupdate.DefinitionOptions{Component: component, Specifiers: specifiers})
@@ -62,7 +63,8 @@ func (r *root) orphans(component string) *sysupdate.Cleanup {
 	return c
 }
 
-// What systemd-sysupdate cleanup removes is what was said before, for random files, records and definitions.
+// What systemd-sysupdate cleanup removes is what was said before, for random files, records and
+// definitions.
 func TestCleanupAgainstSysupdate(t *testing.T) {
 	rnd, long := testtools.Seed(t)
 	n := 30
@@ -122,7 +124,8 @@ func TestCleanupAgainstSysupdate(t *testing.T) {
 		removed += len(gone)
 		for _, name := range gone {
 			under := slices.ContainsFunc(c.Orphans, func(o sysupdate.Orphan) bool {
-				// What a directory holds goes with it, and a directory that is empty then goes with the last file.
+				// What a directory holds goes with it, and a directory that is empty then goes with
+				// the last file.
 				return o.Path == name || strings.HasPrefix(name, o.Path+"/") || strings.HasPrefix(o.Path, name+"/")
 			})
 			require.True(t, under, "%s was removed:\n%s\n%s", name, out, state)
@@ -141,7 +144,8 @@ func TestReadRecords(t *testing.T) {
 		return &fstest.MapFile{Data: []byte(text), Mode: fs.ModeSymlink | 0o777}
 	}
 	good := "/efi/EFI/Linux/./acme_@v.efi"
-	require.Equal(t, "f23c8a5ea16734059b4b2b184fded62a152eaaf65c0ce9bacb254160f2263f3c", sysupdate.RecordName(good)) // as systemd 262 calls it
+	// as systemd 262 calls it
+	require.Equal(t, "f23c8a5ea16734059b4b2b184fded62a152eaaf65c0ce9bacb254160f2263f3c", sysupdate.RecordName(good))
 	db := fstest.MapFS{"installdb.a.b/" + sysupdate.RecordName(good): link(good), "installdb/README": {Data: []byte("x")}, "installdb.": {Mode: fs.ModeDir}, "other": {Mode: fs.ModeDir}}
 	for _, text := range []string{good, "/efi/EFI/Linux/acme_@v.efi", "efi/./a_@v", "/efi/../a/./a_@v", "/a/./b/./c_@v", "//a/./c_@v"} {
 		db["installdb/"+sysupdate.RecordName(text)] = link(text)
@@ -172,13 +176,15 @@ func TestReadRecords(t *testing.T) {
 	require.Empty(t, names)
 }
 
-// Without the definitions, every UKI of their names is an orphan, whoever has installed it; with them, none is.
+// Without the definitions, every UKI of their names is an orphan, whoever has installed it; with
+// them, none is.
 func TestOrphans(t *testing.T) {
 	esp := fstest.MapFS{}
 	for _, name := range []string{"acme_1.efi", "acme_2+3-0.efi", "acme_2.efi.extra.d/x.addon.efi", "acme_3+3-0.efi.osmith-staged", ".sysupdate.pending.acme_4.efi", "other_1.efi"} {
 		esp["EFI/Linux/"+name] = &fstest.MapFile{Data: []byte("x")}
 	}
-	esp["EFI/Linux/acme_9.efi"] = &fstest.MapFile{Data: []byte("acme_1.efi"), Mode: fs.ModeSymlink | 0o777} // links stay
+	// links stay
+	esp["EFI/Linux/acme_9.efi"] = &fstest.MapFile{Data: []byte("acme_1.efi"), Mode: fs.ModeSymlink | 0o777}
 	records := []sysupdate.Record{{Dir: "/efi/EFI/Linux", Pattern: "acme_@v+@l-@d.efi"}, {Dir: "/efi/EFI/Linux", Pattern: "acme_@v.efi"}, {Dir: "/efi/EFI/Linux", Pattern: "no pattern"}, {Dir: "/efi/none", Pattern: "a_@v"}}
 	of := func(d *sysupdate.Definitions, p sysupdate.Places) (paths []string, unknown int) {
 		t.Helper()
@@ -222,7 +228,8 @@ func TestOrphans(t *testing.T) {
 	require.Equal(t, 3, unknown)
 }
 
-// FuzzRecords: whatever a record and a transfer say, what is an orphan has the record's pattern and is below its directory.
+// FuzzRecords: whatever a record and a transfer say, what is an orphan has the record's pattern and
+// is below its directory.
 func FuzzRecords(f *testing.F) {
 	f.Add("/efi/EFI/Linux/./acme_@v.efi", "acme_@v+@l.efi", "EFI/Linux/acme_1.efi")
 	f.Add("/./@v", "a_@v", "1/2/3")

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
-// Directories are where systemd-sysupdate looks for definitions, in a root file system. What comes first counts.
+// Directories are where systemd-sysupdate looks for definitions, in a root file system. What comes
+// first counts.
 var Directories = []string{"etc", "run", "usr/local/lib", "usr/lib"}
 
 // maxFiles is how many definition files there may be in one directory.
@@ -22,14 +23,18 @@ const maxFiles = 1024
 
 // DefinitionOptions are what definitions leave open.
 type DefinitionOptions struct {
-	// Specifiers replace %A, %M and the like, by letter: those of sysupdate.d(5), "Specifiers". %A is IMAGE_VERSION of the running system's os-release, "" if it has none. A specifier that
-	// is not given is [ErrSpecifier] where a file has it.
+	// Specifiers replace %A, %M and the like, by letter: those of sysupdate.d(5), "Specifiers". %A
+	// is IMAGE_VERSION of the running system's os-release, "" if it has none. A specifier that is
+	// not given is [ErrSpecifier] where a file has it.
 	Specifiers map[byte]string
-	// Architecture is the local one, meant by types such as "root": "x86-64" (also ""), "arm64" and so on, as systemd names it.
+	// Architecture is the local one, meant by types such as "root": "x86-64" (also ""), "arm64" and
+	// so on, as systemd names it.
 	Architecture string
-	// Component is the one to read, as --component= of systemd-sysupdate has it. "": the default one.
+	// Component is the one to read, as --component= of systemd-sysupdate has it. "": the default
+	// one.
 	Component string
-	// Directory is one directory with all the definitions, as --definitions= has it, in place of [Directories].
+	// Directory is one directory with all the definitions, as --definitions= has it, in place of
+	// [Directories].
 	Directory string
 }
 
@@ -66,7 +71,8 @@ type Feature struct {
 // Setting is one line of a file.
 type Setting struct{ Key, Value string }
 
-// DefinitionError is a line of a definition that cannot be followed, or that systemd-sysupdate passes over with a warning ([Definitions].Findings).
+// DefinitionError is a line of a definition that cannot be followed, or that systemd-sysupdate
+// passes over with a warning ([Definitions].Findings).
 type DefinitionError struct {
 	File string
 	Line int // from 1; 0: the file as a whole
@@ -87,16 +93,21 @@ var (
 	ErrSpecifier = errors.New("the text for a specifier is not given")
 	// ErrUnknown: a section or a key that systemd-sysupdate 262 does not have, and passes over.
 	ErrUnknown = errors.New("unknown to systemd-sysupdate 262")
-	// ErrUnsupported: what is not supported here, and cannot be passed over: with it, the definition would say something else.
+	// ErrUnsupported: what is not supported here, and cannot be passed over: with it, the
+	// definition would say something else.
 	ErrUnsupported = errors.New("unsupported")
 )
 
-// ReadDefinitions reads the transfers and features of one component, with their drop-ins, as systemd-sysupdate 262 reads them from a root file system (sysupdate.d(5),
-// sysupdate.features(5); https://www.freedesktop.org/software/systemd/man/latest/sysupdate.d.html). Files *.conf are those of systemd before 257: they count where there is no
-// *.transfer. A file of a directory that comes first in [Directories] replaces those of its name; an empty file, or a link to /dev/null, takes them away.
+// ReadDefinitions reads the transfers and features of one component, with their drop-ins, as
+// systemd-sysupdate 262 reads them from a root file system (sysupdate.d(5), sysupdate.features(5);
+// https://www.freedesktop.org/software/systemd/man/latest/sysupdate.d.html). Files *.conf are those
+// of systemd before 257: they count where there is no *.transfer. A file of a directory that comes
+// first in [Directories] replaces those of its name; an empty file, or a link to /dev/null, takes
+// them away.
 //
-// What systemd-sysupdate passes over with a warning is a finding, with the line, and means here what it means there. What makes it fail is an error, as a [*DefinitionError]. No
-// transfers at all is no error.
+// What systemd-sysupdate passes over with a warning is a finding, with the line, and means here
+// what it means there. What makes it fail is an error, as a [*DefinitionError]. No transfers at all
+// is no error.
 func ReadDefinitions(root fs.FS, o DefinitionOptions) (d *Definitions, err error) {
 	defer prefix.Add("sysupdate", &err)
 	r := &reader{fsys: root, o: o, d: &Definitions{}}
@@ -143,7 +154,8 @@ func validComponent(name string) bool {
 	return name != "" && len(name) < 256 && name != "." && name != ".." && utf8.ValidString(name) && !strings.ContainsFunc(name, func(c rune) bool { return c < ' ' || c == '/' || c == 0x7f })
 }
 
-// Components are the names of the components that a root file system has definitions of, besides the default one.
+// Components are the names of the components that a root file system has definitions of, besides
+// the default one.
 func Components(root fs.FS) (names []string, err error) {
 	defer prefix.Add("sysupdate", &err)
 	for _, dir := range Directories {
@@ -254,7 +266,8 @@ func (r *reader) finding(file string, line int, err error) {
 	r.d.Findings = append(r.d.Findings, &DefinitionError{File: file, Line: line, Err: err})
 }
 
-// parse reads one file. set follows an assignment: [ignored] for what systemd-sysupdate passes over, another error for what it fails on.
+// parse reads one file. set follows an assignment: [ignored] for what systemd-sysupdate passes
+// over, another error for what it fails on.
 func (r *reader) parse(f found, sections []string, set func(section, key, value string, line int) error) error {
 	const none, other = "", "?"
 	section := none
@@ -340,7 +353,8 @@ func (o *DefinitionOptions) expand(value string) (string, error) {
 	return text, err
 }
 
-// suggestions are the keys of features and components that say where they are of use: they change nothing about what is installed.
+// suggestions are the keys of features and components that say where they are of use: they change
+// nothing about what is installed.
 func suggestion(key string) bool {
 	return key == "Suggest" || strings.HasPrefix(key, "SuggestOn") && slices.Contains(suggestOn, key)
 }

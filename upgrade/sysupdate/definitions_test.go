@@ -121,7 +121,8 @@ func TestReadDefinitions(t *testing.T) {
 	require.Equal(t, &sysupdate.Definitions{}, d)
 }
 
-// What would change the meaning of a definition is passed over only where the program does so, and then told.
+// What would change the meaning of a definition is passed over only where the program does so, and
+// then told.
 func TestFindings(t *testing.T) {
 	read := func(text string) (*sysupdate.Definitions, error) {
 		return sysupdate.ReadDefinitions(files(map[string]string{"usr/lib/sysupdate.d/a.transfer": text}), sysupdate.DefinitionOptions{Specifiers: specifiers})

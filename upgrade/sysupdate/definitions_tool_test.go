@@ -18,7 +18,8 @@ func definition(transfer, source, target string) string {
 	return "[Transfer]\n" + transfer + "[Source]\nType=regular-file\nPath=/src\nMatchPattern=a_@v\n" + source + "[Target]\nType=regular-file\nPath=/x\nMatchPattern=f_@v\n" + target
 }
 
-// transferLines, sourceLines and targetLines are put into a definition one by one: what systemd-sysupdate takes, what it passes over with a warning, and what it fails on.
+// transferLines, sourceLines and targetLines are put into a definition one by one: what
+// systemd-sysupdate takes, what it passes over with a warning, and what it fails on.
 var (
 	transferLines = []string{
 		"", "MinVersion=2", "MinVersion=a/b", "MinVersion=", "MinVersion=%B", "MinVersion=%z", "ProtectVersion=1 2", "ProtectVersion=%A", "ProtectVersion=%B", "ProtectVersion=", "Verify=maybe", "Verify=",
@@ -44,7 +45,8 @@ var (
 
 var warned = regexp.MustCompile(`(?m)^(?:Failed to chase '\S*?cusr|/)?(\S+?\.(?:transfer|feature|component)(?:\.d/\S+)?):(\d+): `)
 
-// Every line is taken, passed over with a warning at that line, or an error, as by systemd-sysupdate.
+// Every line is taken, passed over with a warning at that line, or an error, as by
+// systemd-sysupdate.
 func TestDefinitionsAgainstSysupdate(t *testing.T) {
 	r := newRoot(t)
 	r.disk([]part{{slotType(2, 0), "_empty"}, {slotType(2, 0), "_empty"}})
@@ -88,9 +90,11 @@ func TestDefinitionsAgainstSysupdate(t *testing.T) {
 			want = append(want, m[1]+":"+m[2])
 		}
 		for _, f := range d.Findings {
-			got = append(got, fmt.Sprintf("%s:%d", f.File, max(f.Line, 1))) // what is about the file as a whole, it says of line 1
+			// what is about the file as a whole, it says of line 1
+			got = append(got, fmt.Sprintf("%s:%d", f.File, max(f.Line, 1)))
 		}
-		if strings.Contains(text, "\\\n") { // of a line that goes on it has the number of the last part
+		if strings.Contains(text, "\\\n") {
+			// of a line that goes on it has the number of the last part
 			require.Len(t, got, len(want), text)
 			continue
 		}

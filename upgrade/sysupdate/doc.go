@@ -1,5 +1,8 @@
-// Package sysupdate reads and writes what systemd-sysupdate 262 works with, so that a machine can go from systemd-sysupdate to package upgrade and back without being installed anew
-// (sysupdate.d(5), sysupdate.features(5) and systemd-sysupdate(8), https://www.freedesktop.org/software/systemd/man/latest/sysupdate.d.html; where they say nothing, as the program does it).
+// Package sysupdate reads and writes what systemd-sysupdate 262 works with, so that a machine can
+// go from systemd-sysupdate to package upgrade and back without being installed anew
+// (sysupdate.d(5), sysupdate.features(5) and systemd-sysupdate(8),
+// https://www.freedesktop.org/software/systemd/man/latest/sysupdate.d.html; where they say nothing,
+// as the program does it).
 //
 // What the definitions of a machine are, and which versions systemd-sysupdate finds there:
 //
@@ -17,7 +20,8 @@
 //	records, _, err := sysupdate.ReadRecords(os.DirFS(sysupdate.InstallDatabase), "")
 //	c, err := sysupdate.FindOrphans(d, records, sysupdate.Places{Root: os.DirFS("/"), ESP: esp, ESPMount: "/efi", Disk: disk})
 //
-// A release as files of a web server that systemd-sysupdate updates from, and the definitions for that:
+// A release as files of a web server that systemd-sysupdate updates from, and the definitions for
+// that:
 //
 //	x, err := sysupdate.Export(rel, sysupdate.ExportOptions{Source: "https://updates.example/acme"})
 //	if err != nil {
@@ -35,10 +39,12 @@
 //	}
 //	_, err = manifest.WriteTo(w) // SHA256SUMS
 //
-// docs/sysupdate.md goes through both moves. Nothing here writes to a disk: that is for package upgrade, and for systemd-sysupdate.
+// docs/sysupdate.md goes through both moves. Nothing here writes to a disk: that is for package
+// upgrade, and for systemd-sysupdate.
 //
 // # Limits
 //
-// Definitions with escapes in patterns, or quotes in names of features, are an error. Of what a disk cannot tell (a target on another disk, a file system that is not given), it is
-// said that it is not known. The OpenPGP signature of a manifest is for a program such as gpg to make.
+// Definitions with escapes in patterns, or quotes in names of features, are an error. Of what a
+// disk cannot tell (a target on another disk, a file system that is not given), it is said that it
+// is not known. The OpenPGP signature of a manifest is for a program such as gpg to make.
 package sysupdate

@@ -159,7 +159,8 @@ func ExampleRecordComponents() {
 	// [""] <nil>
 }
 
-// A release that is a UKI alone, as files for a web server, with the list of them and the definition for the machines.
+// A release that is a UKI alone, as files for a web server, with the list of them and the
+// definition for the machines.
 func ExampleExport() {
 	image := uki.Image{Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), OSRelease: []byte("ID=acme\nIMAGE_ID=acme\nIMAGE_VERSION=2\n")}
 	a, err := image.Assemble()

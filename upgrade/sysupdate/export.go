@@ -17,11 +17,12 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// ExportOptions say where the machines are that a release is exported for. The zero value is a disk as package upgrade writes it: slots of root, hash tree and, if the release has one,
-// signature, and UKIs on the ESP.
+// ExportOptions say where the machines are that a release is exported for. The zero value is a disk
+// as package upgrade writes it: slots of root, hash tree and, if the release has one, signature,
+// and UKIs on the ESP.
 type ExportOptions struct {
-	// SourceType and Source are where machines find the files: [URLFile] (also "") and the address of the directory, or [RegularFile] and its path there. Only [Exported.Transfers] needs
-	// them.
+	// SourceType and Source are where machines find the files: [URLFile] (also "") and the address
+	// of the directory, or [RegularFile] and its path there. Only [Exported.Transfers] needs them.
 	SourceType ResourceType
 	Source     string
 	// Unsigned definitions take manifests without a signature (Verify=no): for tests.
@@ -29,12 +30,14 @@ type ExportOptions struct {
 
 	Disk string // Path= of the partitions; "": "auto", the disk with the root file system
 	Boot Base   // of UKIs: BaseESP (also ""), BaseXBOOTLDR or BaseBoot
-	// DataType is the type of the partitions for the root file system. Zero: that of root or usr, as the UKI's command line has roothash= or usrhash=, of the release's architecture.
+	// DataType is the type of the partitions for the root file system. Zero: that of root or usr,
+	// as the UKI's command line has roothash= or usrhash=, of the release's architecture.
 	DataType osmith.GUID
 
 	Tries        uint64 // that a new UKI has; 0: 3
 	InstancesMax uint64 // 0: 2
-	// SignatureSize is the size of the partition for the signature of the root hash; 0: 16384. The file has it, too, so that nothing of an earlier signature stays behind it.
+	// SignatureSize is the size of the partition for the signature of the root hash; 0: 16384. The
+	// file has it, too, so that nothing of an earlier signature stays behind it.
 	SignatureSize int64
 }
 
@@ -42,7 +45,8 @@ type ExportOptions struct {
 type Exported struct {
 	// Files are what belongs into a directory, or onto a web server, beside SHA256SUMS.
 	Files []ExportedFile
-	// Transfers are the definitions for the machines. They are the same for every version of a system, as long as the parts are the same.
+	// Transfers are the definitions for the machines. They are the same for every version of a
+	// system, as long as the parts are the same.
 	Transfers []Definition
 	// Left are the parts of the release that systemd-sysupdate has no place for, as media types.
 	Left []string
@@ -58,11 +62,14 @@ type ExportedFile struct {
 // Definition is a file for sysupdate.d.
 type Definition struct{ Name, Text string }
 
-// Export makes files and definitions of a release, by which systemd-sysupdate 262 installs it into the slots of a disk, as package upgrade does: labels ID_VERSION, ID_VERSION_verity and
-// ID_VERSION_verity_sig, partition IDs by the root hash, read-only, and a UKI ID_VERSION+3-0.efi with its add-ons and extensions beside it, which is put into place last. Nothing is copied: the contents
-// are those of the release.
+// Export makes files and definitions of a release, by which systemd-sysupdate 262 installs it into
+// the slots of a disk, as package upgrade does: labels ID_VERSION, ID_VERSION_verity and
+// ID_VERSION_verity_sig, partition IDs by the root hash, read-only, and a UKI ID_VERSION+3-0.efi
+// with its add-ons and extensions beside it, which is put into place last. Nothing is copied: the
+// contents are those of the release.
 //
-// It is an error if systemd-sysupdate would take the version for another one, or could not write the label.
+// It is an error if systemd-sysupdate would take the version for another one, or could not write
+// the label.
 func Export(r *release.Release, o ExportOptions) (x *Exported, err error) {
 	defer prefix.Add("sysupdate", &err)
 	e := &exporter{o: o, r: *r, x: &Exported{}}
@@ -75,7 +82,8 @@ func Export(r *release.Release, o ExportOptions) (x *Exported, err error) {
 	return e.x, nil
 }
 
-// maxParts is how many transfers there may be: their names have three digits, by which they are sorted.
+// maxParts is how many transfers there may be: their names have three digits, by which they are
+// sorted.
 const maxParts = 99
 
 // exporter makes one of each part.
@@ -148,7 +156,8 @@ func (e *exporter) slotTypes() error {
 	return nil
 }
 
-// parts makes the files and definitions in the order in which systemd-sysupdate is to install them: what boots the rest comes last.
+// parts makes the files and definitions in the order in which systemd-sysupdate is to install them:
+// what boots the rest comes last.
 func (e *exporter) parts() error {
 	id, r := e.r.ID, &e.r
 	if len(r.RootHash) > 0 {
@@ -249,7 +258,8 @@ func (e *exporter) slot(name, source, label string, content osmith.Source, part 
 	if n := efi.UTF16Len(text); n > partition.MaxName {
 		return fmt.Errorf("the label %q has %d UTF-16 units, at most %d fit", text, n, partition.MaxName)
 	}
-	// ReadOnly=yes would say the same as the flag, but systemd 262 does nothing for it: when it sets attributes, the partition has the type of a pending one, which it does not know.
+	// ReadOnly=yes would say the same as the flag, but systemd 262 does nothing for it: when it
+	// sets attributes, the partition has the type of a pending one, which it does not know.
 	e.define(name, p, fmt.Sprintf("Type=partition\nPath=%s\nMatchPartitionType=%s\nMatchPattern=%s\nPartitionFlags=%#x\nInstancesMax=%d\n", e.o.Disk, partition.TypeName(e.types[part]), label, partition.AttrReadOnly, e.o.InstancesMax))
 	return nil
 }
@@ -269,7 +279,8 @@ func (e *exporter) add(name, source string, f Fields, content osmith.Source, tar
 			return prefix.Bare(err)
 		}
 	}
-	// Without write permission the file would be read-only on the ESP, where edk2 renames none, and the loader could not count its tries.
+	// Without write permission the file would be read-only on the ESP, where edk2 renames none, and
+	// the loader could not count its tries.
 	e.define(name, p, fmt.Sprintf("Type=regular-file\nPath=/EFI/Linux\nPathRelativeTo=%s\nMatchPattern=%s\nMode=0644\n%sInstancesMax=%d\n", e.o.Boot, strings.Join(targets, " \\\n    "), more, e.o.InstancesMax))
 	return nil
 }

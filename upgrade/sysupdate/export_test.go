@@ -28,7 +28,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// newRelease is a version with a file system of 16 blocks. hash= is the parameter of its command line.
+// newRelease is a version with a file system of 16 blocks. hash= is the parameter of its command
+// line.
 func newRelease(t testing.TB, id, version, parameter string) *release.Release {
 	t.Helper()
 	root := bytes.Repeat([]byte(version), 16*4096)[:16*4096]

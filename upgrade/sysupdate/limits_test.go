@@ -36,7 +36,8 @@ func (c crowded) ReadDir(name string) ([]fs.DirEntry, error) {
 	return list, nil
 }
 
-// A directory with more files than anyone has is not known, and neither is what it has been asked for.
+// A directory with more files than anyone has is not known, and neither is what it has been asked
+// for.
 func TestCrowdedDirectories(t *testing.T) {
 	d := readDefinitions(t, map[string]string{"10-a.transfer": definition("", "", "")})
 	for n, known := range map[int]bool{1 << 16: true, 1<<16 + 1: false} {

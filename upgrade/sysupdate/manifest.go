@@ -18,22 +18,26 @@ import (
 )
 
 const (
-	// ManifestName is the file that says what a directory or server of versions has (sysupdate.d(5), "Resource Types"). Its OpenPGP signature is beside it, as SHA256SUMS.gpg.
+	// ManifestName is the file that says what a directory or server of versions has
+	// (sysupdate.d(5), "Resource Types"). Its OpenPGP signature is beside it, as SHA256SUMS.gpg.
 	ManifestName = "SHA256SUMS"
-	// BestBefore begins the name of an empty file whose name ends with a date, such as BEST-BEFORE-2030-12-31. After the end of that day systemd-sysupdate since 260 takes nothing from a
-	// manifest that lists it.
+	// BestBefore begins the name of an empty file whose name ends with a date, such as
+	// BEST-BEFORE-2030-12-31. After the end of that day systemd-sysupdate since 260 takes nothing
+	// from a manifest that lists it.
 	BestBefore = "BEST-BEFORE-"
 
 	maxManifest = 16 << 20 // bytes
 	maxPath     = 4096
 )
 
-// A Manifest lists files by name, each with its SHA-256, in the format of sha256sum(1) as systemd-sysupdate 262 reads it. The zero value lists none.
+// A Manifest lists files by name, each with its SHA-256, in the format of sha256sum(1) as
+// systemd-sysupdate 262 reads it. The zero value lists none.
 type Manifest struct {
 	sums map[string][sha256.Size]byte
 }
 
-// ReadManifest reads SHA256SUMS. What systemd-sysupdate refuses is an error, a name that is there twice with different sums as well.
+// ReadManifest reads SHA256SUMS. What systemd-sysupdate refuses is an error, a name that is there
+// twice with different sums as well.
 func ReadManifest(r io.Reader) (m *Manifest, err error) {
 	defer prefix.Add("sysupdate", &err)
 	b, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
@@ -99,7 +103,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// OtherContentError says that a manifest has a file of that name with another content. What a version consists of never changes: machines may have it.
+// OtherContentError says that a manifest has a file of that name with another content. What a
+// version consists of never changes: machines may have it.
 type OtherContentError struct {
 	Name      string
 	Want, Got [sha256.Size]byte
@@ -141,8 +146,9 @@ func (m *Manifest) Sum(name string) (sum [sha256.Size]byte, ok bool) {
 	return sum, ok
 }
 
-// SetBestBefore lists the empty file that says how long the manifest is good, and takes others off the list, of which any would end it. It returns the file's name. The date is
-// YYYY-MM-DD; the day counts as a whole, in UTC.
+// SetBestBefore lists the empty file that says how long the manifest is good, and takes others off
+// the list, of which any would end it. It returns the file's name. The date is YYYY-MM-DD; the day
+// counts as a whole, in UTC.
 func (m *Manifest) SetBestBefore(date string) (name string, err error) {
 	defer prefix.Add("sysupdate", &err)
 	if _, err := time.Parse(time.DateOnly, date); err != nil {
@@ -157,7 +163,8 @@ func (m *Manifest) SetBestBefore(date string) (name string, err error) {
 	return name, m.set(name, sha256.Sum256(nil))
 }
 
-// BestBefore is the first of the dates that are listed, "" if there is none. What is no date is passed over, as by systemd-sysupdate.
+// BestBefore is the first of the dates that are listed, "" if there is none. What is no date is
+// passed over, as by systemd-sysupdate.
 func (m *Manifest) BestBefore() string {
 	for _, name := range m.Names() {
 		if date, ok := strings.CutPrefix(name, BestBefore); ok {

@@ -12,10 +12,12 @@ import (
 	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
-// maxPattern is how many bytes a pattern may have: no file has a longer name, and no partition a longer label.
+// maxPattern is how many bytes a pattern may have: no file has a longer name, and no partition a
+// longer label.
 const maxPattern = 4096
 
-// Fields are what the wildcards of a pattern stand for (sysupdate.d(5), "Match Patterns"). A nil pointer is a wildcard that the pattern does not have.
+// Fields are what the wildcards of a pattern stand for (sysupdate.d(5), "Match Patterns"). A nil
+// pointer is a wildcard that the pattern does not have.
 type Fields struct {
 	Version string // @v: letters, digits and . _ + - ~ ^
 
@@ -32,7 +34,8 @@ type Fields struct {
 	SHA256         *[32]byte    // @h, of the compressed file
 }
 
-// A Pattern is the value of MatchPattern=: how a file, a directory or a partition of each version is called.
+// A Pattern is the value of MatchPattern=: how a file, a directory or a partition of each version
+// is called.
 type Pattern struct {
 	text      string
 	recursive bool
@@ -50,8 +53,9 @@ const wildcards = "vufagrtmsdlh"
 // ErrPattern: a pattern that systemd-sysupdate 262 refuses.
 var ErrPattern = errors.New("no pattern")
 
-// ParsePattern reads a pattern as systemd-sysupdate 262 does: "@" and a letter is a wildcard, "@@" an at sign. @v has to be there, no wildcard may be there twice, and between two of
-// them there has to be something. "**/" at the start, which is for sources, means any directory.
+// ParsePattern reads a pattern as systemd-sysupdate 262 does: "@" and a letter is a wildcard, "@@"
+// an at sign. @v has to be there, no wildcard may be there twice, and between two of them there has
+// to be something. "**/" at the start, which is for sources, means any directory.
 func ParsePattern(text string) (p *Pattern, err error) {
 	defer prefix.Add("sysupdate", &err)
 	return parsePattern(text)
@@ -129,8 +133,8 @@ func (p *Pattern) Has(letter byte) bool {
 // slashes is how many directories a pattern goes down.
 func (p *Pattern) slashes() int { return strings.Count(p.text, "/") }
 
-// Match reads a name. A wildcard ends where what follows it in the pattern begins for the first time, as for systemd-sysupdate, which tries no other place: "a_@v_x" does not match
-// "a_1_x_x".
+// Match reads a name. A wildcard ends where what follows it in the pattern begins for the first
+// time, as for systemd-sysupdate, which tries no other place: "a_@v_x" does not match "a_1_x_x".
 func (p *Pattern) Match(name string) (f Fields, ok bool) {
 	rest := name
 	for i := 0; i < len(p.parts); i++ {
@@ -158,7 +162,8 @@ func (p *Pattern) Match(name string) (f Fields, ok bool) {
 	return f, true
 }
 
-// ValidVersion says whether systemd-sysupdate 262 takes a text for a version: letters, digits and . _ + - ~ ^, at least one.
+// ValidVersion says whether systemd-sysupdate 262 takes a text for a version: letters, digits and .
+// _ + - ~ ^, at least one.
 func ValidVersion(version string) bool {
 	for _, c := range []byte(version) {
 		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte("._+-~^", c) >= 0) {
@@ -237,8 +242,8 @@ func octal(value string) (uint64, error) {
 	return strconv.ParseUint(digits, 8, 32)
 }
 
-// Format is the name of what has these fields: what [Pattern.Match] gives back for it. It is an error if a field is missing that the pattern has, or if nothing would read the name
-// so.
+// Format is the name of what has these fields: what [Pattern.Match] gives back for it. It is an
+// error if a field is missing that the pattern has, or if nothing would read the name so.
 func (p *Pattern) Format(f Fields) (name string, err error) {
 	defer prefix.Add("sysupdate", &err)
 	var out strings.Builder

@@ -15,7 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/sysupdate"
 )
 
-// patternCases are names that a pattern matches, each with its version at the wildcard, and such that it does not match. TestPatternsAgainstSysupdate holds them against the program.
+// patternCases are names that a pattern matches, each with its version at the wildcard, and such
+// that it does not match. TestPatternsAgainstSysupdate holds them against the program.
 var patternCases = []struct {
 	pattern string
 	is, no  []string

@@ -13,18 +13,21 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// Places are where the targets of a machine are. What is not given is not known, and so is what is there.
+// Places are where the targets of a machine are. What is not given is not known, and so is what is
+// there.
 type Places struct {
 	// Disk is the one that Path=auto means.
 	Disk osmith.Source
-	// DiskPaths are further values of Path= that mean Disk. A partition target with another path is one of another disk.
+	// DiskPaths are further values of Path= that mean Disk. A partition target with another path is
+	// one of another disk.
 	DiskPaths []string
 
 	// Root is the root file system.
 	Root fs.FS
 	// ESP and XBOOTLDR are the boot partitions, mounted or not; nil: those of Disk.
 	ESP, XBOOTLDR fs.FS
-	// ESPMount and XBOOTLDRMount are where they are mounted: "/efi", "/boot". A path of Root below is one of theirs. "": that is not known, or they are not mounted.
+	// ESPMount and XBOOTLDRMount are where they are mounted: "/efi", "/boot". A path of Root below
+	// is one of theirs. "": that is not known, or they are not mounted.
 	ESPMount, XBOOTLDRMount string
 }
 
@@ -81,7 +84,8 @@ func (p *places) volume(t osmith.GUID) (fs.FS, error) {
 type place struct {
 	fsys fs.FS
 	dir  string // in it
-	// mounted is the path from the root directory, as systemd-sysupdate keeps it; "" if it is not known.
+	// mounted is the path from the root directory, as systemd-sysupdate keeps it; "" if it is not
+	// known.
 	mounted string
 }
 

@@ -45,7 +45,8 @@ type Instance struct {
 	Partition int    // of a partition, its index in the table; otherwise -1
 }
 
-// Wholeness says whether every transfer has an instance of a version. The zero value says that this is not known.
+// Wholeness says whether every transfer has an instance of a version. The zero value says that this
+// is not known.
 type Wholeness string
 
 const (
@@ -58,18 +59,25 @@ type Version struct {
 	Version   string
 	Wholeness Wholeness
 	Instances []*Instance // of the transfers that are made, in their order
-	Missing   []*Transfer // those that have no instance; with WholenessIncomplete, not all of them may be known
+	// those that have no instance; with WholenessIncomplete, not all of them may be known
+	Missing []*Transfer
 
-	Partial   bool // an instance is: the version can neither be used nor gone on with before "systemd-sysupdate vacuum"
-	Pending   bool // an instance is; if none is partial and none is missing, "systemd-sysupdate update --offline" installs the version
+	// an instance is: the version can neither be used nor gone on with before "systemd-sysupdate
+	// vacuum"
+	Partial bool
+	// an instance is; if none is partial and none is missing, "systemd-sysupdate update --offline"
+	// installs the version
+	Pending   bool
 	Obsolete  bool // it is older than MinVersion= of a transfer
 	Protected bool // a transfer has it in ProtectVersion=
 
-	// Ambiguous says that a transfer has several instances of it. Which one systemd-sysupdate means then is a matter of the order of a directory.
+	// Ambiguous says that a transfer has several instances of it. Which one systemd-sysupdate means
+	// then is a matter of the order of a directory.
 	Ambiguous bool
 }
 
-// Usable says that the version is installed and whole: it is known that every transfer has it, and none has it partial or pending.
+// Usable says that the version is installed and whole: it is known that every transfer has it, and
+// none has it partial or pending.
 func (v *Version) Usable() bool { return v.Wholeness == WholenessComplete && !v.Partial && !v.Pending }
 
 // State is what is installed.
@@ -86,15 +94,19 @@ type TargetState struct {
 	Err error
 	// Free are the indexes of the partitions that hold nothing ([partition.EmptyName]).
 	Free []int
-	// Slots is how many partitions of the target's type there are, in any state. With fewer than two, systemd-sysupdate installs nothing.
+	// Slots is how many partitions of the target's type there are, in any state. With fewer than
+	// two, systemd-sysupdate installs nothing.
 	Slots int
-	// Leftovers are files and directories of an attempt that did not end, which systemd-sysupdate removes before the next one, unless RemoveTemporary=no.
+	// Leftovers are files and directories of an attempt that did not end, which systemd-sysupdate
+	// removes before the next one, unless RemoveTemporary=no.
 	Leftovers []string
 }
 
-// ReadState says which versions systemd-sysupdate 262 finds installed by these definitions: what "systemd-sysupdate list --offline" lists. Transfers that are switched off are in
-// [State].Targets, and count for no version. A target of which it is not known what it holds ([Places], or a directory that cannot be read) has the reason in TargetState.Err; then no
-// version is known to be complete.
+// ReadState says which versions systemd-sysupdate 262 finds installed by these definitions: what
+// "systemd-sysupdate list --offline" lists. Transfers that are switched off are in [State].Targets,
+// and count for no version. A target of which it is not known what it holds ([Places], or a
+// directory that cannot be read) has the reason in TargetState.Err; then no version is known to be
+// complete.
 func ReadState(d *Definitions, p Places) (s *State, err error) {
 	defer prefix.Add("sysupdate", &err)
 	o, err := p.open()
@@ -128,7 +140,8 @@ func (s *State) Version(version string) *Version {
 	return nil
 }
 
-// Newest is the newest version there is anything of, which systemd-sysupdate calls the current one; nil if there is none.
+// Newest is the newest version there is anything of, which systemd-sysupdate calls the current one;
+// nil if there is none.
 func (s *State) Newest() *Version {
 	if len(s.Versions) == 0 {
 		return nil
@@ -221,8 +234,9 @@ func stateOf(name string) (plain string, state InstanceState) {
 	return strings.Join(elements, "/"), state
 }
 
-// walk calls visit for what is in a directory, and in the directories there as far down as it is told, by their paths from it. A directory that is not there, or a link in its place,
-// has nothing in it.
+// walk calls visit for what is in a directory, and in the directories there as far down as it is
+// told, by their paths from it. A directory that is not there, or a link in its place, has nothing
+// in it.
 func walk(at place, deep int, visit func(name string, e fs.DirEntry) error) error {
 	info, err := fs.Lstat(at.fsys, at.dir)
 	switch {

@@ -43,7 +43,8 @@ func TestReadState(t *testing.T) {
 	d := readDefinitions(t, map[string]string{"10-tree.transfer": treeTransfer, "20-root.transfer": rootTransfer, "30-uki.transfer": ukiTransfer})
 	disk := diskWith(t,
 		part{slotType(2, 0), "acme_1"}, part{slotType(2, 1), "acme_1_verity"}, // whole
-		part{slotType(0, 0), "acme_2"}, part{slotType(1, 1), "acme_2_verity"}, // written in part, and whole but not yet to be used
+		// written in part, and whole but not yet to be used
+		part{slotType(0, 0), "acme_2"}, part{slotType(1, 1), "acme_2_verity"},
 		part{slotType(2, 0), "_empty"}, part{slotType(0, 1), "_empty"}, part{partition.Var, "acme_9"}, part{slotType(2, 0), "foreign"})
 	esp := espWith("acme_1.efi", "acme_3+3-0.efi", ".sysupdate.pending.acme_4+3-0.efi", ".sysupdate.partial.acme_5.efi", ".#acme_6.efi", "acme_7", "acme_8.efi/x", "sub/acme_9.efi", ".sysupdate.partial.other")
 	esp["EFI/Linux/acme_link.efi"] = &fstest.MapFile{Data: []byte("acme_1.efi"), Mode: fs.ModeSymlink | 0o777}
@@ -145,7 +146,8 @@ type diskWithoutTable struct{}
 func (diskWithoutTable) Size() int64                           { return 1 << 20 }
 func (diskWithoutTable) ReadAt(b []byte, _ int64) (int, error) { clear(b); return len(b), nil }
 
-// Several instances of one version, a transfer that is switched off, and paths of the root file system that are those of a boot partition.
+// Several instances of one version, a transfer that is switched off, and paths of the root file
+// system that are those of a boot partition.
 func TestReadStatePlaces(t *testing.T) {
 	off := "[Transfer]\nFeatures=off\n" + ukiTransfer
 	d := readDefinitions(t, map[string]string{"30-uki.transfer": ukiTransfer, "40-off.transfer": off})

@@ -55,7 +55,8 @@ func randomName(r *rand.Rand, format string) string {
 	return fmt.Sprintf(format, pick(r, versions...))
 }
 
-// randomState writes files, and returns partitions: mostly those of two versions that are whole but for a thing or two, sometimes anything.
+// randomState writes files, and returns partitions: mostly those of two versions that are whole but
+// for a thing or two, sometimes anything.
 func (r *root) randomState(rnd *rand.Rand) []part {
 	r.t.Helper()
 	if rnd.IntN(3) > 0 {
@@ -119,7 +120,8 @@ func (r *root) almostWhole(rnd *rand.Rand) (parts []part) {
 	return parts
 }
 
-// What systemd-sysupdate lists for random definitions on random disks is what this package says, from the files of a mounted ESP and from those in the image.
+// What systemd-sysupdate lists for random definitions on random disks is what this package says,
+// from the files of a mounted ESP and from those in the image.
 func TestStateAgainstSysupdate(t *testing.T) {
 	rnd, long := testtools.Seed(t)
 	n := 40

@@ -178,7 +178,8 @@ func (r *root) requireSame(want []listed, s *sysupdate.State, table *partition.T
 		for _, n := range v.Instances {
 			name := n.Path[strings.LastIndex(n.Path, "/")+1:]
 			if n.Partition >= 0 {
-				name = fmt.Sprintf("3p%d", table.Partitions[n.Partition].Number) // as the disk is called there
+				// as the disk is called there
+				name = fmt.Sprintf("3p%d", table.Partitions[n.Partition].Number)
 			}
 			ours = append(ours, name)
 		}

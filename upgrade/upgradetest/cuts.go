@@ -11,16 +11,19 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// Faults are what happens to a disk while something is done to it. The zero value is a power cut behind every write.
+// Faults are what happens to a disk while something is done to it. The zero value is a power cut
+// behind every write.
 type Faults struct {
 	// MaxCuts bounds how many power cuts are tried, spread over all; 0: each.
 	MaxCuts int
 
-	// Reordered is how many states are tried besides, in which some of the writes since the last sync are on the medium and some are not, and writes are torn between sectors.
+	// Reordered is how many states are tried besides, in which some of the writes since the last
+	// sync are on the medium and some are not, and writes are torn between sectors.
 	Reordered int
 
-	// Errors has every write and every sync fail once, and do half of its work; LyingSyncs has every sync say once that all is on the medium when nothing of it is. The power
-	// is cut when what was done has returned. A page cache goes on showing what the medium does not have.
+	// Errors has every write and every sync fail once, and do half of its work; LyingSyncs has
+	// every sync say once that all is on the medium when nothing of it is. The power is cut when
+	// what was done has returned. A page cache goes on showing what the medium does not have.
 	Errors, LyingSyncs bool
 }
 
@@ -37,8 +40,10 @@ func (c *Cut) Last() *Boot { return c.Boots[len(c.Boots)-1] }
 // maxBoots is how often a machine is switched on with a disk.
 const maxBoots = 20
 
-// Cuts does something to copies of the disk in memory, with faults, and switches the machine on with what is left. It is a test of code that changes bootable disks: whatever
-// happens, one of the versions must come up. What is done is given a disk that has everything that [osmith.Disk] may have but a lock. The machine's own disk is only read.
+// Cuts does something to copies of the disk in memory, with faults, and switches the machine on
+// with what is left. It is a test of code that changes bootable disks: whatever happens, one of the
+// versions must come up. What is done is given a disk that has everything that [osmith.Disk] may
+// have but a lock. The machine's own disk is only read.
 //
 // An error ends it: of a disk that cannot be read, or of what was done without any fault.
 func (m *Machine) Cuts(ctx context.Context, do func(osmith.Disk) error, f Faults) iter.Seq2[*Cut, error] {

@@ -27,7 +27,8 @@ type Machine struct {
 	Disk osmith.Disk
 	upgrade.Machine
 
-	// UKIAlone says that the system runs from its initrd: a UKI without a root hash on its command line comes up.
+	// UKIAlone says that the system runs from its initrd: a UKI without a root hash on its command
+	// line comes up.
 	UKIAlone bool
 }
 
@@ -44,12 +45,15 @@ const (
 
 // Boot is one power-on.
 type Boot struct {
-	Outcome  Outcome
-	Entry    string // path of the UKI on the ESP, after the loader counted the try; with "xbootldr:" in front on the extended boot loader partition
+	Outcome Outcome
+	// path of the UKI on the ESP, after the loader counted the try; with "xbootldr:" in front on
+	// the extended boot loader partition
+	Entry    string
 	Version  string // IMAGE_VERSION of the UKI
 	RootHash []byte
-	Reason   string   // why it did not come up
-	Log      *tpm.Log // what was measured; nil unless the UKI was started, and where it cannot be predicted
+	Reason   string // why it did not come up
+	// what was measured; nil unless the UKI was started, and where it cannot be predicted
+	Log *tpm.Log
 
 	// Running is what the machine then tells about itself; nil unless it is up.
 	Running *upgrade.Running
@@ -79,8 +83,8 @@ func (m *Machine) menuOptions(machine *arch.Architecture, loader osmith.Source) 
 	return o, err
 }
 
-// Boot switches the machine on once. An error means that the disk could not be read or written; a disk that does not boot
-// is an outcome.
+// Boot switches the machine on once. An error means that the disk could not be read or written; a
+// disk that does not boot is an outcome.
 func (m *Machine) Boot(ctx context.Context) (*Boot, error) {
 	table, err := partition.Read(m.Disk, partition.ReadOptions{})
 	if err != nil {
@@ -163,7 +167,8 @@ func (m *Machine) boot(ctx context.Context, table *partition.Table, esp *fat.FS,
 	return b, err
 }
 
-// findLoader finds the boot loader that firmware starts, for a machine of whatever architecture the disk is.
+// findLoader finds the boot loader that firmware starts, for a machine of whatever architecture the
+// disk is.
 func findLoader(esp *fat.FS) (*arch.Architecture, osmith.Source, error) {
 	for i := range arch.Table {
 		a := &arch.Table[i]
@@ -226,7 +231,8 @@ func (m *Machine) start(ctx context.Context, table *partition.Table, esp *fat.FS
 	return b, nil
 }
 
-// cmdline is what the kernel gets: the stub joins the UKI's command line with those of the add-ons that firmware starts.
+// cmdline is what the kernel gets: the stub joins the UKI's command line with those of the add-ons
+// that firmware starts.
 func (m *Machine) cmdline(f *uki.File, beside *uki.Companions) (string, error) {
 	c := *beside
 	for _, list := range []*[]uki.CompanionFile{&c.GlobalAddons, &c.Addons} {
@@ -253,7 +259,8 @@ func (m *Machine) cmdline(f *uki.File, beside *uki.Companions) (string, error) {
 	return h.Cmdline, nil
 }
 
-// BootUntilUp switches the machine on, again after each failure, until it is up or stuck, at most max times.
+// BootUntilUp switches the machine on, again after each failure, until it is up or stuck, at most
+// max times.
 func (m *Machine) BootUntilUp(ctx context.Context, max int) ([]*Boot, error) {
 	var boots []*Boot
 	for len(boots) < max {
@@ -303,8 +310,8 @@ func namesNothing(cmdline string) (bool, error) {
 	return c.Root.RootHash == nil && c.Usr.RootHash == nil, nil
 }
 
-// mountVerified does what an initrd does with a command line: every file system that it names a root hash of must be there and
-// right. It returns the first root hash.
+// mountVerified does what an initrd does with a command line: every file system that it names a
+// root hash of must be there and right. It returns the first root hash.
 func (m *Machine) mountVerified(ctx context.Context, t *partition.Table, cmdline string) ([]byte, error) {
 	c, err := dm.ParseCmdline(cmdline)
 	if err != nil {
@@ -323,8 +330,9 @@ func (m *Machine) mountVerified(ctx context.Context, t *partition.Table, cmdline
 	return volumes[0].RootHash, nil
 }
 
-// mount finds the partitions of a root hash by their IDs, whatever their labels say, and reads all of the root. Where the command line asks for the signature of the
-// root hash, one of the keyrings must have its certificate; without asking there is none, which a kernel may refuse.
+// mount finds the partitions of a root hash by their IDs, whatever their labels say, and reads all
+// of the root. Where the command line asks for the signature of the root hash, one of the keyrings
+// must have its certificate; without asking there is none, which a kernel may refuse.
 func (m *Machine) mount(ctx context.Context, t *partition.Table, v dm.Volume, signed bool) error {
 	dataID, treeID, err := partition.VerityIDs(v.RootHash)
 	if err != nil {

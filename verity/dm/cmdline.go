@@ -10,13 +10,15 @@ import (
 	"unicode/utf8"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/kernelargs"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // A Cmdline is what a kernel command line says about verity, to systemd and to the kernel itself
 // (https://docs.kernel.org/admin-guide/device-mapper/dm-init.html). The zero value says nothing.
 type Cmdline struct {
-	// Disabled is systemd.verity=0 or rd.systemd.verity=0: systemd makes no verity device, whatever Root and Usr say.
+	// Disabled is systemd.verity=0 or rd.systemd.verity=0: systemd makes no verity device, whatever
+	// Root and Usr say.
 	Disabled bool
 
 	Root, Usr Volume        // roothash=, usrhash= and what belongs to them: systemd
@@ -26,21 +28,24 @@ type Cmdline struct {
 
 // A Volume is a verity device that systemd makes, /dev/mapper/root or /dev/mapper/usr.
 type Volume struct {
-	// RootHash is roothash= or usrhash=, 16 to 64 bytes; nil if there is none, and then no volume. Alone it is enough on a
-	// disk with Discoverable Partitions, whose PARTUUIDs are the two ends of it.
+	// RootHash is roothash= or usrhash=, 16 to 64 bytes; nil if there is none, and then no volume.
+	// Alone it is enough on a disk with Discoverable Partitions, whose PARTUUIDs are the two ends
+	// of it.
 	RootHash []byte
 
-	Data, Hash string // systemd.verity_root_data=, _hash=: paths or PARTUUID=...; "" for the PARTUUIDs. See Devices.
+	// systemd.verity_root_data=, _hash=: paths or PARTUUID=...; "" for the PARTUUIDs. See Devices.
+	Data, Hash string
 	Options    VolumeOptions
 }
 
 // ErrNotVerified says that a system does not boot from a verified file system.
 var ErrNotVerified = errors.New("the system is not verified")
 
-// Verified returns the volumes that a system with this command line boots from and verifies: root, /usr, or both in this
-// order, so at least one. The error is ErrNotVerified if there is none: without a root hash, with verity switched off, or
-// with an option that lets damaged blocks through. Devices that the kernel makes by itself (Create) are not counted: which of
-// them are mounted is not said here.
+// Verified returns the volumes that a system with this command line boots from and verifies: root,
+// /usr, or both in this order, so at least one. The error is ErrNotVerified if there is none:
+// without a root hash, with verity switched off, or with an option that lets damaged blocks
+// through. Devices that the kernel makes by itself (Create) are not counted: which of them are
+// mounted is not said here.
 func (c *Cmdline) Verified() ([]Volume, error) {
 	if c.Disabled {
 		return nil, fmt.Errorf("dm: command line: %w: %s=0 switches verity off", ErrNotVerified, switchParameter)
@@ -62,9 +67,10 @@ func (c *Cmdline) Verified() ([]Volume, error) {
 	return volumes, nil
 }
 
-// Devices returns the paths of the data device and of the hash device as systemd takes them: what is not given is the
-// partition whose PARTUUID is the first or the last half of a 32-byte root hash, and PARTUUID=, PARTLABEL=, UUID= and
-// LABEL= are links of udev. Without a root hash both are "".
+// Devices returns the paths of the data device and of the hash device as systemd takes them: what
+// is not given is the partition whose PARTUUID is the first or the last half of a 32-byte root
+// hash, and PARTUUID=, PARTLABEL=, UUID= and LABEL= are links of udev. Without a root hash both are
+// "".
 func (v Volume) Devices() (data, hash string) {
 	if len(v.RootHash) < minVolumeHash {
 		return "", ""
@@ -99,19 +105,22 @@ const (
 	waitForParameter = "dm-mod.waitfor"
 )
 
-// Root hashes that systemd can use are this long: it needs 128 bits for a PARTUUID, and no hash in use has more than 64 bytes.
+// Root hashes that systemd can use are this long: it needs 128 bits for a PARTUUID, and no hash in
+// use has more than 64 bytes.
 const (
 	minVolumeHash = 16
 	maxVolumeHash = maxDigest
 )
 
-// ParseCmdline reads what a whole command line says about verity, as systemd's veritysetup generator reads it in an
-// initrd, and passes over all other parameters; the package documentation has the rules. What the kernel itself reads,
-// dm-mod.create= and dm-mod.waitfor=, is read by the kernel's rules.
+// ParseCmdline reads what a whole command line says about verity, as systemd's veritysetup
+// generator reads it in an initrd, and passes over all other parameters; the package documentation
+// has the rules. What the kernel itself reads, dm-mod.create= and dm-mod.waitfor=, is read by the
+// kernel's rules.
 //
-// The error is an *osmith.FormatError for a line with which systemd fails to make a device that the line asks for: a root
-// hash that is not hexadecimal, a device without a root hash, options that it refuses. What systemd passes over with a
-// warning is no error: an unknown option is in VolumeOptions.Unknown.
+// The error is an *osmith.FormatError for a line with which systemd fails to make a device that the
+// line asks for: a root hash that is not hexadecimal, a device without a root hash, options that it
+// refuses. What systemd passes over with a warning is no error: an unknown option is in
+// VolumeOptions.Unknown.
 func ParseCmdline(line string) (*Cmdline, error) {
 	c, err := parseCmdline(line)
 	return c, prefix.Error("dm", err)
@@ -135,17 +144,17 @@ func parseCmdline(line string) (*Cmdline, error) {
 			*v = Volume{}
 		}
 	}
-	for _, p := range splitKernel(line) {
+	for _, p := range kernelargs.Kernel(line) {
 		var err error
 		switch {
-		case sameName(p.key, createParameter):
-			c.Create, err = parseCreate(p.value)
-		case sameName(p.key, waitForParameter):
-			c.WaitFor = strings.Split(p.value, ",")
+		case kernelargs.SameName(p.Key, createParameter):
+			c.Create, err = parseCreate(p.Value)
+		case kernelargs.SameName(p.Key, waitForParameter):
+			c.WaitFor = strings.Split(p.Value, ",")
 			err = checkWaitFor(c.WaitFor)
 		}
 		if err != nil {
-			return nil, cmdlineError(p.at, p.key, err)
+			return nil, cmdlineError(p.At, p.Key, err)
 		}
 	}
 	return c, nil
@@ -155,8 +164,8 @@ func cmdlineError(at int, field string, err error) error {
 	return &osmith.FormatError{Offset: int64(at), Field: "command line: " + field, Err: err}
 }
 
-// read takes what systemd keeps of the parameters of one volume. It returns, with an error, where it is, or -1 for something
-// that is missing.
+// read takes what systemd keeps of the parameters of one volume. It returns, with an error, where
+// it is, or -1 for something that is missing.
 func (v *Volume) read(said [4]said, names [4]string) (at int, field string, err error) {
 	root := said[hashParameter]
 	if !root.given {
@@ -185,10 +194,11 @@ func (v *Volume) read(said [4]said, names [4]string) (at int, field string, err 
 	return 0, "", nil
 }
 
-// parseVolumeHash reads hexadecimal digits of either case, with white space between them, as systemd does.
+// parseVolumeHash reads hexadecimal digits of either case, with white space between them, as
+// systemd does.
 func parseVolumeHash(text string) ([]byte, error) {
 	b, err := hex.DecodeString(strings.Map(func(r rune) rune {
-		if strings.ContainsRune(systemdSpace, r) {
+		if strings.ContainsRune(kernelargs.SystemdSpace, r) {
 			return -1
 		}
 		return r
@@ -206,8 +216,9 @@ func checkVolumeHash(root []byte) error {
 	return nil
 }
 
-// Encode returns the parameters, separated by spaces and quoted where they must be; they can stand anywhere in a
-// command line before a "--". A value that the kernel and systemd would not read alike, or would refuse, is an error.
+// Encode returns the parameters, separated by spaces and quoted where they must be; they can stand
+// anywhere in a command line before a "--". A value that the kernel and systemd would not read
+// alike, or would refuse, is an error.
 func (c Cmdline) Encode() (string, error) {
 	text, err := c.encode()
 	if err != nil {
@@ -332,7 +343,8 @@ func encodeLink(label string) string {
 	var b strings.Builder
 	for len(label) > 0 {
 		r, n := utf8.DecodeRuneInString(label)
-		plain := n > 1 && r&0xfffe != 0xfffe && (r < 0xfdd0 || r > 0xfdef) // no character of Unicode is there
+		// no character of Unicode is there
+		plain := n > 1 && r&0xfffe != 0xfffe && (r < 0xfdd0 || r > 0xfdef)
 		if n == 1 {
 			c := label[0]
 			plain = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("#+-.:=@_", c) >= 0

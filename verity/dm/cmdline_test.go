@@ -83,7 +83,8 @@ func TestCmdline(t *testing.T) {
 	}
 }
 
-// TestCmdlineReading is about what others write; TestCmdlineSystemd shows that systemd reads the same.
+// TestCmdlineReading is about what others write; TestCmdlineSystemd shows that systemd reads the
+// same.
 func TestCmdlineReading(t *testing.T) {
 	root := Volume{RootHash: signedRoot}
 	with := func(o VolumeOptions) Cmdline { return Cmdline{Root: Volume{RootHash: signedRoot, Options: o}} }
@@ -107,29 +108,30 @@ func TestCmdlineReading(t *testing.T) {
 		`roothash="` + digest32[:8] + " " + digest32[8:]: {Root: root},
 		"ROOTHASH=" + digest32:                           {},
 		"rd.rd." + hash:                                  {},
-		"-- " + hash + `dm-mod.create=1`:                 {Root: root}, // systemd reads on behind the dashes
-		hash + "usrhash=" + digest32:                     {Root: root, Usr: root},
-		hash + "systemd.verity=0":                        {Root: root, Disabled: true},
-		hash + "rd.systemd.verity=oFF":                   {Root: root, Disabled: true},
-		hash + "systemd.verity=0 systemd.verity=?":       {Root: root, Disabled: true},
-		hash + "systemd.verity=0 systemd.verity":         {Root: root},
-		hash + "verity=0 systemd.verity=":                {Root: root},
-		"roothash=xy systemd.verity=no":                  {Disabled: true},
-		"systemd.verity_root_options=superblock=x":       {}, // without a root hash nobody looks
-		hash + "systemd.verity-root-data=/dev/a":         data("/dev/a"),
-		hash + "rd.systemd.verity_root_data='/dev/a b'":  data("/dev/a b"),
-		option("superblock=yes"):                         {Root: root},
-		option("format=1"):                               {Root: root},
-		option("-"):                                      {Root: root},
-		option(""):                                       {Root: root},
-		option("fec-roots=2"):                            {Root: root},
-		option("hash-offset=4M,salt=-"):                  with(VolumeOptions{Params: verity.Params{HashOffset: 4 << 20}}),
-		option("data-block-size=4K"):                     with(VolumeOptions{Params: verity.Params{DataBlockSize: 4096}}),
-		option("salt=00,,salt=01,"):                      with(VolumeOptions{Params: verity.Params{Salt: []byte{1}}}),
-		option(`panic-on-coruption,x=1,a\,b,auto=`):      with(VolumeOptions{Unknown: []string{"panic-on-coruption", "x=1", "a,b", "auto="}}),
-		option("ignore-corruption=1,IGNORE-CORRUPTION"):  with(VolumeOptions{Unknown: []string{"ignore-corruption=1", "IGNORE-CORRUPTION"}}),
-		option("ignore_corruption"):                      with(VolumeOptions{Unknown: []string{"ignore_corruption"}}),
-		option("noauto,ignore-corruption,noauto"):        with(VolumeOptions{Corruption: CorruptionIgnore, Other: []string{"noauto"}}),
+		// systemd reads on behind the dashes
+		"-- " + hash + `dm-mod.create=1`:                {Root: root},
+		hash + "usrhash=" + digest32:                    {Root: root, Usr: root},
+		hash + "systemd.verity=0":                       {Root: root, Disabled: true},
+		hash + "rd.systemd.verity=oFF":                  {Root: root, Disabled: true},
+		hash + "systemd.verity=0 systemd.verity=?":      {Root: root, Disabled: true},
+		hash + "systemd.verity=0 systemd.verity":        {Root: root},
+		hash + "verity=0 systemd.verity=":               {Root: root},
+		"roothash=xy systemd.verity=no":                 {Disabled: true},
+		"systemd.verity_root_options=superblock=x":      {}, // without a root hash nobody looks
+		hash + "systemd.verity-root-data=/dev/a":        data("/dev/a"),
+		hash + "rd.systemd.verity_root_data='/dev/a b'": data("/dev/a b"),
+		option("superblock=yes"):                        {Root: root},
+		option("format=1"):                              {Root: root},
+		option("-"):                                     {Root: root},
+		option(""):                                      {Root: root},
+		option("fec-roots=2"):                           {Root: root},
+		option("hash-offset=4M,salt=-"):                 with(VolumeOptions{Params: verity.Params{HashOffset: 4 << 20}}),
+		option("data-block-size=4K"):                    with(VolumeOptions{Params: verity.Params{DataBlockSize: 4096}}),
+		option("salt=00,,salt=01,"):                     with(VolumeOptions{Params: verity.Params{Salt: []byte{1}}}),
+		option(`panic-on-coruption,x=1,a\,b,auto=`):     with(VolumeOptions{Unknown: []string{"panic-on-coruption", "x=1", "a,b", "auto="}}),
+		option("ignore-corruption=1,IGNORE-CORRUPTION"): with(VolumeOptions{Unknown: []string{"ignore-corruption=1", "IGNORE-CORRUPTION"}}),
+		option("ignore_corruption"):                     with(VolumeOptions{Unknown: []string{"ignore_corruption"}}),
+		option("noauto,ignore-corruption,noauto"):       with(VolumeOptions{Corruption: CorruptionIgnore, Other: []string{"noauto"}}),
 		"dm_mod.create=\"a, ,,ro , 0\t8  linear  x 0\"": {Create: []EarlyDevice{{Name: "a",
 			Targets: []Target{{Sectors: 8, Type: "linear", Params: "x 0"}}}}},
 	} {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/osmith-dev/osmith/internal/kernelargs"
 )
 
 // An EarlyDevice is a device that the kernel itself makes while it boots, by
@@ -91,7 +93,7 @@ func checkField(s string) error {
 	if strings.ContainsAny(s, ",;") {
 		return fmt.Errorf("%q: a comma or a semicolon cannot be written", s)
 	}
-	if s != "" && (isSpace(s[0]) || isSpace(s[len(s)-1])) {
+	if s != "" && (kernelargs.IsSpace(s[0]) || kernelargs.IsSpace(s[len(s)-1])) {
 		return fmt.Errorf("%q: white space at its ends cannot be written", s)
 	}
 	return nil
@@ -126,7 +128,8 @@ func encodeCreate(devices []EarlyDevice) (string, error) {
 	return value, nil
 }
 
-// parseCreate is the inverse of encodeCreate. Like the kernel it takes white space off the ends of every field.
+// parseCreate is the inverse of encodeCreate. Like the kernel it takes white space off the ends of
+// every field.
 func parseCreate(value string) ([]EarlyDevice, error) {
 	if len(value) > maxCreate {
 		return nil, fmt.Errorf("%d bytes, the kernel takes %d", len(value), maxCreate)
@@ -178,10 +181,10 @@ func parseCreate(value string) ([]EarlyDevice, error) {
 }
 
 func trimSpace(s string) string {
-	for s != "" && isSpace(s[0]) {
+	for s != "" && kernelargs.IsSpace(s[0]) {
 		s = s[1:]
 	}
-	for s != "" && isSpace(s[len(s)-1]) {
+	for s != "" && kernelargs.IsSpace(s[len(s)-1]) {
 		s = s[:len(s)-1]
 	}
 	return s

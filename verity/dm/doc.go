@@ -1,15 +1,16 @@
-// Package dm is about how a verity device comes to be on a running system: the table that Linux's device-mapper takes, the
-// kernel command line that names the root hash, and activation.
+// Package dm is about how a verity device comes to be on a running system: the table that Linux's
+// device-mapper takes, the kernel command line that names the root hash, and activation.
 //
-// [NewTable] makes the table for an image that package verity formatted, [ParseTable] reads what dmsetup prints, and
-// [Activate] hands a table to the kernel without a tool. They follow
+// [NewTable] makes the table for an image that package verity formatted, [ParseTable] reads what
+// dmsetup prints, and [Activate] hands a table to the kernel without a tool. They follow
 // https://docs.kernel.org/admin-guide/device-mapper/verity.html.
 //
 // # The kernel command line
 //
-// [ParseCmdline] is the one reader of roothash= in this module. It reads as systemd's veritysetup generator does in an
-// initrd (https://www.freedesktop.org/software/systemd/man/latest/systemd-veritysetup-generator.html), of which releases
-// 257 and 262 are compared with it:
+// [ParseCmdline] is the one reader of roothash= in this module. It reads as systemd's veritysetup
+// generator does in an initrd
+// (https://www.freedesktop.org/software/systemd/man/latest/systemd-veritysetup-generator.html), of
+// which releases 257 and 262 are compared with it:
 //
 //	roothash=, usrhash=                  root hash of root, of /usr, in hexadecimal of either case; each makes one device
 //	systemd.verity_root_data=, _hash=    devices (and systemd.verity_usr_...): a path, PARTUUID=, PARTLABEL=, UUID=, LABEL=;
@@ -22,9 +23,11 @@
 //	"..." and '...'                      quotes, anywhere in a word; a backslash protects nothing
 //	x="y roothash=..."                   the value of x, and no root hash
 //
-// Whoever asks whether a system boots verified asks [Cmdline.Verified]: verity may be switched off, or damage ignored.
-// Outside of Secure Boot systemd also reads the EFI variable SystemdOptions, as if it stood in front of the command line.
+// Whoever asks whether a system boots verified asks [Cmdline.Verified]: verity may be switched off,
+// or damage ignored. Outside of Secure Boot systemd also reads the EFI variable SystemdOptions, as
+// if it stood in front of the command line.
 //
-// The kernel's own parameters, dm-mod.create= and dm-mod.waitfor=, are read as the kernel reads them, which knows other
-// white space and other quotes. [Cmdline.Encode] writes what both read alike.
+// The kernel's own parameters, dm-mod.create= and dm-mod.waitfor=, are read as the kernel reads
+// them, which knows other white space and other quotes. [Cmdline.Encode] writes what both read
+// alike.
 package dm

@@ -110,7 +110,8 @@ func (o VolumeOptions) encode() (string, error) {
 	p := o.Params
 	hash := p.Hash
 	if p.UUID != ([16]byte{}) {
-		hash = cmp.Or(p.Hash, "sha256") // systemd 254 took uuid= for the hash: a hash= behind it puts that right
+		// systemd 254 took uuid= for the hash: a hash= behind it puts that right
+		hash = cmp.Or(p.Hash, "sha256")
 	}
 	add(p.NoSuperblock, "superblock=no")
 	add(p.ChromeOS, "format=0")
@@ -143,8 +144,8 @@ func (o VolumeOptions) encode() (string, error) {
 	return strings.Join(list, ","), nil
 }
 
-// parseVolumeOptions reads the list as systemd-veritysetup does: of an option that is given twice the last counts, and one
-// that is not known is passed over.
+// parseVolumeOptions reads the list as systemd-veritysetup does: of an option that is given twice
+// the last counts, and one that is not known is passed over.
 func parseVolumeOptions(text string) (o VolumeOptions, err error) {
 	if text == "-" {
 		return o, nil
@@ -178,7 +179,8 @@ func parseVolumeOptions(text string) (o VolumeOptions, err error) {
 	return o, nil
 }
 
-// splitOptions cuts at commas. A backslash takes its meaning from a comma or another backslash, and may stand nowhere else.
+// splitOptions cuts at commas. A backslash takes its meaning from a comma or another backslash, and
+// may stand nowhere else.
 func splitOptions(text string) ([]string, error) {
 	list := []string{""}
 	for i := 0; i < len(text); i++ {

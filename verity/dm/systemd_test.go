@@ -23,7 +23,8 @@ var debians = map[string]func(testing.TB) testtools.Root{"trixie": testtools.Tri
 // generated is what systemd's veritysetup generator makes of a command line.
 type generated struct {
 	failed bool
-	attach []string // the arguments of "systemd-veritysetup attach" in the units for root and usr, in this order
+	// the arguments of "systemd-veritysetup attach" in the units for root and usr, in this order
+	attach []string
 }
 
 // generate has the generator read command lines, as in an initrd.
@@ -61,8 +62,8 @@ func generate(t *testing.T, r testtools.Root, lines []string) []generated {
 	return all
 }
 
-// attach is what the generator must write for what we read. The spelling of the root hash and of the options is not part of
-// a Cmdline.
+// attach is what the generator must write for what we read. The spelling of the root hash and of
+// the options is not part of a Cmdline.
 func attach(line string, c *Cmdline) []string {
 	if c.Disabled {
 		return nil
@@ -87,8 +88,8 @@ const (
 	hashB = "1111111111111111222222222222222233333333333333334444444444444444"
 )
 
-// cmdlines are read by systemd and by us. $A and $B stand for the root hashes; @ at the end marks a line of which systemd makes a
-// unit that cannot succeed, and which we refuse.
+// cmdlines are read by systemd and by us. $A and $B stand for the root hashes; @ at the end marks a
+// line of which systemd makes a unit that cannot succeed, and which we refuse.
 var cmdlines = []string{
 	"", " ", "quiet rw", "roothash=$A", "rd.roothash=$A", "usrhash=$A", "rd.usrhash=$A", "roothash=$A usrhash=$B", "usrhash=$A roothash=$B",
 	// The last one counts.
@@ -148,8 +149,8 @@ var cmdlines = []string{
 	"roothash=$A systemd.verity_root_options=a%b,é", "roothash=$A usrhash=$B systemd.verity_usr_options=superblock=no",
 }
 
-// TestCmdlineSystemd compares what we read with what systemd's veritysetup generator makes of the same command line: those
-// above and random ones.
+// TestCmdlineSystemd compares what we read with what systemd's veritysetup generator makes of the
+// same command line: those above and random ones.
 func TestCmdlineSystemd(t *testing.T) {
 	r, long := testtools.Seed(t)
 	var lines []string
@@ -192,8 +193,8 @@ func TestCmdlineSystemd(t *testing.T) {
 	}
 }
 
-// hopeless says that the generator makes a unit that cannot succeed: it leaves options and the root hash to
-// systemd-veritysetup if it need not make PARTUUIDs of the root hash.
+// hopeless says that the generator makes a unit that cannot succeed: it leaves options and the root
+// hash to systemd-veritysetup if it need not make PARTUUIDs of the root hash.
 func hopeless(line string, err error) bool {
 	e, ok := errors.AsType[*osmith.FormatError](err)
 	if !ok {
@@ -213,7 +214,8 @@ func hopeless(line string, err error) bool {
 	return false
 }
 
-// randomCmdline puts what means something, to systemd or to the eye, in a random order and in random quotes.
+// randomCmdline puts what means something, to systemd or to the eye, in a random order and in
+// random quotes.
 func randomCmdline(r *rand.Rand) string {
 	pick := func(from ...string) string { return from[r.IntN(len(from))] }
 	names := slices.Concat(volumeParameters[0][:], volumeParameters[1][:])
@@ -258,8 +260,8 @@ func randomCmdline(r *rand.Rand) string {
 	return line.String()
 }
 
-// optionLists are read by systemd-veritysetup and by us. A "!" in front marks what it takes and we refuse: a number that has
-// another spelling, or what the kernel refuses afterwards.
+// optionLists are read by systemd-veritysetup and by us. A "!" in front marks what it takes and we
+// refuse: a number that has another spelling, or what the kernel refuses afterwards.
 var optionLists = []string{
 	"", "-", "foo", "panic-on-coruption,x=1", "ignore-corruption", "ignore-corruption=1", "IGNORE-CORRUPTION", "ignore_corruption", " ignore-corruption",
 	`"ignore-corruption"`, "ignore-corruption,,", "restart-on-corruption,restart-on-corruption", "panic-on-corruption,check-at-most-once,ignore-zero-blocks",
@@ -276,7 +278,8 @@ var optionLists = []string{
 	`a\,b,ignore-corruption\,x`, `a\\,b`, `a\b,ignore-corruption`, `ignore-corruption\`,
 }
 
-// TestOptionsSystemd compares how options are read with systemd-veritysetup, which then fails for want of the devices.
+// TestOptionsSystemd compares how options are read with systemd-veritysetup, which then fails for
+// want of the devices.
 func TestOptionsSystemd(t *testing.T) {
 	for name, debian := range debians {
 		t.Run(name, func(t *testing.T) {

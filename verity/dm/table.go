@@ -35,11 +35,12 @@ type Table struct {
 // TableOptions are the optional arguments of the verity target. The zero value
 // asks for none: a damaged block is an I/O error.
 type TableOptions struct {
-	Corruption         Corruption // what to do about a block that does not match
-	IOError            IOError    // what to do about a block that cannot be read (Linux 6.12)
-	IgnoreZeroBlocks   bool       // do not read blocks that must be zero
-	CheckAtMostOnce    bool       // verify a block only when it is first read: weaker, for slow machines
-	TryVerifyInTasklet bool       // verify in the interrupt when the hash is at hand
+	Corruption       Corruption // what to do about a block that does not match
+	IOError          IOError    // what to do about a block that cannot be read (Linux 6.12)
+	IgnoreZeroBlocks bool       // do not read blocks that must be zero
+	// verify a block only when it is first read: weaker, for slow machines
+	CheckAtMostOnce    bool
+	TryVerifyInTasklet bool // verify in the interrupt when the hash is at hand
 
 	FEC TableFEC // forward error correction; none if there is no device
 
@@ -57,7 +58,8 @@ type TableFEC struct {
 	Roots  int    // fec_roots: parity bytes of a codeword, 2 to 24
 }
 
-// Corruption is what the kernel does about a block that does not match its digest. The zero value fails the read.
+// Corruption is what the kernel does about a block that does not match its digest. The zero value
+// fails the read.
 type Corruption int
 
 // The reactions to corruption, with the argument of the kernel's table.
@@ -117,9 +119,10 @@ func (o TableOptions) arguments() []string {
 	return args
 }
 
-// NewTable returns the table for a tree that verity.Format made with these parameters over so many bytes of data, with or
-// without a superblock and at any offset. For an image with a superblock, [verity.Superblock.Params] has the parameters;
-// a hash that package verity does not compute is left to the kernel.
+// NewTable returns the table for a tree that verity.Format made with these parameters over so many
+// bytes of data, with or without a superblock and at any offset. For an image with a superblock,
+// [verity.Superblock.Params] has the parameters; a hash that package verity does not compute is
+// left to the kernel.
 func NewTable(p verity.Params, dataDevice, hashDevice string, dataSize int64, root []byte) (t Table, err error) {
 	defer prefix.Add("dm", &err)
 	algorithm := p.Hash
@@ -334,7 +337,8 @@ func checkFECRoots(n int) error {
 	return nil
 }
 
-// checkAlgorithm allows names of the kernel's crypto API, drivers and templates included: "sha256-avx2", "hmac(sha256)".
+// checkAlgorithm allows names of the kernel's crypto API, drivers and templates included:
+// "sha256-avx2", "hmac(sha256)".
 func checkAlgorithm(name string) error {
 	if name == "" || len(name) > maxAlgorithmName {
 		return fmt.Errorf("a name of %d bytes, want 1 to %d", len(name), maxAlgorithmName)

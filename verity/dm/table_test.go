@@ -188,7 +188,8 @@ func TestNewTable(t *testing.T) {
 func TestTable(t *testing.T) {
 	sb := verity.Superblock{HashType: 1, Algorithm: "sha224", DataBlockSize: 4096, HashBlockSize: 4096, DataBlocks: 300, Salt: []byte{1, 2, 3, 4, 5, 6, 7, 8}}
 	root := bytes.Repeat([]byte{0xab}, 28)
-	table, err := NewTable(sb.Params(0), "/dev/sda2", "/dev/sda3", sb.DataSize(), root) // a hash that package verity does not compute
+	// a hash that package verity does not compute
+	table, err := NewTable(sb.Params(0), "/dev/sda2", "/dev/sda3", sb.DataSize(), root)
 	require.NoError(t, err)
 	assert.Equal(t, uint64(300*8), table.Sectors())
 	assert.Equal(t, "1 /dev/sda2 /dev/sda3 4096 4096 300 1 sha224 "+hex.EncodeToString(root)+" 0102030405060708", table.String())

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/kernelargs"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
@@ -51,7 +52,7 @@ func parseTarget(line string) (Target, error) {
 		return Target{}, r.err
 	}
 	end := len(line)
-	for isSpace(line[end-1]) && line[end-2] != '\\' {
+	for kernelargs.IsSpace(line[end-1]) && line[end-2] != '\\' {
 		end--
 	}
 	return Target{Start: uint64(start), Sectors: uint64(sectors), Type: kind, Params: line[r.words[0].at:end]}, nil
@@ -80,13 +81,13 @@ type word struct {
 func splitWords(line string) []word {
 	var words []word
 	for i := 0; i < len(line); {
-		if isSpace(line[i]) {
+		if kernelargs.IsSpace(line[i]) {
 			i++
 			continue
 		}
 		w := word{at: i}
 		var b []byte
-		for ; i < len(line) && !isSpace(line[i]); i++ {
+		for ; i < len(line) && !kernelargs.IsSpace(line[i]); i++ {
 			if line[i] == '\\' && i+1 < len(line) {
 				i++
 			}
@@ -156,7 +157,8 @@ func (r *tableReader) hex(field string) []byte {
 	return b
 }
 
-// parseHex accepts lower case only: the kernel checks a signature of the root hash against its text.
+// parseHex accepts lower case only: the kernel checks a signature of the root hash against its
+// text.
 func parseHex(text string) ([]byte, error) {
 	b, err := hex.DecodeString(text)
 	if err == nil && text != strings.ToLower(text) {
@@ -179,16 +181,10 @@ func parseNumber(text string) (int64, error) {
 func escape(word string) string {
 	var b strings.Builder
 	for i := range len(word) {
-		if isSpace(word[i]) || word[i] == '\\' {
+		if kernelargs.IsSpace(word[i]) || word[i] == '\\' {
 			b.WriteByte('\\')
 		}
 		b.WriteByte(word[i])
 	}
 	return b.String()
-}
-
-// isSpace is isspace of the kernel (lib/ctype.c), which reads Latin-1: 0xa0, the
-// no-break space there, is the second byte of an à in UTF-8.
-func isSpace(c byte) bool {
-	return c == ' ' || c >= '\t' && c <= '\r' || c == 0xa0
 }

@@ -80,10 +80,12 @@ func newGeometry(dataSize, hashSize int64, p Params) (geometry, error) {
 	return g, nil
 }
 
-func (g geometry) rows() int       { return codeword - g.Roots }
-func (g geometry) covered() int64  { return g.data + g.hash }
-func (g geometry) blocks() int64   { return g.covered() / int64(g.BlockSize) }
-func (g geometry) rowSize() int64  { return g.rounds * int64(g.BlockSize) } // also the number of codewords
+func (g geometry) rows() int      { return codeword - g.Roots }
+func (g geometry) covered() int64 { return g.data + g.hash }
+func (g geometry) blocks() int64  { return g.covered() / int64(g.BlockSize) }
+
+// also the number of codewords
+func (g geometry) rowSize() int64  { return g.rounds * int64(g.BlockSize) }
 func (g geometry) size() int64     { return g.rowSize() * int64(g.Roots) }
 func (g geometry) perRound() int64 { return int64(g.BlockSize) * int64(g.Roots) }
 

@@ -51,12 +51,12 @@ type Image struct {
 // codeword may be wrong wherever they are, parity included. A damaged hash block is
 // also made anew from the data under it, if that is not damaged.
 //
-// The report lists what was repaired; without any damage it is empty. If damage is
-// left the error is an *UnrepairedError, which holds the report; what could be
-// repaired then is. A hash block that has its digest, but bytes other than zero where no digest is, is a
-// *verity.SpareError: Data is shorter than what the tree was made of, and is not touched. A wrong root hash, a device that is too short (*verity.ShortError) and
-// parameters that do not fit (*ParamError, *verity.AlignmentError, verity.ErrNotSupported)
-// are errors too, as are those of the devices.
+// The report lists what was repaired; without any damage it is empty. If damage is left the error
+// is an *UnrepairedError, which holds the report; what could be repaired then is. A hash block that
+// has its digest, but bytes other than zero where no digest is, is a *verity.SpareError: Data is
+// shorter than what the tree was made of, and is not touched. A wrong root hash, a device that is
+// too short (*verity.ShortError) and parameters that do not fit (*ParamError,
+// *verity.AlignmentError, verity.ErrNotSupported) are errors too, as are those of the devices.
 //
 // Blocks behind the tree have no digest, so damage in them is not found; nor is
 // damage of the parity, which [Check] finds and [Encode] repairs.
@@ -161,8 +161,8 @@ func (r *repairer) block(b []byte, block int64) error {
 	return r.read(b, block*int64(r.BlockSize))
 }
 
-// walker returns what reads digests from hash blocks, as they are or as they were repaired. It looks only into those that are
-// asked for, and does not judge them.
+// walker returns what reads digests from hash blocks, as they are or as they were repaired. It
+// looks only into those that are asked for, and does not judge them.
 func (r *repairer) walker() *hashtree.Walker {
 	return &hashtree.Walker{
 		Layout: r.tree.Layout, Root: r.tree.root, Trusted: true,
@@ -170,7 +170,8 @@ func (r *repairer) walker() *hashtree.Walker {
 	}
 }
 
-// expected returns the digest that a block must have, or nil if that is not known. It is valid until the next call.
+// expected returns the digest that a block must have, or nil if that is not known. It is valid
+// until the next call.
 func (r *repairer) expected(w *hashtree.Walker, block int64) ([]byte, error) {
 	level, number, ok := r.tree.position(block)
 	if !ok || level < r.tree.Top() && r.state(r.tree.parent(level, number)) != good {

@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// A tree that has digests of more data than it is given with is none that a repair may go by, whether its hash blocks are
-// there as they were or must be corrected first.
+// A tree that has digests of more data than it is given with is none that a repair may go by,
+// whether its hash blocks are there as they were or must be corrected first.
 func TestSpare(t *testing.T) {
 	all := noise(rand.New(rand.NewPCG(7, 7)), 200*4096)
 	p := verity.Params{Salt: []byte("salt"), DataBlockSize: 4096, HashBlockSize: 4096}

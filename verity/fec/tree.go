@@ -8,8 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
-// A tree is the hash tree among the blocks that the code covers, which are counted from the first data block: the data, then the
-// hash area with the top block first.
+// A tree is the hash tree among the blocks that the code covers, which are counted from the first
+// data block: the data, then the hash area with the top block first.
 type tree struct {
 	*hashtree.Layout
 	root  []byte
@@ -54,8 +54,8 @@ func (t *tree) parent(level int, number int64) int64 {
 	return t.start[level+1] + number/t.PerBlock
 }
 
-// checkSpare returns an error for a hash block with the right digest in which bytes that must be zero are not. No repair can
-// put that right: the tree is not of the data that it was given with.
+// checkSpare returns an error for a hash block with the right digest in which bytes that must be
+// zero are not. No repair can put that right: the tree is not of the data that it was given with.
 func (t *tree) checkSpare(level int, number int64, block []byte) error {
 	if at := t.SpareByte(level, number, block); at >= 0 {
 		return &verity.SpareError{Level: level, Block: number, Offset: at, Blocks: t.Blocks[0]}

@@ -1,7 +1,8 @@
 //go:build linux
 
-// Agent looks at the machine that it runs on, as that of a vendor would: it reads what was started and what is mounted, finds the disk that this came from, and prints
-// what it makes of both as JSON.
+// Agent looks at the machine that it runs on, as that of a vendor would: it reads what was started
+// and what is mounted, finds the disk that this came from, and prints what it makes of both as
+// JSON.
 package main
 
 import (

@@ -1,7 +1,8 @@
 //go:build linux
 
-// Opener opens a volume on a test machine as an agent of a vendor would: with packages partition/luks and tpm/sealing, by a token and the machine's TPM, or
-// by a recovery key. It prints the SHA-256 digest of the data.
+// Opener opens a volume on a test machine as an agent of a vendor would: with packages
+// partition/luks and tpm/sealing, by a token and the machine's TPM, or by a recovery key. It prints
+// the SHA-256 digest of the data.
 //
 //	opener DEVICE token N
 //	opener DEVICE recovery FILE

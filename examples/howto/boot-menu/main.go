@@ -1,5 +1,6 @@
-// boot-menu says what systemd-boot will list when it starts from a disk, what it boots by default, and which file it
-// renames to count the try. It takes the place of bootctl list, and needs no mounted file system.
+// boot-menu says what systemd-boot will list when it starts from a disk, what it boots by default,
+// and which file it renames to count the try. It takes the place of bootctl list, and needs no
+// mounted file system.
 //
 //	boot-menu DISK
 package main

@@ -1,5 +1,6 @@
-// boot-predict says what a machine will have in its PCRs when it boots a new disk, before the disk is written: what
-// systemd-pcrlock predict says on a machine. What it cannot know, it does not claim.
+// boot-predict says what a machine will have in its PCRs when it boots a new disk, before the disk
+// is written: what systemd-pcrlock predict says on a machine. What it cannot know, it does not
+// claim.
 //
 //	boot-predict UKI SYSTEMD-BOOT
 package main
@@ -47,7 +48,8 @@ func predict(image, systemdBoot string) error {
 	if err != nil {
 		return err
 	}
-	// With Secure Boot variables (BootOptions.Variables) it also judges the signatures and predicts PCR 7.
+	// With Secure Boot variables (BootOptions.Variables) it also judges the signatures and predicts
+	// PCR 7.
 	ways, err := build.Boot(ctx, disk, build.BootOptions{NoShim: true})
 	if err != nil {
 		return err

@@ -1,5 +1,5 @@
-// disk-inspect draws the partitions of a disk image and says what is wrong with its table: sgdisk --print and --verify.
-// Nothing is mounted, and a block device will do as well as a file.
+// disk-inspect draws the partitions of a disk image and says what is wrong with its table: sgdisk
+// --print and --verify. Nothing is mounted, and a block device will do as well as a file.
 //
 //	disk-inspect DISK
 package main

@@ -1,4 +1,5 @@
-// erofs-pack makes a read-only file system of a directory, in place of mkfs.erofs. The same files give the same bytes.
+// erofs-pack makes a read-only file system of a directory, in place of mkfs.erofs. The same files
+// give the same bytes.
 //
 //	erofs-pack DIRECTORY IMAGE
 package main
@@ -32,7 +33,8 @@ func pack(dir, to string) error {
 	}
 	defer out.Close()
 	err = build.WriteEROFS(context.Background(), out, os.DirFS(dir), build.EROFSOptions{
-		UUID:    osmith.MustParseGUID("6c2e6f5a-1f6e-4d7c-8a80-1d2b3c4d5e6f"), // yours: nothing here is random
+		// yours: nothing here is random
+		UUID:    osmith.MustParseGUID("6c2e6f5a-1f6e-4d7c-8a80-1d2b3c4d5e6f"),
 		Label:   "acme",
 		TempDir: filepath.Dir(to), // for a second file as large as the contents
 	})

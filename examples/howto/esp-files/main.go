@@ -1,5 +1,5 @@
-// esp-files lists the files on the EFI system partition of a disk, or prints one of them, in place of mdir and mtype.
-// The volume is an fs.FS, so that everything in Go that reads files works on it.
+// esp-files lists the files on the EFI system partition of a disk, or prints one of them, in place
+// of mdir and mtype. The volume is an fs.FS, so that everything in Go that reads files works on it.
 //
 //	esp-files DISK
 //	esp-files DISK loader/loader.conf

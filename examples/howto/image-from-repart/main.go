@@ -1,5 +1,6 @@
-// image-from-repart makes a disk image from definition files of systemd-repart and a tree of files, in place of
-// systemd-repart --empty=create. Identifiers, places and sizes are those that it gives. No root is needed.
+// image-from-repart makes a disk image from definition files of systemd-repart and a tree of files,
+// in place of systemd-repart --empty=create. Identifiers, places and sizes are those that it gives.
+// No root is needed.
 //
 //	image-from-repart REPART.D TREE DISK
 package main
@@ -36,7 +37,8 @@ func write(definitions, tree, to string) error {
 	}
 	repart.Layout.FileSystemSectorSize = 4096 // what systemd-repart takes for an image file
 	disk, err := build.Disk(context.Background(), nil, build.DiskOptions{
-		Seed:    osmith.MustParseGUID("d5f0a0c2-7a3c-4f0e-9d54-8d3a0f6f2b11"), // yours: uuidgen, once per product
+		// yours: uuidgen, once per product
+		Seed:    osmith.MustParseGUID("d5f0a0c2-7a3c-4f0e-9d54-8d3a0f6f2b11"),
 		Layout:  &repart.Layout,
 		Host:    os.DirFS(tree), // where the paths of CopyFiles= begin
 		TempDir: os.TempDir(),

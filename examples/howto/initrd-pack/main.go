@@ -1,5 +1,6 @@
-// initrd-pack makes an initrd of a directory, compressed by gzip, in place of find | cpio -H newc | gzip.
-// All files belong to root and date from 1970, so that the same files give the same bytes on every machine.
+// initrd-pack makes an initrd of a directory, compressed by gzip, in place of find | cpio -H newc |
+// gzip. All files belong to root and date from 1970, so that the same files give the same bytes on
+// every machine.
 //
 //	initrd-pack DIRECTORY INITRD
 package main
@@ -32,7 +33,8 @@ func pack(dir, to string) error {
 		return err
 	}
 	defer out.Close()
-	// The archive is written front to back, so that any compressor that the kernel knows can stand behind it.
+	// The archive is written front to back, so that any compressor that the kernel knows can stand
+	// behind it.
 	compressed, err := gzip.NewWriterLevel(out, gzip.BestCompression)
 	if err != nil {
 		return err

@@ -1,14 +1,15 @@
-// keys-generate makes the keys of a product: PK, KEK and db for Secure Boot, and those that sign PCR policies and root
-// hashes. Each becomes two PEM files, such as db.key and db.crt; PK.auth, KEK.auth and db.auth enrol them in machines in
-// setup mode. It takes the place of openssl req, cert-to-efi-sig-list and sign-efi-sig-list.
+// keys-generate makes the keys of a product: PK, KEK and db for Secure Boot, PCR and verity, which
+// sign PCR policies and root hashes, and release, which signs releases; each as two PEM files such
+// as db.key and db.crt. PK.auth, KEK.auth and db.auth enrol the keys on machines in setup mode. It
+// takes the place of openssl, cert-to-efi-sig-list, sign-efi-sig-list and cosign generate-key-pair.
 //
 //	keys-generate DIRECTORY
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"log"
 	"os"
@@ -35,28 +36,30 @@ func generate(dir string) error {
 	if err != nil {
 		return err
 	}
-	for name, pair := range map[string]secureboot.KeyPair{"PK": keys.PK, "KEK": keys.KEK, "db": keys.DB, "pcr": keys.PCR, "verity": keys.Verity} {
-		der, err := x509.MarshalPKCS8PrivateKey(pair.Key)
-		if err != nil {
-			return err
-		}
-		key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-		cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Cert.Raw})
-		if err := os.WriteFile(filepath.Join(dir, name+".key"), key, 0o600); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, name+".crt"), cert, 0o644); err != nil {
-			return err
-		}
+	files, err := keys.Files()
+	if err != nil {
+		return err
 	}
-	// Without Microsoft's certificates, option ROMs of graphics and network cards are refused: say so only of virtual machines.
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	release, err := secureboot.NewKeyPair(signer, secureboot.CertificateOptions{CommonName: "Acme OS releases", NotBefore: now, NotAfter: now.AddDate(20, 0, 0)})
+	if err != nil {
+		return err
+	}
+	if files["release.crt"], files["release.key"], err = release.MarshalPEM(); err != nil {
+		return err
+	}
+	// Option ROMs of graphics and network cards are refused then: say so of virtual machines only.
 	enrollment, err := keys.Enroll(secureboot.EnrollOptions{Time: now, NothingMustBoot: true,
 		OptionROMs: secureboot.OptionROMs{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}})
 	if err != nil {
 		return err
 	}
-	for name, auth := range map[string][]byte{"PK.auth": enrollment.PK, "KEK.auth": enrollment.KEK, "db.auth": enrollment.DB} {
-		if err := os.WriteFile(filepath.Join(dir, name), auth, 0o644); err != nil {
+	files["PK.auth"], files["KEK.auth"], files["db.auth"] = enrollment.PK, enrollment.KEK, enrollment.DB
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			return err
 		}
 	}

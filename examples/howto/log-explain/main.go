@@ -1,5 +1,6 @@
-// log-explain says why PCRs differ between two boots: which part of the boot was another one. It is what tpm2_eventlog
-// and diff leave to the reader. The logs are copies of /sys/kernel/security/tpm0/binary_bios_measurements.
+// log-explain says why PCRs differ between two boots: which part of the boot was another one. It is
+// what tpm2_eventlog and diff leave to the reader. The logs are copies of
+// /sys/kernel/security/tpm0/binary_bios_measurements.
 //
 //	log-explain EXPECTED-LOG LOG
 package main
@@ -43,7 +44,8 @@ func explain(expected, got string) error {
 	fmt.Printf("%d events differ, for %d causes\n", len(comparison.Differences), len(causes))
 	for _, c := range causes {
 		fmt.Println(c)
-		for _, part := range c.Parts { // of another kernel image, the sections that are not the same
+		for _, part := range c.Parts {
+			// of another kernel image, the sections that are not the same
 			fmt.Println("  ", part)
 		}
 	}

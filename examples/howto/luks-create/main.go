@@ -1,5 +1,6 @@
-// luks-create makes an encrypted volume of an image file and adds a recovery key, which it prints. It takes the place of
-// cryptsetup luksFormat and systemd-cryptenroll --recovery-key, and needs neither root nor the kernel.
+// luks-create makes an encrypted volume of an image file and adds a recovery key, which it prints.
+// It takes the place of cryptsetup luksFormat and systemd-cryptenroll --recovery-key, and needs
+// neither root nor the kernel.
 //
 //	truncate -s 1G IMAGE
 //	luks-create IMAGE PASSPHRASE-FILE
@@ -41,7 +42,8 @@ func create(image, passphraseFile string) error {
 	if err != nil {
 		return err
 	}
-	// Whatever was there is lost. The header is written last, so that a power cut leaves the new volume or none.
+	// Whatever was there is lost. The header is written last, so that a power cut leaves the new
+	// volume or none.
 	volume, key, err := luks.Format(disk, bytes.TrimSuffix(passphrase, []byte("\n")), luks.FormatOptions{Rand: rand.Reader, Label: "state"})
 	if err != nil {
 		return err

@@ -1,14 +1,13 @@
-// product makes what a vendor ships, in three calls: a system with a signed kernel image, a disk that boots it, and a
-// release that machines upgrade to. It takes the place of ukify, veritysetup, systemd-repart and oras in a script.
-// PARTS has the files stub, loader, kernel, initrd, os-release and root; KEYS has db.key and db.crt.
+// product makes what a vendor ships, in three calls: a system with a signed kernel image, a disk
+// that boots it, and a release that machines upgrade to. It takes the place of ukify, veritysetup,
+// systemd-repart and oras in a script. PARTS has the files stub, loader, kernel, initrd, os-release
+// and root; KEYS has db.key and db.crt.
 //
 //	product PARTS KEYS OUTPUT
 package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/tls"
 	"fmt"
 	"log"
 	"os"
@@ -27,7 +26,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: product PARTS KEYS OUTPUT")
 		os.Exit(2)
 	}
-	pair, err := tls.LoadX509KeyPair(filepath.Join(os.Args[2], "db.crt"), filepath.Join(os.Args[2], "db.key"))
+	keys, err := secureboot.ReadHierarchy(os.DirFS(os.Args[2]))
 	fatal(err)
 	part := map[string]osmith.Source{}
 	for _, name := range []string{"stub", "loader", "kernel", "initrd", "root"} {
@@ -37,11 +36,12 @@ func main() {
 	osRelease, err := os.ReadFile(filepath.Join(os.Args[1], "os-release"))
 	fatal(err)
 	ctx, out := context.Background(), os.Args[3]
-	seed := osmith.MustParseGUID("2f8d6a1e-0f3b-4c57-9a36-7c1d5e9b4a20") // yours: uuidgen, once per product
+	// yours: uuidgen, once per product
+	seed := osmith.MustParseGUID("2f8d6a1e-0f3b-4c57-9a36-7c1d5e9b4a20")
 
 	set, err := build.System(ctx, out, build.Parts{Root: part["root"], Seed: seed, Loader: part["loader"], UKI: build.UKIParts{Image: uki.Image{
 		Stub: part["stub"], Linux: part["kernel"], Initrd: []osmith.Source{part["initrd"]}, OSRelease: osRelease,
-	}}}, build.Keys{SecureBoot: secureboot.KeyPair{Key: pair.PrivateKey.(crypto.Signer), Cert: pair.Leaf}})
+	}}}, build.Keys{SecureBoot: keys.DB})
 	fatal(err)
 	defer set.Close()
 
@@ -52,7 +52,8 @@ func main() {
 	fatal(partition.WriteImage(image, disk.Image, partition.WriteOptions{TargetIsZero: true}))
 	fatal(image.Close())
 
-	artifact, err := build.Release(ctx, filepath.Join(out, "oci"), &set.Release, build.ReleaseOptions{}) // then cosign.Sign
+	// then cosign.Sign
+	artifact, err := build.Release(ctx, filepath.Join(out, "oci"), &set.Release, build.ReleaseOptions{})
 	fatal(err)
 	fmt.Printf("%s %s: roothash=%x, %s\n", set.ID, set.Version, set.RootHash, artifact.Digest)
 }

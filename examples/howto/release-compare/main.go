@@ -1,6 +1,6 @@
-// release-compare says what a machine goes through from one release to the next: sections of the kernel image, blocks of
-// the root file system, PCR 11, and whether secrets that were sealed for the old one open for the new one.
-// No other tool says that; diffoscope shows bytes.
+// release-compare says what a machine goes through from one release to the next: sections of the
+// kernel image, blocks of the root file system, PCR 11, and whether secrets that were sealed for
+// the old one open for the new one. No other tool says that; diffoscope shows bytes.
 //
 //	release-compare OLD-LAYOUT NEW-LAYOUT
 package main

@@ -1,15 +1,12 @@
-// release-pack makes a release of a unified kernel image: an OCI artifact in a directory, signed as cosign signs, that
-// any registry or web server can hand out. It takes the place of oras push and cosign sign.
+// release-pack makes a release of a unified kernel image: an OCI artifact in a directory, signed as
+// cosign signs, that any registry or web server can hand out. It takes the place of oras push and
+// cosign sign.
 //
 //	release-pack UKI KEY LAYOUT
 package main
 
 import (
 	"context"
-	"crypto"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -17,6 +14,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/signing/cosign"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
@@ -36,11 +34,7 @@ func pack(image, keyFile, layout string) error {
 	if err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return errors.New("no PEM block in " + keyFile)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := secureboot.ParsePrivateKey(text)
 	if err != nil {
 		return err
 	}
@@ -50,7 +44,8 @@ func pack(image, keyFile, layout string) error {
 	}
 	defer kernel.Close()
 	ctx := context.Background()
-	artifact, err := build.Release(ctx, layout, &release.Release{UKI: kernel}, build.ReleaseOptions{}) // the UKI says name and version
+	// the UKI says name and version
+	artifact, err := build.Release(ctx, layout, &release.Release{UKI: kernel}, build.ReleaseOptions{})
 	if err != nil {
 		return err
 	}
@@ -59,5 +54,5 @@ func pack(image, keyFile, layout string) error {
 		return err
 	}
 	fmt.Println(artifact.Digest)
-	return cosign.Sign(ctx, store, artifact, key.(crypto.Signer), cosign.SignOptions{})
+	return cosign.Sign(ctx, store, artifact, key, cosign.SignOptions{})
 }

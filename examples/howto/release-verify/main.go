@@ -1,5 +1,5 @@
-// release-verify takes a release out of a directory only if one of the keys has signed it, in place of cosign verify.
-// Every byte that is read afterwards belongs to what was signed.
+// release-verify takes a release out of a directory only if one of the keys has signed it, in place
+// of cosign verify. Every byte that is read afterwards belongs to what was signed.
 //
 //	release-verify LAYOUT KEYS.pem
 package main
@@ -48,7 +48,8 @@ func verify(dir, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	r, err := release.Open(ctx, files, verified.Subject) // what was verified, not what the name said
+	// what was verified, not what the name said
+	r, err := release.Open(ctx, files, verified.Subject)
 	if err != nil {
 		return err
 	}

@@ -1,21 +1,20 @@
-// root-hash-elsewhere signs a root hash with a key that only a service can use, and that returns a bare signature.
-// The first call writes NAME.digest for the service. The second one takes the service's answer and writes
-// NAME.roothash.p7s, the PKCS #7 message that kernel and systemd want. It takes the place of openssl smime -sign.
+// root-hash-elsewhere signs a root hash with a key that only a service can use, and that returns a
+// bare signature. The first call writes NAME.digest for the service. The second one takes the
+// service's answer and writes NAME.roothash.p7s, the PKCS #7 message that kernel and systemd want.
+// It takes the place of openssl smime -sign.
 //
 //	root-hash-elsewhere NAME.roothash CERTIFICATE
 //	root-hash-elsewhere NAME.roothash CERTIFICATE SIGNATURE
 package main
 
 import (
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"log"
 	"os"
 	"strings"
 
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/verity"
 )
 
@@ -42,15 +41,11 @@ func sign(rootHash, certificate string, signature []string) error {
 	if text, err = os.ReadFile(certificate); err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return errors.New(certificate + ": not PEM")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	pair, err := secureboot.ParseKeyPair(text, nil) // the private key is elsewhere
 	if err != nil {
 		return err
 	}
-	request, err := verity.PrepareSignature(root, cert)
+	request, err := verity.PrepareSignature(root, pair.Cert)
 	if err != nil {
 		return err
 	}

@@ -1,14 +1,13 @@
-// sign-pe-elsewhere signs a PE image with a key that only another machine or a service can use.
-// The first call prints the digest and writes what is to be signed to IMAGE.tosign. The second one joins image and
-// answer to IMAGE.signed. It takes the place of systemd-sbsign --prepare-offline-signing.
+// sign-pe-elsewhere signs a PE image with a key that only another machine or a service can use. The
+// first call prints the digest and writes what is to be signed to IMAGE.tosign. The second one
+// joins image and answer to IMAGE.signed. It takes the place of systemd-sbsign
+// --prepare-offline-signing.
 //
 //	sign-pe-elsewhere IMAGE CERTIFICATE
 //	sign-pe-elsewhere IMAGE CERTIFICATE SIGNATURE
 package main
 
 import (
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 func main() {
@@ -34,11 +34,7 @@ func sign(image, certificate string, signature []string) error {
 	if err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return errors.New(certificate + ": no PEM block")
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
+	pair, err := secureboot.ParseKeyPair(text, nil) // the private key is elsewhere
 	if err != nil {
 		return err
 	}
@@ -47,7 +43,7 @@ func sign(image, certificate string, signature []string) error {
 		return err
 	}
 	defer src.Close()
-	prepared, err := authenticode.Prepare(src, cert, authenticode.SignOptions{})
+	prepared, err := authenticode.Prepare(src, pair.Cert, authenticode.SignOptions{})
 	if err != nil {
 		return err
 	}

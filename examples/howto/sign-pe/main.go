@@ -1,12 +1,11 @@
-// sign-pe signs a boot loader, kernel or unified kernel image for Secure Boot, in place of sbsign and systemd-sbsign.
-// Any crypto.Signer will do as the key, so a token or a service needs no other code.
+// sign-pe signs a boot loader, kernel or unified kernel image for Secure Boot, in place of sbsign
+// and systemd-sbsign. Any crypto.Signer will do as the key, so a token or a service needs no other
+// code.
 //
 //	sign-pe IMAGE KEY CERTIFICATE SIGNED
 package main
 
 import (
-	"crypto"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/authenticode"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 func main() {
@@ -28,7 +28,15 @@ func main() {
 }
 
 func sign(image, key, certificate, to string) error {
-	pair, err := tls.LoadX509KeyPair(certificate, key) // the standard library's reader of PEM pairs; TLS has no part in it
+	certText, err := os.ReadFile(certificate)
+	if err != nil {
+		return err
+	}
+	keyText, err := os.ReadFile(key)
+	if err != nil {
+		return err
+	}
+	pair, err := secureboot.ParseKeyPair(certText, keyText)
 	if err != nil {
 		return err
 	}
@@ -42,14 +50,14 @@ func sign(image, key, certificate, to string) error {
 		return err
 	}
 	defer out.Close()
-	if err := authenticode.Sign(out, src, pair.PrivateKey.(crypto.Signer), pair.Leaf, authenticode.SignOptions{}); err != nil {
+	if err := authenticode.Sign(out, src, pair.Key, pair.Cert, authenticode.SignOptions{}); err != nil {
 		return err
 	}
 	signed, err := osmith.NewDevice(out)
 	if err != nil {
 		return err
 	}
-	signature, err := authenticode.Verify(signed, []*x509.Certificate{pair.Leaf})
+	signature, err := authenticode.Verify(signed, []*x509.Certificate{pair.Cert})
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
-// uki-build joins stub, kernel, initrd and os-release into a unified kernel image, in place of ukify build.
-// build.Keys would sign it, and the values of PCR 11, in the same pass.
+// uki-build joins stub, kernel, initrd and os-release into a unified kernel image, in place of
+// ukify build. build.Keys would sign it, and the values of PCR 11, in the same pass.
 //
 //	uki-build STUB KERNEL INITRD OS-RELEASE UKI
 package main

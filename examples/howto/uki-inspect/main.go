@@ -1,5 +1,5 @@
-// uki-inspect says what is in a unified kernel image, and what firmware, boot loader or stub would dislike about it.
-// It takes the place of ukify inspect and of objdump -h.
+// uki-inspect says what is in a unified kernel image, and what firmware, boot loader or stub would
+// dislike about it. It takes the place of ukify inspect and of objdump -h.
 //
 //	uki-inspect UKI
 package main

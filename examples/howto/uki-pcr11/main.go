@@ -1,5 +1,5 @@
-// uki-pcr11 says what PCR 11 will be when a unified kernel image boots, at each point of the boot that secrets are
-// sealed for. It takes the place of systemd-measure calculate.
+// uki-pcr11 says what PCR 11 will be when a unified kernel image boots, at each point of the boot
+// that secrets are sealed for. It takes the place of systemd-measure calculate.
 //
 //	uki-pcr11 UKI
 package main
@@ -37,7 +37,8 @@ func predict(name string) error {
 	if err != nil {
 		return err
 	}
-	// What the stub measures depends on its version. One that the package does not know is an error, never a guess.
+	// What the stub measures depends on its version. One that the package does not know is an
+	// error, never a guess.
 	sections, err := image.Measurements(crypto.SHA256, crypto.SHA384)
 	if err != nil {
 		return err

@@ -1,19 +1,18 @@
-// uki-pcrsig signs the values that PCR 11 will have when a unified kernel image boots: a secret that is sealed to the
-// key opens for every version with such a signature. It prints the JSON of .pcrsig, in place of systemd-measure sign.
+// uki-pcrsig signs the values that PCR 11 will have when a unified kernel image boots: a secret
+// that is sealed to the key opens for every version with such a signature. It prints the JSON of
+// .pcrsig, in place of systemd-measure sign.
 //
 //	uki-pcrsig UKI KEY
 package main
 
 import (
 	"crypto"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
 	"log"
 	"os"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/tpm"
 	"github.com/osmith-dev/osmith/tpm/policy"
 	"github.com/osmith-dev/osmith/uki"
@@ -35,11 +34,7 @@ func signPolicies(image, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return errors.New(keyFile + ": not PEM")
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	key, err := secureboot.ParsePrivateKey(text)
 	if err != nil {
 		return err
 	}
@@ -56,11 +51,12 @@ func signPolicies(image, keyFile string) error {
 	if err != nil {
 		return err
 	}
-	states, err := tpm.PCR11States(sections, []crypto.Hash{crypto.SHA256}, nil) // nil: the points that systemd signs for
+	// nil: the points that systemd signs for
+	states, err := tpm.PCR11States(sections, []crypto.Hash{crypto.SHA256}, nil)
 	if err != nil {
 		return err
 	}
-	signatures, err := policy.Sign(key.(crypto.Signer), states, "")
+	signatures, err := policy.Sign(key, states, "")
 	if err != nil {
 		return err
 	}

@@ -1,5 +1,6 @@
-// verity-format makes the hash tree of a read-only file system, so that the kernel verifies every block that it reads.
-// It writes NAME.verity and NAME.roothash beside NAME.raw, where systemd looks for them, in place of veritysetup format.
+// verity-format makes the hash tree of a read-only file system, so that the kernel verifies every
+// block that it reads. It writes NAME.verity and NAME.roothash beside NAME.raw, where systemd looks
+// for them, in place of veritysetup format.
 //
 //	verity-format NAME.raw
 package main
@@ -7,7 +8,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"log"
 	"os"
@@ -23,23 +23,25 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: verity-format NAME.raw")
 		os.Exit(2)
 	}
-	if err := format(strings.TrimSuffix(os.Args[1], ".raw")); err != nil {
+	if err := format(os.Args[1]); err != nil {
 		log.Fatal("verity-format: ", err)
 	}
 }
 
-func format(name string) error {
-	data, err := osmith.OpenFile(name + ".raw")
+func format(image string) error {
+	beside := verity.SidecarsOf(image, false)
+	data, err := osmith.OpenFile(image)
 	if err != nil {
 		return err
 	}
 	defer data.Close()
-	tree, err := os.Create(name + ".verity")
+	tree, err := os.Create(beside.Tree)
 	if err != nil {
 		return err
 	}
 	defer tree.Close()
-	// The package chooses nothing, so that a build can be repeated: derive salt and UUID from a seed to get the same tree every time.
+	// The package chooses nothing, so that a build can be repeated: derive salt and UUID from a
+	// seed to get the same tree every time.
 	params := verity.Params{Salt: make([]byte, 32)}
 	rand.Read(params.Salt)
 	rand.Read(params.UUID[:])
@@ -47,7 +49,7 @@ func format(name string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(name+".roothash", []byte(hex.EncodeToString(root)), 0o644); err != nil {
+	if err := os.WriteFile(beside.RootHash, verity.RootHashText(root), 0o644); err != nil {
 		return err
 	}
 	fmt.Printf("roothash=%x\n", root)

@@ -1,5 +1,5 @@
-// verity-verify checks a file system against its hash tree and root hash, and says which blocks are damaged.
-// It reads NAME.verity and NAME.roothash beside NAME.raw, in place of veritysetup verify.
+// verity-verify checks a file system against its hash tree and root hash, and says which blocks are
+// damaged. It reads NAME.verity and NAME.roothash beside NAME.raw, in place of veritysetup verify.
 //
 //	verity-verify NAME.raw
 package main
@@ -23,7 +23,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: verity-verify NAME.raw")
 		os.Exit(2)
 	}
-	err := verify(strings.TrimSuffix(os.Args[1], ".raw"))
+	err := verify(os.Args[1])
 	if damage, ok := errors.AsType[*verity.MismatchError](err); ok {
 		for _, blocks := range damage.Ranges {
 			fmt.Println("damaged:", blocks)
@@ -35,9 +35,11 @@ func main() {
 	fmt.Println("verified")
 }
 
-func verify(name string) error {
-	// In earnest the root hash comes from a place that is trusted, such as the command line in a signed UKI.
-	text, err := os.ReadFile(name + ".roothash")
+func verify(image string) error {
+	beside := verity.SidecarsOf(image, false)
+	// In earnest the root hash comes from a place that is trusted, such as the command line in a
+	// signed UKI.
+	text, err := os.ReadFile(beside.RootHash)
 	if err != nil {
 		return err
 	}
@@ -45,12 +47,12 @@ func verify(name string) error {
 	if err != nil {
 		return err
 	}
-	data, err := osmith.OpenFile(name + ".raw")
+	data, err := osmith.OpenFile(image)
 	if err != nil {
 		return err
 	}
 	defer data.Close()
-	tree, err := osmith.OpenFile(name + ".verity")
+	tree, err := osmith.OpenFile(beside.Tree)
 	if err != nil {
 		return err
 	}

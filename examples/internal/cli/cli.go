@@ -1,9 +1,11 @@
-// Package cli is what the example programs have in common, so that they behave alike: flags before or after
-// operands, -h with a working call, -json with one object on stdout, progress and errors on stderr, inputs that are closed in
-// the end, outputs that are written beside their names, and the exit statuses 0 yes, 1 no, 2 usage or I/O.
+// Package cli is what the example programs have in common, so that they behave alike: flags before
+// or after operands, -h with a working call, -json with one object on stdout, progress and errors
+// on stderr, inputs that are closed in the end, outputs that are written beside their names, and
+// the exit statuses 0 yes, 1 no, 2 usage or I/O.
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,8 +14,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/osmith-dev/osmith"
 )
 
 // Program is a command and its verbs.
@@ -22,11 +27,13 @@ type Program struct {
 	Schema string // of the objects of -json: "osmith.keys/1"
 	Verbs  []Verb // one verb without a name is a program without verbs
 
-	// IsNo tells further errors that are a negative answer, besides [No]. It may be nil.
+	// IsNo tells further errors that are a negative answer, besides [No] and
+	// [osmith.FormatError]. It may be nil.
 	IsNo func(error) bool
 }
 
-// Verb is one thing that a program does: Do, or with flags of its own what Flags returns, which declares them.
+// Verb is one thing that a program does: Do, or with flags of its own what Flags returns, which
+// declares them.
 type Verb struct {
 	Name           string // one or two words; "" for the only one
 	Usage, Example string
@@ -46,6 +53,7 @@ type Call struct {
 	schema, progress string
 	inputs           []*Input
 	ends             []func()
+	end              func() // shows that the work was done, once that is known
 }
 
 // Header is what every object of -json begins with.
@@ -73,10 +81,12 @@ func (e UsageError) Error() string { return e.Text }
 // Usagef is a [UsageError] with a formatted text.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Sprintf(format, args...)} }
 
-// Main runs the program with the arguments of the process and ends it. An interrupt, or SIGTERM, cancels the call's context.
+// Main runs the program with the arguments of the process and ends it. An interrupt, or SIGTERM,
+// cancels the call's context.
 func (p *Program) Main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what does not end by itself
 	os.Exit(p.Run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -87,6 +97,7 @@ func (p *Program) Run(ctx context.Context, args []string, stdout, stderr io.Writ
 	}
 	if len(args) == 0 {
 		p.usage(stderr, "")
+		fmt.Fprintf(stderr, "%s: no verb: want one of these\n", p.Name)
 		return 2
 	}
 	switch args[0] {
@@ -95,19 +106,33 @@ func (p *Program) Run(ctx context.Context, args []string, stdout, stderr io.Writ
 		return 0
 	}
 	group := ""
-	for _, v := range p.Verbs {
+	var chosen *Verb // the one with the most words: there are addon and addon list
+	taken := 0
+	for i, v := range p.Verbs {
 		words := strings.Fields(v.Name)
-		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == v.Name {
-			return p.run(ctx, v, args[len(words):], stdout, stderr)
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == v.Name && len(words) > taken {
+			chosen, taken = &p.Verbs[i], len(words)
 		}
 		if len(words) > 1 && words[0] == args[0] {
 			group = words[0] + " "
 		}
 	}
-	if group == "" {
-		fmt.Fprintf(stderr, "%s: no verb %q\n", p.Name, args[0])
+	if chosen != nil {
+		return p.run(ctx, *chosen, args[taken:], stdout, stderr)
 	}
-	p.usage(stderr, group)
+	if group != "" {
+		p.usage(stderr, group)
+		fmt.Fprintf(stderr, "%s: %q goes with another word: want one of these\n", p.Name, args[0])
+		return 2
+	}
+	var names []string
+	for _, v := range p.Verbs {
+		names = append(names, v.Name)
+	}
+	for _, name := range nearest(args[0], names) {
+		fmt.Fprintln(stderr, p.usageOf(p.Verbs[slices.Index(names, name)]))
+	}
+	fmt.Fprintf(stderr, "%s: no verb %q; %s -h lists all\n", p.Name, args[0], p.Name)
 	return 2
 }
 
@@ -131,24 +156,24 @@ func (p *Program) run(ctx context.Context, v Verb, args []string, stdout, stderr
 	c := &Call{Context: ctx, Verb: v.Name, Stdout: stdout, Stderr: stderr, schema: p.Schema}
 	defer c.Close()
 	flags := flag.NewFlagSet(v.Name, flag.ContinueOnError)
-	flags.SetOutput(stderr)
+	flags.SetOutput(io.Discard) // what is wrong with a flag is said once, in the end
 	flags.BoolVar(&c.JSON, "json", false, "print one JSON object on stdout")
 	flags.StringVar(&c.progress, "progress", "auto", "`auto`, bar, json or none: how progress is shown on stderr")
 	usage := fmt.Sprintf("%s\nexample: %s\n", p.usageOf(v), v.Example)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, usage)
-		flags.PrintDefaults()
-	}
 	do := v.Do
 	if v.Flags != nil {
 		do = v.Flags(flags)
 	}
 	operands, err := parseAnywhere(flags, args)
 	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(stderr, usage)
+		flags.SetOutput(stderr)
+		flags.PrintDefaults()
 		return 0
 	}
 	if err != nil {
-		return 2 // the flag package has said why
+		p.wrongFlag(stderr, v, flags, err)
+		return 2
 	}
 	switch {
 	case !validProgress(c.progress):
@@ -161,22 +186,30 @@ func (p *Program) run(ctx context.Context, v Verb, args []string, stdout, stderr
 		err = do(c, operands)
 	}
 	if err == nil {
+		c.reportEnd()
 		return 0
 	}
 	text := err.Error()
+	cancelled := ctx.Err() != nil
+	if cancelled {
+		text = "cancelled: " + text
+	}
 	if !strings.HasPrefix(text, p.Name+": ") {
 		text = p.Name + ": " + text
 	}
-	fmt.Fprintln(stderr, text)
 	var no No
 	var misused UsageError
+	var format *osmith.FormatError
+	status := 2
 	switch {
-	case errors.As(err, &no), p.IsNo != nil && p.IsNo(err):
-		return 1
+	case cancelled:
+	case errors.As(err, &no), errors.As(err, &format), p.IsNo != nil && p.IsNo(err):
+		status = 1
 	case errors.As(err, &misused):
 		fmt.Fprint(stderr, usage)
 	}
-	return 2
+	fmt.Fprintln(stderr, text)
+	return status
 }
 
 // parseAnywhere lets flags follow operands, which package flag does not.
@@ -198,9 +231,15 @@ func parseAnywhere(flags *flag.FlagSet, args []string) (operands []string, err e
 
 // Answer prints the object with -json, the text without.
 func (c *Call) Answer(object any, text string) error {
+	c.reportEnd()
 	if !c.JSON {
 		_, err := io.WriteString(c.Stdout, text)
 		return err
 	}
-	return json.NewEncoder(c.Stdout).Encode(object)
+	var b bytes.Buffer
+	if err := json.NewEncoder(&b).Encode(object); err != nil {
+		return err
+	}
+	_, err := c.Stdout.Write(foldErrors(b.Bytes()))
+	return err
 }

@@ -33,8 +33,9 @@ func Required(nameValue ...string) error {
 	return nil
 }
 
-// SourceDate is the time of SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), so that the same
-// call gives the same bytes; without it, the one given.
+// SourceDate is the time of SOURCE_DATE_EPOCH
+// (https://reproducible-builds.org/specs/source-date-epoch/), so that the same call gives the same
+// bytes; without it, the one given.
 func SourceDate(otherwise time.Time) (time.Time, error) {
 	epoch := os.Getenv("SOURCE_DATE_EPOCH")
 	if epoch == "" {

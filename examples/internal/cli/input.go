@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,15 +11,21 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// An Input is a file or block device that a call has open: an [osmith.Device] that counts what is read of it.
+// An Input is a file or block device that a call has open: an [osmith.Device] that counts what is
+// read of it.
 type Input struct {
 	*osmith.Device
 	Name string
 	read atomic.Int64
+	ctx  context.Context // of the call, of an input that is read only; else nil
 }
 
-// ReadAt implements [io.ReaderAt].
+// ReadAt implements [io.ReaderAt]. Nothing more is read of an input when its call is cancelled, so
+// that a job ends that only copies. What is changed is read on: whoever changes it has to end well.
 func (in *Input) ReadAt(b []byte, off int64) (int, error) {
+	if in.ctx != nil && in.ctx.Err() != nil {
+		return 0, in.ctx.Err()
+	}
 	n, err := in.Device.ReadAt(b, off)
 	in.read.Add(int64(n))
 	return n, err
@@ -45,6 +52,9 @@ func (c *Call) OpenFile(name string, flag int) (*Input, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	in := &Input{Device: d, Name: name}
+	if flag == os.O_RDONLY {
+		in.ctx = c.Context
+	}
 	c.inputs = append(c.inputs, in)
 	return in, nil
 }
@@ -71,8 +81,8 @@ func (c *Call) InputSize() (n int64) {
 	return n
 }
 
-// WatchReads shows how much of total is read of the inputs until the function returned is called: of those given, or of all
-// that are open now.
+// WatchReads shows how much of total is read of the inputs until the function returned is called:
+// of those given, or of all that are open now.
 func (c *Call) WatchReads(total int64, of ...*Input) (finish func()) {
 	if len(of) == 0 {
 		of = c.inputs

@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// An Output is written beside its name and gets it by [Keep], so that a failure leaves no half file. A device is written in
-// place.
+// An Output is written beside its name and gets it by [Keep], so that a failure leaves no half
+// file. A device is written in place.
 type Output struct {
 	*os.File
 	name, temporary string
@@ -19,7 +19,8 @@ type Output struct {
 // Create opens the output of that name.
 func Create(name string) (*Output, error) { return create(name, false) }
 
-// create makes what is secret a file that only its owner can read from the first moment on, whatever was there.
+// create makes what is secret a file that only its owner can read from the first moment on,
+// whatever was there.
 func create(name string, secret bool) (*Output, error) {
 	info, err := os.Stat(name)
 	switch {

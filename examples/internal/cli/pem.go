@@ -4,9 +4,10 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"os"
+
+	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
 // ReadKey reads a private key in PEM, in the forms that openssl writes: PKCS #8, PKCS #1 and SEC 1.
@@ -15,30 +16,11 @@ func ReadKey(name string) (crypto.Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
-		var key any
-		switch block.Type {
-		case "PRIVATE KEY":
-			key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-		case "RSA PRIVATE KEY":
-			key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-		case "EC PRIVATE KEY":
-			key, err = x509.ParseECPrivateKey(block.Bytes)
-		case "ENCRYPTED PRIVATE KEY":
-			err = errors.New("the key is encrypted")
-		default:
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		signer, ok := key.(crypto.Signer)
-		if !ok {
-			return nil, fmt.Errorf("%s: a key of type %T cannot sign", name, key)
-		}
-		return signer, nil
+	key, err := secureboot.ParsePrivateKey(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return nil, fmt.Errorf("%s: no private key in PEM", name)
+	return key, nil
 }
 
 // ReadSigner reads a private key and its certificates, of which the first is that of the key.

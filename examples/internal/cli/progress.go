@@ -18,9 +18,9 @@ func validProgress(how string) bool {
 	return slices.Contains([]string{"auto", "bar", "json", "none"}, how)
 }
 
-// Progress is how the verb shows how far it is: some times a second and at the end, a bar if stderr is a terminal, JSON
-// lines with -progress json. It is nil if nothing is to be shown. Done and total are bytes; the function is not for
-// several goroutines.
+// Progress is how the verb shows how far it is: some times a second and at the end, a bar if stderr
+// is a terminal, JSON lines with -progress json. It is nil if nothing is to be shown. Done and
+// total are bytes; the function is not for several goroutines.
 func (c *Call) Progress() func(done, total int64) {
 	draw := c.drawBar
 	switch c.progress {
@@ -33,8 +33,12 @@ func (c *Call) Progress() func(done, total int64) {
 	case "json":
 		draw = c.drawJSON
 	}
+	c.reportEnd()
 	var last time.Time
 	return func(done, total int64) {
+		if done == total && c.Err() != nil {
+			return // the end of a job that is cancelled is not reached
+		}
 		if now := time.Now(); done == total || now.Sub(last) >= interval {
 			last = now
 			draw(done, total)
@@ -42,8 +46,10 @@ func (c *Call) Progress() func(done, total int64) {
 	}
 }
 
-// Watch shows how much of total is done until the function returned is called, for work whose progress is a number that can
-// be read at any time. A goroutine draws, so that counting costs nothing.
+// Watch shows how much of total is done until the function returned is called, for work whose
+// progress is a number that can be read at any time. A goroutine draws, so that counting costs
+// nothing. The end is shown when the work is known to have succeeded: with the next one, with the
+// answer, or when the call ends without an error.
 func (c *Call) Watch(total int64, done func() int64) (finish func()) {
 	draw := c.Progress()
 	if draw == nil {
@@ -59,7 +65,6 @@ func (c *Call) Watch(total int64, done func() int64) (finish func()) {
 			case <-tick.C:
 				draw(min(done(), total-1), total)
 			case <-stop:
-				draw(total, total) // what is skipped is not counted
 				return
 			}
 		}
@@ -67,7 +72,16 @@ func (c *Call) Watch(total int64, done func() int64) (finish func()) {
 	return func() {
 		close(stop)
 		stopped.Wait()
+		c.end = func() { draw(total, total) } // what is skipped is not counted
 	}
+}
+
+// reportEnd shows the end of work that was watched, unless the call is cancelled.
+func (c *Call) reportEnd() {
+	if c.end != nil && c.Err() == nil {
+		c.end()
+	}
+	c.end = nil
 }
 
 func (c *Call) drawBar(done, total int64) {

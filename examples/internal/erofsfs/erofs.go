@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Open opens a file system that no one vouches for, such as that of an extension before it is known who has signed it: what is in it may be anything, and a reader's panic is an error here.
+// Open opens a file system that no one vouches for, such as that of an extension before it is known
+// who has signed it: what is in it may be anything, and a reader's panic is an error here.
 func Open(src osmith.Source) (fsys fs.FS, err error) {
 	defer unreadable(&err)
 	image, err := erofs.Open(io.NewSectionReader(src, 0, src.Size()))

@@ -1,4 +1,5 @@
-// Package loaderfiles is what programs share about the boot loader on an ESP: where it is, and what flags say of loader.conf and of keys.
+// Package loaderfiles is what programs share about the boot loader on an ESP: where it is, and what
+// flags say of loader.conf and of keys.
 package loaderfiles
 
 import (
@@ -25,7 +26,8 @@ type Found struct {
 	Err     error // why Version is not known: [bootloader.ErrNotLoader], or it cannot be read
 }
 
-// Find finds the loader of an architecture in those places that are asked about: the first systemd-boot, or what may be one, or else the first program. Nil: there is none.
+// Find finds the loader of an architecture in those places that are asked about: the first
+// systemd-boot, or what may be one, or else the first program. Nil: there is none.
 func Find(esp fs.FS, a *arch.Architecture, ask func(arch.LoaderPlace) bool) (found *Found, err error) {
 	if a.EFI == "" {
 		return nil, nil
@@ -63,7 +65,8 @@ func look(esp fs.FS, name string) (_ *Found, err error) {
 	return found, nil
 }
 
-// Config takes KEY=VALUE, and KEY= for keys to remove. What the loader would not read is a call that makes no sense.
+// Config takes KEY=VALUE, and KEY= for keys to remove. What the loader would not read is a call
+// that makes no sense.
 func Config(list []string) (set *bootloader.Config, remove []string, err error) {
 	var text strings.Builder
 	for _, s := range list {

@@ -1,4 +1,5 @@
-// Package tokens reads what is known of a machine's secrets: tokens, and the signed policies that open them.
+// Package tokens reads what is known of a machine's secrets: tokens, and the signed policies that
+// open them.
 package tokens
 
 import (
@@ -30,8 +31,8 @@ type Numbered struct {
 	Token *sealing.Token
 }
 
-// Read reads a token, or those of a LUKS2 header in JSON, as cryptsetup luksDump --dump-json-metadata prints it. Tokens of other types are
-// skipped.
+// Read reads a token, or those of a LUKS2 header in JSON, as cryptsetup luksDump
+// --dump-json-metadata prints it. Tokens of other types are skipped.
 func Read(name string) (tokens []Numbered, skipped []Skipped, err error) {
 	text, err := ReadJSON(name)
 	if err != nil {

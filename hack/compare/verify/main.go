@@ -1,4 +1,5 @@
-// This program verifies a release on a web server by a key, as an agent that links nothing else would:
+// This program verifies a release on a web server by a key, as an agent that links nothing else
+// would:
 //
 //	verify URL REF KEY
 package main

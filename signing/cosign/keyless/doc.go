@@ -20,11 +20,11 @@
 //
 // # What is checked
 //
-// By default all that Sigstore's client specification asks for: the certificate leads to an authority of the trusted root and was
-// recorded in a certificate transparency log, the signature is in a transparency log, a log or a
-// timestamp authority says when it was made, and the certificate was valid then. Whether it has
-// expired since does not matter. Nothing is fetched: the trusted root is the caller's, and a proof that
-// is not in the bundle is missing.
+// By default all that Sigstore's client specification asks for: the certificate leads to an
+// authority of the trusted root and was recorded in a certificate transparency log, the signature
+// is in a transparency log, a log or a timestamp authority says when it was made, and the
+// certificate was valid then. Whether it has expired since does not matter. Nothing is fetched: the
+// trusted root is the caller's, and a proof that is not in the bundle is missing.
 //
 // # Limits
 //

@@ -21,8 +21,8 @@ import (
 
 var update = flag.Bool("update", false, "make testdata/identities anew")
 
-// writeGolden makes a layout with two releases, of which release@acme.example has signed the first, and the trusted roots of the
-// Sigstore instance that says so and of another one.
+// writeGolden makes a layout with two releases, of which release@acme.example has signed the first,
+// and the trusted roots of the Sigstore instance that says so and of another one.
 func writeGolden(t *testing.T, dir string) {
 	t.Helper()
 	require.NoError(t, os.RemoveAll(dir))
@@ -50,8 +50,8 @@ func writeGolden(t *testing.T, dir string) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "other_root.json"), sigstoretest.New(t).TrustedRoot(t), 0o644))
 }
 
-// What was signed once is verified for ever, however long ago its certificate expired. The program examples/release has the
-// same files to verify.
+// What was signed once is verified for ever, however long ago its certificate expired. The program
+// examples/release has the same files to verify.
 func TestGolden(t *testing.T) {
 	dir := filepath.Join("testdata", "identities")
 	if *update {

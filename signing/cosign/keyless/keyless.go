@@ -19,7 +19,8 @@ import (
 // maxTrustedRoot bounds the trusted root, in bytes; that of the public instance has 7 KiB.
 const maxTrustedRoot = 4 << 20
 
-// VerifierOptions say which proofs are asked for. The zero value is what Sigstore's public instance gives.
+// VerifierOptions say which proofs are asked for. The zero value is what Sigstore's public instance
+// gives.
 type VerifierOptions struct {
 	// LogEntries, Timestamps and CertificateTimestamps are how many logs or authorities
 	// must vouch for the signature, its time and its certificate; 0 means 1.
@@ -27,12 +28,13 @@ type VerifierOptions struct {
 	Timestamps            int
 	CertificateTimestamps int
 
-	// WithoutLogEntry accepts signatures that no transparency log has recorded, for a private Sigstore with
-	// a timestamp authority and no log. Nobody can notice then that a stolen identity signs.
+	// WithoutLogEntry accepts signatures that no transparency log has recorded, for a private
+	// Sigstore with a timestamp authority and no log. Nobody can notice then that a stolen identity
+	// signs.
 	WithoutLogEntry bool
 
-	// WithoutCertificateTimestamps accepts certificates that no certificate transparency log has recorded, for
-	// a private authority without one.
+	// WithoutCertificateTimestamps accepts certificates that no certificate transparency log has
+	// recorded, for a private authority without one.
 	WithoutCertificateTimestamps bool
 }
 
@@ -43,8 +45,9 @@ type Verifier struct {
 
 var _ cosign.IdentityVerifier = (*Verifier)(nil)
 
-// New reads a trusted root: the JSON document that Sigstore's TUF repository and "cosign trusted-root create" call
-// trusted_root.json. It is never fetched, and how it came here is what all trust rests on.
+// New reads a trusted root: the JSON document that Sigstore's TUF repository and "cosign
+// trusted-root create" call trusted_root.json. It is never fetched, and how it came here is what
+// all trust rests on.
 func New(trustedRoot []byte, o VerifierOptions) (v *Verifier, err error) {
 	defer prefix.Add("keyless", &err)
 	if len(trustedRoot) > maxTrustedRoot {
@@ -115,8 +118,9 @@ func (v *Verifier) VerifyIdentity(ctx context.Context, text, message []byte, ids
 	return nil, &IdentityError{Want: ids, Got: id}
 }
 
-// artifactOf says what the signature in the bundle must be over. The message of a DSSE envelope is in the
-// bundle itself; that it is the one that package cosign has read there, and nothing that another reader of JSON sees, is made sure.
+// artifactOf says what the signature in the bundle must be over. The message of a DSSE envelope is
+// in the bundle itself; that it is the one that package cosign has read there, and nothing that
+// another reader of JSON sees, is made sure.
 func artifactOf(b *bundle.Bundle, message []byte) (verify.ArtifactPolicyOption, error) {
 	content, err := b.SignatureContent()
 	if err != nil {

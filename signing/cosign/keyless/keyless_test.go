@@ -252,8 +252,8 @@ func TestTamperedAnnotations(t *testing.T) {
 	require.ErrorContains(t, err, "signed for a different artifact")
 }
 
-// The bundle of a package that was published in 2023: its certificate was good for ten minutes then, and is good proof
-// today. It carries everything that the public instance promises.
+// The bundle of a package that was published in 2023: its certificate was good for ten minutes
+// then, and is good proof today. It carries everything that the public instance promises.
 func TestPublicInstance(t *testing.T) {
 	root, err := os.ReadFile("testdata/trusted-root-public-good.json")
 	require.NoError(t, err)

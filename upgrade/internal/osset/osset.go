@@ -1,5 +1,6 @@
-// Package osset is the one judge of whether the parts of a set belong together: UKI, add-ons, root file system and hash tree, and what a release says about
-// them. The vendor's side asks before a release is packed, the machine's side before it is installed, and both get the same answer.
+// Package osset is the one judge of whether the parts of a set belong together: UKI, add-ons, root
+// file system and hash tree, and what a release says about them. The vendor's side asks before a
+// release is packed, the machine's side before it is installed, and both get the same answer.
 package osset
 
 import (
@@ -17,7 +18,8 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// RootHashSize is the size of SHA-256 digests, the only ones whose halves are partition IDs of 16 bytes each.
+// RootHashSize is the size of SHA-256 digests, the only ones whose halves are partition IDs of 16
+// bytes each.
 const RootHashSize = 32
 
 // AddonSuffix ends the names of add-ons: the stub passes over others.
@@ -26,6 +28,7 @@ const AddonSuffix = ".addon.efi"
 // A Product is what a UKI says that its system is, and what it runs on.
 type Product struct {
 	ID, Variant, Version string
+	SupportEnd           string // os-release SUPPORT_END; "" if it does not say
 	Machine              uint16 // of the PE header
 }
 
@@ -35,10 +38,12 @@ func ProductOf(f *uki.File) (p Product, err error) {
 	if err != nil {
 		return p, err
 	}
-	return Product{ID: first(osrel, "IMAGE_ID", "ID"), Variant: osrel["VARIANT_ID"], Version: first(osrel, "IMAGE_VERSION", "VERSION_ID"), Machine: f.Machine()}, nil
+	return Product{ID: first(osrel, "IMAGE_ID", "ID"), Variant: osrel["VARIANT_ID"], Version: first(osrel, "IMAGE_VERSION", "VERSION_ID"),
+		SupportEnd: osrel["SUPPORT_END"], Machine: f.Machine()}, nil
 }
 
-// Architecture is the name that Go and OCI have for the machine type, "unknown" for one that they have none for.
+// Architecture is the name that Go and OCI have for the machine type, "unknown" for one that they
+// have none for.
 func (p Product) Architecture() string {
 	if a, known := arch.ByMachine(p.Machine); known && a.Go != "" {
 		return a.Go
@@ -55,8 +60,8 @@ func first(m map[string]string, keys ...string) string {
 	return ""
 }
 
-// A Set is what belongs together, and what is said about it. What is not said is empty. Without Root, Tree and RootHash the UKI is all of it: the system runs from its
-// initrd.
+// A Set is what belongs together, and what is said about it. What is not said is empty. Without
+// Root, Tree and RootHash the UKI is all of it: the system runs from its initrd.
 type Set struct {
 	UKI, Root, Tree                    osmith.Source
 	RootHash                           []byte
@@ -64,7 +69,8 @@ type Set struct {
 	Addons                             []uki.CompanionFile
 }
 
-// A RootHashError says that a root hash has the wrong length, or that a part of the set has another one.
+// A RootHashError says that a root hash has the wrong length, or that a part of the set has another
+// one.
 type RootHashError struct {
 	Where     string
 	Want, Got []byte
@@ -87,7 +93,8 @@ func hash(b []byte) string {
 // alone reports whether the UKI is all of the set.
 func (s *Set) alone() bool { return s.Root == nil && s.Tree == nil && len(s.RootHash) == 0 }
 
-// Identify opens the UKI and holds its own names against those of the release. They decide about the label of the slot and the name of the entry.
+// Identify opens the UKI and holds its own names against those of the release. They decide about
+// the label of the slot and the name of the entry.
 func (s *Set) Identify() (p Product, f *uki.File, err error) {
 	if s.UKI == nil || !s.alone() && (s.Root == nil || s.Tree == nil) {
 		return p, nil, errors.New("a release needs a UKI, and a root file system with its hash tree unless the UKI is all of it")
@@ -156,8 +163,9 @@ func BindNone(where, cmdline string) error {
 	return nil
 }
 
-// boundRootHash returns the root hash that binds what boots with a command line to one root file system: it boots verified, by
-// this root hash alone, and from the partitions that the root hash names.
+// boundRootHash returns the root hash that binds what boots with a command line to one root file
+// system: it boots verified, by this root hash alone, and from the partitions that the root hash
+// names.
 func boundRootHash(cmdline string) ([]byte, error) {
 	c, err := dm.ParseCmdline(cmdline)
 	if err != nil {
@@ -181,8 +189,8 @@ func boundRootHash(cmdline string) ([]byte, error) {
 	return root, nil
 }
 
-// Judge asks all that can be asked without a machine: the names, what the command line of UKI and add-ons binds the set to, and every block of the root
-// file system, which it reads once.
+// Judge asks all that can be asked without a machine: the names, what the command line of UKI and
+// add-ons binds the set to, and every block of the root file system, which it reads once.
 func (s *Set) Judge(ctx context.Context) error {
 	_, f, err := s.Identify()
 	if err != nil {
@@ -201,8 +209,8 @@ func (s *Set) Judge(ctx context.Context) error {
 	return verity.Verify(ctx, s.Root, s.Tree, s.RootHash)
 }
 
-// cmdline is what the stub makes of the UKI's own command line and the add-ons'. Firmware that refuses an add-on, and what a machine's SMBIOS adds, is not
-// known here.
+// cmdline is what the stub makes of the UKI's own command line and the add-ons'. Firmware that
+// refuses an add-on, and what a machine's SMBIOS adds, is not known here.
 func (s *Set) cmdline(f *uki.File) (where, cmdline string, err error) {
 	own, has := f.Cmdline()
 	if len(s.Addons) == 0 {

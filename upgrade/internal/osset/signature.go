@@ -20,8 +20,9 @@ var ErrNoCertificate = errors.New("the certificate of its signer is missing")
 // maxPKCS7 bounds a signature that is not yet in the form of a partition.
 const maxPKCS7 = 1 << 20
 
-// RootHashSignature reads a release's signature of its root hash, which errors call by a name: the content of a verity-sig partition, or PKCS #7 alone as a signing service returns
-// it. It must be one over the root hash; whose it is, is not looked at. Both are nil if there is none.
+// RootHashSignature reads a release's signature of its root hash, which errors call by a name: the
+// content of a verity-sig partition, or PKCS #7 alone as a signing service returns it. It must be
+// one over the root hash; whose it is, is not looked at. Both are nil if there is none.
 func RootHashSignature(name string, src osmith.Source, rootHash []byte) (*verity.Signature, *x509.Certificate, error) {
 	if src == nil {
 		return nil, nil, nil
@@ -63,7 +64,8 @@ func signerOf(s *verity.Signature) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Each certificate stands for a keyring that has it: what is looked for is the one that made the signature.
+	// Each certificate stands for a keyring that has it: what is looked for is the one that made
+	// the signature.
 	for _, c := range sd.Certificates {
 		signer, err := verity.VerifySignature(s.PKCS7, s.RootHash, []*x509.Certificate{c})
 		if err == nil {

@@ -24,8 +24,9 @@ const (
 // maxManifest bounds the manifest of a document, in bytes.
 const maxManifest = 64 << 10
 
-// Write stores a document as an artifact, and lets a tag name it unless that is empty: the channel's name, usually, when it is signed. The same document gives the
-// same digest, which is what is signed.
+// Write stores a document as an artifact, and lets a tag name it unless that is empty: the
+// channel's name, usually, when it is signed. The same document gives the same digest, which is
+// what is signed.
 func Write(w release.Store, tag string, d *Document) (ocispec.Descriptor, error) {
 	written, err := write(w, tag, d)
 	return written, prefix.Error("channel", err)
@@ -50,8 +51,9 @@ func write(w release.Store, tag string, d *Document) (none ocispec.Descriptor, e
 	}}, tag)
 }
 
-// Read returns the document of an artifact, whose descriptor is that of what was verified, for [Accept] to judge. What it reads is held against digests from the
-// descriptor on; a negative size in that does not count.
+// Read returns the document of an artifact, whose descriptor is that of what was verified, for
+// [Accept] to judge. What it reads is held against digests from the descriptor on; a negative size
+// in that does not count.
 func Read(ctx context.Context, src release.BlobSource, d ocispec.Descriptor) ([]byte, error) {
 	b, err := read(ctx, src, d)
 	return b, prefix.Error("channel", err)

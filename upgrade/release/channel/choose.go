@@ -10,7 +10,8 @@ import (
 
 // A Machine is what is known of the machine that asks.
 type Machine struct {
-	// ID of the machine, such as the content of /etc/machine-id. "": not known, and nothing is offered that is not offered to all.
+	// ID of the machine, such as the content of /etc/machine-id. "": not known, and nothing is
+	// offered that is not offered to all.
 	ID string
 
 	// Running is the version that runs. "": none, as while the system is being installed.
@@ -22,7 +23,8 @@ type Choice struct {
 	// Release is what to install; nil: nothing. It is never what runs.
 	Release *Release
 
-	// Leave says that what runs was withdrawn. Release may then be older than what runs, but not below the floor.
+	// Leave says that what runs was withdrawn. Release may then be older than what runs, but not
+	// below the floor.
 	Leave error // a *WithdrawnError
 
 	// Passed are newer releases that were passed over, the newest first, and why.
@@ -79,8 +81,8 @@ func because(reason string) string {
 	return ": " + reason
 }
 
-// Choose says what a machine is to install: the newest release that is offered to it and not older than what runs, or, if what runs was withdrawn, the newest
-// that is offered to it.
+// Choose says what a machine is to install: the newest release that is offered to it and not older
+// than what runs, or, if what runs was withdrawn, the newest that is offered to it.
 func (d *Document) Choose(m Machine) *Choice {
 	c := &Choice{running: m.Running}
 	if r := d.Release(m.Running); r != nil && r.Status == StatusWithdrawn {
@@ -132,7 +134,8 @@ func (c *Choice) Downgrade() bool {
 	return c.Release != nil && c.running != "" && bootloader.CompareVersions(c.Release.Version, c.running) < 0
 }
 
-// Err is why there is nothing to install although there is something newer, or what runs was withdrawn; nil if there is something, or nothing newer.
+// Err is why there is nothing to install although there is something newer, or what runs was
+// withdrawn; nil if there is something, or nothing newer.
 func (c *Choice) Err() error {
 	if c.Release != nil {
 		return nil

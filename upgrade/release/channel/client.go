@@ -13,10 +13,12 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// A DocumentSource delivers documents whose signatures it has verified: by cosign, from wherever artifacts are, or by a client of The Update Framework.
+// A DocumentSource delivers documents whose signatures it has verified: by cosign, from wherever
+// artifacts are, or by a client of The Update Framework.
 type DocumentSource interface {
-	// Document returns the newest document of a channel that is there. signers are what the last accepted document has said about who must have signed (Document.Signers);
-	// nil: it is for the source to know. An error keeps the document from being looked at.
+	// Document returns the newest document of a channel that is there. signers are what the last
+	// accepted document has said about who must have signed (Document.Signers); nil: it is for the
+	// source to know. An error keeps the document from being looked at.
 	Document(ctx context.Context, channel string, signers json.RawMessage) ([]byte, error)
 }
 
@@ -24,15 +26,17 @@ type DocumentSource interface {
 type Request struct {
 	Product, Variant, Channel string
 
-	// Now is the time, of a clock that the caller believes. Without one, whether a document has expired could not be said, and the error is ErrNoTime.
+	// Now is the time, of a clock that the caller believes. Without one, whether a document has
+	// expired could not be said, and the error is ErrNoTime.
 	Now time.Time
 
-	// State is what was accepted last. The zero value is that of a machine that has never accepted a document of this channel.
+	// State is what was accepted last. The zero value is that of a machine that has never accepted
+	// a document of this channel.
 	State State
 }
 
-// State is what a machine keeps of the last document that it has accepted, so that an older one is not accepted any more. It is to be kept, whole, before
-// anything else is done with the document.
+// State is what a machine keeps of the last document that it has accepted, so that an older one is
+// not accepted any more. It is to be kept, whole, before anything else is done with the document.
 type State struct {
 	Product, Variant, Channel string
 	Sequence                  int64
@@ -45,11 +49,13 @@ var (
 	// ErrNoTime says that it is not known what time it is.
 	ErrNoTime = errors.New("the current time is unknown, so whether the document is still valid cannot be checked")
 
-	// ErrTwoDocuments says that there are two documents with one number: whoever serves them, or has signed them, tells different machines different things.
+	// ErrTwoDocuments says that there are two documents with one number: whoever serves them, or
+	// has signed them, tells different machines different things.
 	ErrTwoDocuments = errors.New("a different document with this sequence number was already accepted")
 )
 
-// An OtherError says that a document, or the state of a machine, is about something else than what was asked for.
+// An OtherError says that a document, or the state of a machine, is about something else than what
+// was asked for.
 type OtherError struct {
 	What      string // "product", "variant", "channel"; of a state, "product of the state"...
 	Want, Got string
@@ -59,7 +65,8 @@ func (e *OtherError) Error() string {
 	return fmt.Sprintf("%s: want %q, got %q", e.What, e.Want, e.Got)
 }
 
-// An OlderError says that a document is older than one that was accepted before: somebody serves an old one.
+// An OlderError says that a document is older than one that was accepted before: somebody serves an
+// old one.
 type OlderError struct {
 	Sequence, Accepted int64
 }
@@ -68,7 +75,8 @@ func (e *OlderError) Error() string {
 	return fmt.Sprintf("document %d is older than document %d, which was already accepted", e.Sequence, e.Accepted)
 }
 
-// An ExpiredError says that a document counts no longer: the vendor has stopped to sign, or somebody withholds what was signed since.
+// An ExpiredError says that a document counts no longer: the vendor has stopped to sign, or
+// somebody withholds what was signed since.
 type ExpiredError struct {
 	Sequence        int64
 	ValidUntil, Now time.Time
@@ -87,8 +95,9 @@ func Fetch(ctx context.Context, src DocumentSource, r Request) (*Document, State
 	return Accept(b, r)
 }
 
-// Accept holds a document, whose signatures were verified, against what was asked for, what was accepted before, and the time. It returns the state to keep. The
-// errors are [*OtherError], [*OlderError], [ErrTwoDocuments], [*ExpiredError], [ErrNoTime], and a *osmith.FormatError.
+// Accept holds a document, whose signatures were verified, against what was asked for, what was
+// accepted before, and the time. It returns the state to keep. The errors are [*OtherError],
+// [*OlderError], [ErrTwoDocuments], [*ExpiredError], [ErrNoTime], and a *osmith.FormatError.
 func Accept(b []byte, r Request) (*Document, State, error) {
 	d, s, err := accept(b, r)
 	if err != nil {
@@ -151,7 +160,8 @@ func (s State) MarshalJSON() ([]byte, error) {
 	return json.Marshal(jsonState{StateSchema, s.Product, s.Variant, s.Channel, s.Sequence, string(s.Digest), s.Signers})
 }
 
-// ParseState reads what was kept. What cannot be read is no state of a machine that has accepted nothing: that would let in any old document.
+// ParseState reads what was kept. What cannot be read is no state of a machine that has accepted
+// nothing: that would let in any old document.
 func ParseState(b []byte) (s State, err error) {
 	defer prefix.Add("channel", &err)
 	if len(b) > 2*maxDocument {

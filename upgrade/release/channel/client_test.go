@@ -79,7 +79,8 @@ func TestAccept(t *testing.T) {
 	assert.ErrorContains(t, err, `channel: schema: "", want`)
 }
 
-// What is kept is read as it was written, and what is damaged is no state of a machine that knows nothing.
+// What is kept is read as it was written, and what is damaged is no state of a machine that knows
+// nothing.
 func TestState(t *testing.T) {
 	d := document(5, "5")
 	d.Trust(json.RawMessage(`{"keys":["a"]}`))

@@ -9,15 +9,17 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release/channel"
 )
 
-// The values are frozen: a machine that changes its cohort would lose what it was offered. They were computed with
-// printf 'osmith.channel/1\0acme\0stable\0005\0' | openssl dgst -sha256 -mac HMAC -macopt key:ID
+// The values are frozen: a machine that changes its cohort would lose what it was offered. They
+// were computed with printf 'osmith.channel/1\0acme\0stable\0005\0' | openssl dgst -sha256 -mac
+// HMAC -macopt key:ID
 func TestCohortVectors(t *testing.T) {
 	for id, want := range map[string]int{"": 87, "0123456789abcdef0123456789abcdef": 581} {
 		assert.Equal(t, want, channel.Cohort("acme", "stable", "5", id), id)
 	}
 }
 
-// Every cohort has its share of the machines, within what chance allows, and another share of them for another version or channel.
+// Every cohort has its share of the machines, within what chance allows, and another share of them
+// for another version or channel.
 func TestCohortsAreEven(t *testing.T) {
 	const machines = 200_000
 	count := make([]int, channel.Cohorts)
@@ -31,7 +33,8 @@ func TestCohortsAreEven(t *testing.T) {
 		}
 	}
 	for n, have := range count {
-		assert.InDelta(t, machines/channel.Cohorts, have, 100, "cohort %d", n) // seven standard deviations
+		// seven standard deviations
+		assert.InDelta(t, machines/channel.Cohorts, have, 100, "cohort %d", n)
 	}
 	assert.InDelta(t, machines/10, same, 2000, "machines that are in the same tenth twice")
 	assert.NotEqual(t, channel.Cohort("acme", "stable", "5", "x"), channel.Cohort("acme", "beta", "5", "x"))

@@ -1,9 +1,12 @@
-// Package channel says which release of a system is to be installed: a document that a vendor signs, and that a machine believes for some time only. A signature
-// of a release says whose it is; that it is the newest, that it is meant for this machine, and that it was not withdrawn last night is what the document
-// of a channel says: product, channel, versions with digests, a floor below which no version goes, how many of a thousand cohorts of machines each version is
-// offered to, until when all this holds, and a sequence number.
+// Package channel says which release of a system is to be installed: a document that a vendor
+// signs, and that a machine believes for some time only. A signature of a release says whose it is;
+// that it is the newest, that it is meant for this machine, and that it was not withdrawn last
+// night is what the document of a channel says: product, channel, versions with digests, a floor
+// below which no version goes, how many of a thousand cohorts of machines each version is offered
+// to, until when all this holds, and a sequence number.
 //
-// The vendor edits the last document and signs the next one, as an OCI artifact beside the releases:
+// The vendor edits the last document and signs the next one, as an OCI artifact beside the
+// releases:
 //
 //	var last *channel.Document // from Parse
 //	next := last.Next(time.Now().AddDate(0, 0, 14))
@@ -28,17 +31,22 @@
 //
 // # What a mirror cannot do
 //
-// Whoever serves documents and releases can withhold them, and nothing else: an old document is refused by its sequence number (rollback) or, by a machine that has
-// never seen a newer one, for as long as it was valid (freeze); a release is named by its digest, so that versions of different documents cannot be combined
-// (mix and match); two documents with one number are refused, too. docs/release.md has the table, and says what The Update Framework gives beyond this. Its client
+// Whoever serves documents and releases can withhold them, and nothing else: an old document is
+// refused by its sequence number (rollback) or, by a machine that has never seen a newer one, for
+// as long as it was valid (freeze); a release is named by its digest, so that versions of different
+// documents cannot be combined (mix and match); two documents with one number are refused, too.
+// docs/release.md has the table, and says what The Update Framework gives beyond this. Its client
 // can be the [DocumentSource]: what it delivers is the same document.
 //
 // # Keys
 //
-// Who must have signed is the [DocumentSource]'s to check: by a policy that the machine has, until a document names others (Document.Signers). Those are kept with the state and count from
-// then on. While keys change, documents are signed by both; what was accepted under the old ones names the new ones, and no machine is touched.
+// Who must have signed is the [DocumentSource]'s to check: by a policy that the machine has, until
+// a document names others (Document.Signers). Those are kept with the state and count from then on.
+// While keys change, documents are signed by both; what was accepted under the old ones names the
+// new ones, and no machine is touched.
 //
 // # Limits
 //
-// A document has at most 1 MiB and 1,000 releases. It has one form: what Parse accepts is what Marshal writes, byte for byte.
+// A document has at most 1 MiB and 1,000 releases. It has one form: what Parse accepts is what
+// Marshal writes, byte for byte.
 package channel

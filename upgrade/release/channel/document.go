@@ -16,6 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/prefix"
 	"github.com/osmith-dev/osmith/internal/strictjson"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
 // Schema names the form of a document.
@@ -30,7 +31,8 @@ const (
 	maxSequence = 1<<53 - 1 // what any reader of JSON can count to
 )
 
-// Cohorts is how many there are: each machine is in one of them, numbered from 0, for each version anew.
+// Cohorts is how many there are: each machine is in one of them, numbered from 0, for each version
+// anew.
 const Cohorts = 1000
 
 // A Document says which releases a channel has.
@@ -48,8 +50,9 @@ type Document struct {
 	// Floor is the least version that may be installed; "": any.
 	Floor string
 
-	// Signers says who must sign the documents that follow, from the moment this one is accepted: JSON that is for the [DocumentSource] to understand, such as a policy of package
-	// cosign. nil: those who had to sign this one.
+	// Signers says who must sign the documents that follow, from the moment this one is accepted:
+	// JSON that is for the [DocumentSource] to understand, such as a policy of package cosign. nil:
+	// those who had to sign this one.
 	Signers json.RawMessage
 
 	// Releases have different versions and digests; the newest is first.
@@ -66,6 +69,12 @@ type Release struct {
 
 	Status Status
 	Reason string // why it is held or was withdrawn
+
+	// SupportedUntil is the last day of support; "": the channel does not say. It may be later than
+	// what the release itself says: a vendor who extends the period signs another document.
+	SupportedUntil release.Date
+
+	Fixes []string // such as CVE-2026-1234
 }
 
 // Status says what may be done with a release. The zero value is none.
@@ -106,6 +115,9 @@ type (
 		Offered int    `json:"offered"`
 		Status  string `json:"status"`
 		Reason  string `json:"reason,omitempty"`
+
+		SupportedUntil release.Date `json:"supportedUntil,omitempty"`
+		Fixes          []string     `json:"fixes,omitempty"`
 	}
 )
 
@@ -113,7 +125,8 @@ func malformed(field, format string, args ...any) error {
 	return &osmith.FormatError{Offset: -1, Field: field, Err: fmt.Errorf(format, args...)}
 }
 
-// Parse reads a document. Who signed it, and whether it may still be believed, is for [Fetch] and [Accept] to say.
+// Parse reads a document. Who signed it, and whether it may still be believed, is for [Fetch] and
+// [Accept] to say.
 func Parse(b []byte) (*Document, error) {
 	d, err := parse(b)
 	return d, prefix.Error("channel", err)
@@ -123,7 +136,8 @@ func parse(b []byte) (*Document, error) {
 	if len(b) > maxDocument {
 		return nil, malformed("document", "%d bytes, at most %d are allowed", len(b), maxDocument)
 	}
-	// What is not known could be a restriction, so nothing unknown is passed over: that takes another schema.
+	// What is not known could be a restriction, so nothing unknown is passed over: that takes
+	// another schema.
 	var j jsonDocument
 	if err := strictjson.Unmarshal(b, &j, strictjson.KnownFields); err != nil {
 		return nil, err
@@ -140,16 +154,17 @@ func parse(b []byte) (*Document, error) {
 		return nil, malformed("releases", "%d, at most %d are allowed", len(j.Releases), maxReleases)
 	}
 	for i, r := range j.Releases {
-		release := Release{Version: r.Version, Digest: digest.Digest(r.Digest), Offered: r.Offered, Reason: r.Reason}
+		entry := Release{Version: r.Version, Digest: digest.Digest(r.Digest), Offered: r.Offered, Reason: r.Reason,
+			SupportedUntil: r.SupportedUntil, Fixes: r.Fixes}
 		for s, name := range statusNames {
 			if name == r.Status {
-				release.Status = s
+				entry.Status = s
 			}
 		}
-		if release.Status == 0 {
+		if entry.Status == 0 {
 			return nil, malformed(fmt.Sprintf("releases[%d].status", i), "%q, want offered, held or withdrawn", r.Status)
 		}
-		d.Releases = append(d.Releases, release)
+		d.Releases = append(d.Releases, entry)
 	}
 	again, err := d.marshal()
 	if err != nil {
@@ -178,7 +193,7 @@ func (d *Document) marshal() ([]byte, error) {
 	j := jsonDocument{Schema: Schema, Product: d.Product, Variant: d.Variant, Channel: d.Channel, Sequence: d.Sequence,
 		ValidUntil: d.ValidUntil.UTC().Format(time.RFC3339), Floor: d.Floor, Signers: d.Signers, Releases: []jsonRelease{}}
 	for _, r := range d.Releases {
-		j.Releases = append(j.Releases, jsonRelease{r.Version, string(r.Digest), r.Offered, statusNames[r.Status], r.Reason})
+		j.Releases = append(j.Releases, jsonRelease{r.Version, string(r.Digest), r.Offered, statusNames[r.Status], r.Reason, r.SupportedUntil, r.Fixes})
 	}
 	b, err := json.Marshal(j)
 	if err != nil {
@@ -250,7 +265,7 @@ func (r *Release) check() error {
 	case len(r.Reason) > maxReason || !utf8.ValidString(r.Reason) || containsControl(r.Reason):
 		return fmt.Errorf("the reason must be a line of at most %d bytes", maxReason)
 	}
-	return nil
+	return prefix.Bare(release.CheckSupport(r.SupportedUntil, r.Fixes))
 }
 
 func containsControl(s string) bool {

@@ -55,6 +55,52 @@ func TestGolden(t *testing.T) {
 	assert.Equal(t, golden, string(text(t, want)))
 }
 
+// What a channel says of support is in the one form as well, and is absent where nothing is said.
+func TestSupport(t *testing.T) {
+	d, err := channel.Parse([]byte(golden))
+	require.NoError(t, err)
+	require.NoError(t, d.Support("5", "2031-12-31", []string{"CVE-2026-1234"}))
+	stated := strings.Replace(golden, `"offered":50,"status":"offered"`, `"offered":50,"status":"offered","supportedUntil":"2031-12-31","fixes":["CVE-2026-1234"]`, 1)
+	assert.Equal(t, stated, string(text(t, d)))
+	again, err := channel.Parse([]byte(stated))
+	require.NoError(t, err)
+	assert.Equal(t, d, again)
+	chosen := again.Choose(channel.Machine{Running: "3", ID: below(t, "5", 50)})
+	require.NotNil(t, chosen.Release)
+	assert.EqualValues(t, "2031-12-31", chosen.Release.SupportedUntil)
+	require.NoError(t, again.Support("5", "", nil))
+	assert.Equal(t, golden, string(text(t, again)))
+
+	for want, members := range map[string]string{
+		"supportedUntil":          `"supportedUntil":"soon"`,
+		"CVE-1 is listed twice":   `"fixes":["CVE-1","CVE-1"]`,
+		"without spaces":          `"fixes":["a b"]`,
+		"the one form":            `"fixes":[]`,
+		`0 characters, want 1 to`: `"fixes":[""]`,
+	} {
+		_, err := channel.Parse([]byte(strings.Replace(golden, `"offered":50,"status":"offered"`, `"offered":50,"status":"offered",`+members, 1)))
+		assert.ErrorContains(t, err, want)
+	}
+	var edit *channel.EditError
+	require.ErrorAs(t, d.Support("9", "2031-12-31", nil), &edit)
+	require.ErrorIs(t, edit, channel.ErrNoVersion)
+	require.ErrorAs(t, d.Support("5", "soon", nil), &edit)
+	require.ErrorAs(t, d.Support("5", "", []string{"a b"}), &edit)
+	assert.EqualValues(t, "2031-12-31", d.Releases[0].SupportedUntil, "what is refused changes nothing")
+}
+
+// below is the ID of a machine that is among the first cohorts for a version.
+func below(t *testing.T, version string, cohorts int) string {
+	t.Helper()
+	for i := range 10_000 {
+		if id := fmt.Sprint("machine", i); channel.Cohort("acme", "stable", version, id) < cohorts {
+			return id
+		}
+	}
+	t.Fatal("no such machine")
+	return ""
+}
+
 // Whatever leaves open what it means, or could be written in two ways, is refused with the place.
 func TestParseErrors(t *testing.T) {
 	change := func(from, to string) string {

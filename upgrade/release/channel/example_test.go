@@ -17,7 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release/channel"
 )
 
-// A vendor publishes a version to five percent of the machines, and a machine asks what it is to install.
+// A vendor publishes a version to five percent of the machines, and a machine asks what it is to
+// install.
 func ExampleFetch() {
 	ctx, store := context.Background(), new(cosign.Memory) // or a layout, or a registry
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -68,7 +69,8 @@ type layoutSource struct {
 
 func (s layoutSource) Document(ctx context.Context, name string, signers json.RawMessage) ([]byte, error) {
 	policy := s.policy
-	if signers != nil { // what an accepted document says counts more than what the machine came with
+	if signers != nil {
+		// what an accepted document says counts more than what the machine came with
 		rules, err := cosign.ParseRules(signers, nil)
 		if err != nil {
 			return nil, err

@@ -60,7 +60,8 @@ func (v *vendor) publish(t *testing.T, d *channel.Document, by ...*ecdsa.Private
 	return v.last
 }
 
-// A mirror is a source of documents that has everything that was ever published, and shows what it likes; what it shows is verified as a machine does it.
+// A mirror is a source of documents that has everything that was ever published, and shows what it
+// likes; what it shows is verified as a machine does it.
 type mirror struct {
 	store   *cosign.Memory
 	shows   ocispec.Descriptor
@@ -136,7 +137,8 @@ func TestMirror(t *testing.T) {
 			tt.check(t, err)
 		})
 	}
-	// A machine that saw nothing newer can be shown an old document for as long as that is valid: this is what a short validity is for.
+	// A machine that saw nothing newer can be shown an old document for as long as that is valid:
+	// this is what a short validity is for.
 	m.shows = first
 	_, _, err = channel.Fetch(t.Context(), m, request(channel.State{}))
 	require.NoError(t, err)
@@ -159,7 +161,8 @@ func is[E error](text string) func(t *testing.T, err error) {
 	}
 }
 
-// Keys change with an overlap: machines that look in at any time of it follow without being touched, and the old key is worth nothing to whoever finds it later.
+// Keys change with an overlap: machines that look in at any time of it follow without being
+// touched, and the old key is worth nothing to whoever finds it later.
 func TestKeysRotate(t *testing.T) {
 	v := &vendor{store: new(cosign.Memory)}
 	old, next, thief := newKey(t), newKey(t), newKey(t)
@@ -173,7 +176,8 @@ func TestKeysRotate(t *testing.T) {
 	early, err := look(channel.State{})
 	require.NoError(t, err)
 
-	two := one.Next(one.ValidUntil) // both keys count, and the old one signs what old machines have to believe
+	// both keys count, and the old one signs what old machines have to believe
+	two := one.Next(one.ValidUntil)
 	two.Trust(signers(old, next))
 	m.shows = v.publish(t, two, old, next)
 	atBoth, err := look(early)

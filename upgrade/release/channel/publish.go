@@ -11,9 +11,11 @@ import (
 
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// Next is the document that follows: the same with the next number, believed until another time. It is then changed, written and signed.
+// Next is the document that follows: the same with the next number, believed until another time. It
+// is then changed, written and signed.
 func (d *Document) Next(validUntil time.Time) *Document {
 	next := *d
 	next.Sequence++
@@ -52,7 +54,8 @@ func (d *Document) find(version string) (*Release, error) {
 	return r, nil
 }
 
-// Publish adds a release, and offers it to a number of cohorts, 0 to 1000. A version stands for one digest for ever.
+// Publish adds a release, and offers it to a number of cohorts, 0 to 1000. A version stands for one
+// digest for ever.
 func (d *Document) Publish(version string, of digest.Digest, cohorts int) error {
 	r := Release{Version: version, Digest: of, Offered: cohorts, Status: StatusOffered}
 	if err := r.check(); err != nil {
@@ -95,6 +98,20 @@ func (d *Document) Promote(version string, cohorts int) error {
 	return nil
 }
 
+// Support says until when a release is supported and what it fixes, in place of what the channel
+// has said of it before.
+func (d *Document) Support(version string, until release.Date, fixes []string) error {
+	r, err := d.find(version)
+	if err != nil {
+		return err
+	}
+	if err := release.CheckSupport(until, fixes); err != nil {
+		return refuse(version, "%w", prefix.Bare(err))
+	}
+	r.SupportedUntil, r.Fixes = until, slices.Clone(fixes)
+	return nil
+}
+
 // Hold stops a release: nobody gets it until it is promoted again, and who has it keeps it.
 func (d *Document) Hold(version, reason string) error { return d.stop(version, StatusHeld, reason) }
 
@@ -132,11 +149,13 @@ func (d *Document) Raise(floor string) error {
 	return nil
 }
 
-// Trust says who must sign the documents that follow this one. The document itself has to be signed by those who were to sign it, or no machine accepts it.
+// Trust says who must sign the documents that follow this one. The document itself has to be signed
+// by those who were to sign it, or no machine accepts it.
 func (d *Document) Trust(signers json.RawMessage) { d.Signers = signers }
 
-// Prune forgets releases: all below the floor, and of the others all but the newest, as many as are to be kept. Those that were withdrawn are kept above the floor, since
-// machines may still run them. It returns what was forgotten.
+// Prune forgets releases: all below the floor, and of the others all but the newest, as many as are
+// to be kept. Those that were withdrawn are kept above the floor, since machines may still run
+// them. It returns what was forgotten.
 func (d *Document) Prune(keep int) (forgotten []Release, err error) {
 	if keep < 1 {
 		return nil, prefix.Error("channel", fmt.Errorf("prune: %d releases to keep, want at least 1", keep))

@@ -21,7 +21,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release/registry"
 )
 
-// distribution runs the registry of the CNCF's Distribution, as Debian's package docker-registry has it, and returns HOST:PORT.
+// distribution runs the registry of the CNCF's Distribution, as Debian's package docker-registry
+// has it, and returns HOST:PORT.
 func distribution(t *testing.T) string {
 	t.Helper()
 	program, dir := testtools.Require(t, "docker-registry"), t.TempDir()
@@ -53,7 +54,8 @@ func distribution(t *testing.T) string {
 	return ""
 }
 
-// A signed release goes through a real registry, signers at the same time lose nothing of each other's there, and a channel is beside it.
+// A signed release goes through a real registry, signers at the same time lose nothing of each
+// other's there, and a channel is beside it.
 func TestDistribution(t *testing.T) {
 	host := distribution(t)
 	key := newKey(t)
@@ -92,7 +94,8 @@ func TestDistribution(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// regctl copies a release with all that refers to it from a registry without a referrers API, where a list has the tag, to a layout and to another repository.
+// regctl copies a release with all that refers to it from a registry without a referrers API, where
+// a list has the tag, to a layout and to another repository.
 func TestRegctl(t *testing.T) {
 	host := distribution(t)
 	regctl := filepath.Join(t.TempDir(), "regctl")

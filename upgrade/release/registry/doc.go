@@ -1,5 +1,6 @@
-// Package registry reads releases from OCI registries, and puts them there (OCI Distribution Specification 1.1,
-// https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md). A Repository is a source of package cosign and of package release:
+// Package registry reads releases from OCI registries, and puts them there (OCI Distribution
+// Specification 1.1, https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md). A
+// Repository is a source of package cosign and of package release:
 //
 //	repo, err := registry.Open("registry.example/os/acme", registry.OpenOptions{Client: http.DefaultClient})
 //	if err != nil {
@@ -19,9 +20,10 @@
 //	}
 //	err = release.Pull(ctx, repo, rel, dir, release.PullOptions{})
 //
-// Signatures are found under cosign's tags and by the referrers API, or by its tag scheme where the registry has no API; they are never
-// filtered by type, since registries report another one than was pushed.
+// Signatures are found under cosign's tags and by the referrers API, or by its tag scheme where the
+// registry has no API; they are never filtered by type, since registries report another one than
+// was pushed.
 //
-// It is a module of its own for the sake of oras.land/oras-go, which does authentication, the referrers and pushing. Blobs
-// are read by range requests with retries as from any web server.
+// It is a module of its own for the sake of oras.land/oras-go, which does authentication, the
+// referrers and pushing. Blobs are read by range requests with retries as from any web server.
 package registry

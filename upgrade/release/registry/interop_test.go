@@ -28,7 +28,8 @@ var cosigns = []struct {
 	{"3.1-bundle", testtools.Forky, []string{"--signing-config", "signing-config.json"}},
 }
 
-// cosign and skopeo work on what is pushed here, and what cosign signs in the registry is accepted here.
+// cosign and skopeo work on what is pushed here, and what cosign signs in the registry is accepted
+// here.
 func TestInterop(t *testing.T) {
 	for _, c := range cosigns {
 		t.Run(c.name, func(t *testing.T) {

@@ -38,15 +38,18 @@ func statusOf(err error) (int, bool) {
 	return 0, false
 }
 
-// missesBlob reports whether the registry refuses a manifest since it lacks one of its blobs. They were uploaded before, so the same request may be answered later:
-// docker-registry does not see a blob while another client uploads the same one (it writes the link to it anew, in place), and a registry's copies may be behind.
+// missesBlob reports whether the registry refuses a manifest since it lacks one of its blobs. They
+// were uploaded before, so the same request may be answered later: docker-registry does not see a
+// blob while another client uploads the same one (it writes the link to it anew, in place), and a
+// registry's copies may be behind.
 func missesBlob(err error) bool {
 	response, ok := errors.AsType[*errcode.ErrorResponse](err)
 	return ok && slices.ContainsFunc(response.Errors, func(e errcode.Error) bool { return e.Code == errcode.ErrorCodeManifestBlobUnknown })
 }
 
-// A Writer puts what it is given into a repository: signatures by cosign.Sign, releases by release.PackInto. Blobs of which the
-// digest is not known beforehand wait in a temporary file, since a registry wants to be told before it takes them.
+// A Writer puts what it is given into a repository: signatures by cosign.Sign, releases by
+// release.PackInto. Blobs of which the digest is not known beforehand wait in a temporary file,
+// since a registry wants to be told before it takes them.
 type Writer struct {
 	*Repository
 	ctx context.Context
@@ -70,10 +73,12 @@ func (w *Writer) ResolveTag(ctx context.Context, tag string) (d ocispec.Descript
 	return w.resolve(ctx, tag)
 }
 
-// settling is how long another client may need from its look at a tag to its write, at least. One that is as far from the registry as this one needs as long as this one did.
+// settling is how long another client may need from its look at a tag to its write, at least. One
+// that is as far from the registry as this one needs as long as this one did.
 const settling = 100 * time.Millisecond
 
-// Settle waits for twice as long as the slowest write of a tag until now took from the look to the answer, a little more or less by chance.
+// Settle waits for twice as long as the slowest write of a tag until now took from the look to the
+// answer, a little more or less by chance.
 func (w *Writer) Settle(ctx context.Context) error {
 	long := max(settling, 2*time.Duration(w.slowest.Load()))
 	timer := time.NewTimer(long/2 + rand.N(long))
@@ -115,14 +120,15 @@ func (r *Repository) push(ctx context.Context, d ocispec.Descriptor, content *io
 	})
 }
 
-// WriteManifest stores a manifest, under a tag if that is not empty. If the registry has no referrers API, the list of those that refer to
-// the same artifact is brought up to date.
+// WriteManifest stores a manifest, under a tag if that is not empty. If the registry has no
+// referrers API, the list of those that refer to the same artifact is brought up to date.
 func (w *Writer) WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error) {
 	d, err := w.write(m, func(d ocispec.Descriptor, b []byte) error { return w.pushManifest(w.ctx, d, b, tag) })
 	return d, prefix.Error("registry", err)
 }
 
-// ReplaceManifest stores a manifest under a tag that names the manifest of a digest, or nothing if that is empty; the error for anything else wraps cosign.ErrBusy.
+// ReplaceManifest stores a manifest under a tag that names the manifest of a digest, or nothing if
+// that is empty; the error for anything else wraps cosign.ErrBusy.
 func (w *Writer) ReplaceManifest(ctx context.Context, m ocispec.Manifest, tag string, before digest.Digest) (ocispec.Descriptor, error) {
 	d, err := w.write(m, func(d ocispec.Descriptor, b []byte) error { return w.replace(ctx, d, b, tag, before) })
 	return d, prefix.Error("registry", err)
@@ -149,7 +155,8 @@ func (w *Writer) write(m ocispec.Manifest, put func(ocispec.Descriptor, []byte) 
 		if err := put(d, b); err != nil || m.Subject == nil {
 			return d, err
 		}
-		put = func(d ocispec.Descriptor, b []byte) error { return w.pushManifest(w.ctx, d, b, "") } // the tag may be another's by now
+		// the tag may be another's by now
+		put = func(d ocispec.Descriptor, b []byte) error { return w.pushManifest(w.ctx, d, b, "") }
 		if listed, err := w.listed(*m.Subject, d); listed || err != nil {
 			return d, err
 		}
@@ -162,8 +169,9 @@ const (
 	looks    = 3  // at the list after it was written
 )
 
-// listed reports whether a manifest is and stays in a list of what refers to its subject. A list under a tag is written by every client that adds to it, and one
-// of two at the same time takes the other's entry away; what a registry lists by itself is not lost.
+// listed reports whether a manifest is and stays in a list of what refers to its subject. A list
+// under a tag is written by every client that adds to it, and one of two at the same time takes the
+// other's entry away; what a registry lists by itself is not lost.
 func (w *Writer) listed(subject, d ocispec.Descriptor) (bool, error) {
 	has := func(list []ocispec.Descriptor) bool {
 		return slices.ContainsFunc(list, func(o ocispec.Descriptor) bool { return o.Digest == d.Digest })
@@ -189,7 +197,8 @@ func (w *Writer) listed(subject, d ocispec.Descriptor) (bool, error) {
 	return true, nil
 }
 
-// checkList makes sure that what has the tag of the list of referrers is one: the library would replace anything else.
+// checkList makes sure that what has the tag of the list of referrers is one: the library would
+// replace anything else.
 func (w *Writer) checkList(subject ocispec.Descriptor) error {
 	tag := "sha256-" + subject.Digest.Encoded()
 	d, err := w.resolve(w.ctx, tag)
@@ -207,7 +216,8 @@ func (r *Repository) pushManifest(ctx context.Context, d ocispec.Descriptor, b [
 	return r.again(ctx, d.Digest.String(), func() error { return r.putManifest(ctx, d, b, tag) })
 }
 
-// replace uploads a manifest under a tag, and looks at each attempt whether the tag still names what it is to take the place of.
+// replace uploads a manifest under a tag, and looks at each attempt whether the tag still names
+// what it is to take the place of.
 func (r *Repository) replace(ctx context.Context, d ocispec.Descriptor, b []byte, tag string, before digest.Digest) error {
 	return r.again(ctx, tag, func() error {
 		start := time.Now()
@@ -256,10 +266,12 @@ type PushOptions struct {
 	Progress func(done, total int64) // bytes of blobs, if not nil
 }
 
-// Push uploads a release with everything that is known to refer to it: from, such as a cosign.Layout, is asked for both. Blobs that the
-// repository has are not sent again. Manifests come last, the release before its signatures, so that nothing is listed that is not whole. Signatures under cosign's
-// tags are added to those that the repository has there. A source that could not
-// look everywhere has what it found pushed, and the error is its *cosign.IncompleteError then: pushing again adds what was missing.
+// Push uploads a release with everything that is known to refer to it: from, such as a
+// cosign.Layout, is asked for both. Blobs that the repository has are not sent again. Manifests
+// come last, the release before its signatures, so that nothing is listed that is not whole.
+// Signatures under cosign's tags are added to those that the repository has there. A source that
+// could not look everywhere has what it found pushed, and the error is its *cosign.IncompleteError
+// then: pushing again adds what was missing.
 func (r *Repository) Push(ctx context.Context, from cosign.ArtifactSource, artifact ocispec.Descriptor, o PushOptions) (err error) {
 	defer prefix.Add("registry", &err)
 	signatures, err := from.Signatures(ctx, artifact)
@@ -354,7 +366,8 @@ func (p *pusher) contents(ctx context.Context, n node) error {
 	return nil
 }
 
-// blob uploads a blob straight from the source, which is checked on the way: the registry compares the digest, too.
+// blob uploads a blob straight from the source, which is checked on the way: the registry compares
+// the digest, too.
 func (p *pusher) blob(ctx context.Context, d ocispec.Descriptor) error {
 	err := p.to.again(ctx, d.Digest.String(), func() error {
 		there, err := p.to.repo.Blobs().Exists(ctx, d)
@@ -377,7 +390,8 @@ func (p *pusher) blob(ctx context.Context, d ocispec.Descriptor) error {
 	return err
 }
 
-// signature uploads a manifest that refers to the release. What has one of cosign's tags is added to what has it in the repository.
+// signature uploads a manifest that refers to the release. What has one of cosign's tags is added
+// to what has it in the repository.
 func (p *pusher) signature(ctx context.Context, d, artifact ocispec.Descriptor) error {
 	b, n, err := p.document(ctx, &d)
 	if err != nil {

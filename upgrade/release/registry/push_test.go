@@ -27,7 +27,8 @@ func (h half) Signatures(ctx context.Context, subject ocispec.Descriptor) ([]oci
 	return found, errors.Join(err, h.err)
 }
 
-// What was found of a source with a hole is pushed, and the hole is told; a source that cannot be asked at all has nothing pushed.
+// What was found of a source with a hole is pushed, and the hole is told; a source that cannot be
+// asked at all has nothing pushed.
 func TestPushFromIncompleteSource(t *testing.T) {
 	key := newKey(t)
 	store, d := signed(t, key)
@@ -44,8 +45,9 @@ func TestPushFromIncompleteSource(t *testing.T) {
 	require.ErrorIs(t, err, registry.ErrNotFound)
 }
 
-// A registry that does not see a blob yet, as docker-registry while another client uploads the same one, is given the manifest again, as often as OpenOptions says; what is
-// wrong with a manifest itself is not.
+// A registry that does not see a blob yet, as docker-registry while another client uploads the same
+// one, is given the manifest again, as often as OpenOptions says; what is wrong with a manifest
+// itself is not.
 func TestBlobIsNotSeenYet(t *testing.T) {
 	const refused = `{"errors":[{"code":"DIGEST_INVALID","message":"provided digest did not match uploaded content"},{"code":%q,"message":"blob unknown to registry"}]}`
 	key := newKey(t)

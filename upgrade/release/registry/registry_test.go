@@ -110,7 +110,8 @@ func fetch(t testing.TB, repo *registry.Repository, dir string, p cosign.Policy)
 	return release.Pull(ctx, repo, a, dir, release.PullOptions{})
 }
 
-// A signed release goes into a registry and comes out on another machine, with and without a referrers API.
+// A signed release goes into a registry and comes out on another machine, with and without a
+// referrers API.
 func TestPushAndPull(t *testing.T) {
 	for _, referrers := range []bool{true, false} {
 		t.Run(fmt.Sprintf("referrers=%t", referrers), func(t *testing.T) {

@@ -43,22 +43,26 @@ type Credentials struct {
 
 // OpenOptions are the choices of [Open].
 type OpenOptions struct {
-	// Client sends the requests, with whatever proxies and certificates they need. It must be given: no connection is
-	// made that nobody asked for.
+	// Client sends the requests, with whatever proxies and certificates they need. It must be
+	// given: no connection is made that nobody asked for.
 	Client *http.Client
 
-	// Credentials, if not nil, is asked for what to say to a registry that wants to know, by the host name.
+	// Credentials, if not nil, is asked for what to say to a registry that wants to know, by the
+	// host name.
 	Credentials func(ctx context.Context, host string) (Credentials, error)
 
-	// PlainHTTP speaks to the registry without encryption. What is fetched is checked all the same, but passwords are not safe.
+	// PlainHTTP speaks to the registry without encryption. What is fetched is checked all the same,
+	// but passwords are not safe.
 	PlainHTTP bool
 
-	// Attempts, Wait and OnRetry are about requests that may work when they are repeated; see package weblayout.
+	// Attempts, Wait and OnRetry are about requests that may work when they are repeated; see
+	// package weblayout.
 	Attempts int
 	Wait     func(attempt int) time.Duration
 	OnRetry  func(attempt int, wait time.Duration, err error)
 
-	// Stall is how long the registry may send nothing of a blob before it is asked for the rest; 0: a minute.
+	// Stall is how long the registry may send nothing of a blob before it is asked for the rest; 0:
+	// a minute.
 	Stall time.Duration
 }
 
@@ -77,7 +81,8 @@ var (
 	_ release.RangeSource   = (*Repository)(nil)
 )
 
-// Open describes the repository of a name such as registry.example/os/acme, without a tag and without a digest. Nothing is read yet.
+// Open describes the repository of a name such as registry.example/os/acme, without a tag and
+// without a digest. Nothing is read yet.
 func Open(name string, o OpenOptions) (r *Repository, err error) {
 	defer prefix.Add("registry", &err)
 	if o.Client == nil {
@@ -101,7 +106,8 @@ func Open(name string, o OpenOptions) (r *Repository, err error) {
 			return nil, fmt.Errorf("%q: want a repository name without %q", name, repo.Reference.Reference)
 		}
 		repo.Client, repo.PlainHTTP = client, o.PlainHTTP
-		// The list under the tag is rewritten when a manifest is pushed; what it was before is not ours to delete.
+		// The list under the tag is rewritten when a manifest is pushed; what it was before is not
+		// ours to delete.
 		repo.SkipReferrersGC = true
 		*to = repo
 	}
@@ -119,7 +125,8 @@ func (r *Repository) Name() string {
 	return r.repo.Reference.Registry + "/" + r.repo.Reference.Repository
 }
 
-// again repeats what goes through the library; it has no retries of its own here, so that they show.
+// again repeats what goes through the library; it has no retries of its own here, so that they
+// show.
 func (r *Repository) again(ctx context.Context, what string, do func() error) error {
 	err := r.client.Again(ctx, func() error {
 		err := do()
@@ -143,7 +150,8 @@ func (r *Repository) again(ctx context.Context, what string, do func() error) er
 	return nil
 }
 
-// Resolve returns the descriptor of a tag or digest. It is a hint where to look: what it leads to is for cosign.Verify to judge.
+// Resolve returns the descriptor of a tag or digest. It is a hint where to look: what it leads to
+// is for cosign.Verify to judge.
 func (r *Repository) Resolve(ctx context.Context, reference string) (ocispec.Descriptor, error) {
 	d, err := r.resolve(ctx, reference)
 	return d, prefix.Error("registry", err)
@@ -158,8 +166,9 @@ func (r *Repository) resolve(ctx context.Context, reference string) (ocispec.Des
 	return d, err
 }
 
-// Signatures lists what may hold signatures and attestations of an artifact: what cosign's tags name, and all that refers to it by the
-// API or the list under the referrers tag. If one of them cannot be asked, the others are, and the error is a *cosign.IncompleteError.
+// Signatures lists what may hold signatures and attestations of an artifact: what cosign's tags
+// name, and all that refers to it by the API or the list under the referrers tag. If one of them
+// cannot be asked, the others are, and the error is a *cosign.IncompleteError.
 func (r *Repository) Signatures(ctx context.Context, subject ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
 	defer prefix.Add("registry", &err)
 	if err := ocilayout.CheckDescriptor(subject); err != nil {
@@ -179,8 +188,9 @@ func (r *Repository) Signatures(ctx context.Context, subject ocispec.Descriptor)
 		}
 		found = append(found, d)
 	}
-	// Both ways, always: a client that took the registry for one without an API has written a list that the API does not show in
-	// full, and one that did not has added to what the list does not show.
+	// Both ways, always: a client that took the registry for one without an API has written a list
+	// that the API does not show in full, and one that did not has added to what the list does not
+	// show.
 	for _, repo := range []*remote.Repository{r.byAPI, r.byTag} {
 		referrers, err := r.referrers(ctx, repo, subject)
 		if ctx.Err() != nil {
@@ -224,7 +234,8 @@ func (r *Repository) referrers(ctx context.Context, repo *remote.Repository, sub
 // maxDocument bounds a manifest, in bytes.
 const maxDocument = 4 << 20
 
-// brief is again for requests about documents of a few megabytes at most: each attempt, whatever pages it has, ends in time.
+// brief is again for requests about documents of a few megabytes at most: each attempt, whatever
+// pages it has, ends in time.
 func (r *Repository) brief(ctx context.Context, what string, do func(context.Context) error) error {
 	return r.again(ctx, what, func() error {
 		patience := r.client.Patience()

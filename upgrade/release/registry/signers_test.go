@@ -19,7 +19,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release/registry"
 )
 
-// Six who sign at the same time, each with a connection of its own, lose nothing of each other's in any format.
+// Six who sign at the same time, each with a connection of its own, lose nothing of each other's in
+// any format.
 func TestConcurrentSigners(t *testing.T) {
 	for _, referrers := range []bool{true, false} {
 		name := start(t, referrers, nil)
@@ -46,7 +47,8 @@ func TestConcurrentSigners(t *testing.T) {
 	}
 }
 
-// A registry that is slow lets more time pass between a look at a tag and the write: whoever has written waits for as long as it took to see whether somebody else has.
+// A registry that is slow lets more time pass between a look at a tag and the write: whoever has
+// written waits for as long as it took to see whether somebody else has.
 func TestSlowSigners(t *testing.T) {
 	const slow = 600 * time.Millisecond
 	name := start(t, true, func(_ http.ResponseWriter, r *http.Request) bool {
@@ -64,7 +66,8 @@ func TestSlowSigners(t *testing.T) {
 		key, other := newKey(t), open(t, name, nil)
 		policy.Authorities = append(policy.Authorities, cosign.Authority{Name: string(rune('a' + i)), Keys: []crypto.PublicKey{key.Public()}})
 		group.Go(func() {
-			// The second one looks before the first one's write is there, and writes when that one has looked several times, were it not as slow.
+			// The second one looks before the first one's write is there, and writes when that one
+			// has looked several times, were it not as slow.
 			time.Sleep(time.Duration(i) * slow * 11 / 12)
 			errs[i] = cosign.Sign(t.Context(), other.Writer(t.Context()), d, key, cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}})
 		})
@@ -75,7 +78,8 @@ func TestSlowSigners(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// What has a tag that signatures go to and is none is not replaced, and what others have there stays.
+// What has a tag that signatures go to and is none is not replaced, and what others have there
+// stays.
 func TestTagsOfOthers(t *testing.T) {
 	key := newKey(t)
 	repo := open(t, start(t, false, nil), nil)
@@ -110,7 +114,8 @@ func TestTagsOfOthers(t *testing.T) {
 	require.ErrorIs(t, err, registry.ErrNotFound)
 }
 
-// A write of a tag that fails, or of which the answer is lost, is not repeated from what the tag named a while ago: what others have put there meanwhile stays.
+// A write of a tag that fails, or of which the answer is lost, is not repeated from what the tag
+// named a while ago: what others have put there meanwhile stays.
 func TestTagIsWrittenBetweenTwoAttempts(t *testing.T) {
 	ours, theirs := newKey(t), newKey(t)
 	for _, lost := range []bool{false, true} {

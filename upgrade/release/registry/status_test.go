@@ -20,7 +20,8 @@ import (
 
 var statuses = []int{400, 401, 403, 405, 406, 429, 500, 501, 502, 503, 504}
 
-// An error of one of the places where signatures can be leaves those of the others; without any, nothing is said to be unsigned.
+// An error of one of the places where signatures can be leaves those of the others; without any,
+// nothing is said to be unsigned.
 func TestStatuses(t *testing.T) {
 	key := newKey(t)
 	store, d := signed(t, key)
@@ -64,7 +65,8 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
-// A list of referrers that never ends is read up to a limit, and one that never arrives is given up.
+// A list of referrers that never ends is read up to a limit, and one that never arrives is given
+// up.
 func TestEndless(t *testing.T) {
 	key := newKey(t)
 	store, d := signed(t, key)

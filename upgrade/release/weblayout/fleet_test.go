@@ -84,8 +84,8 @@ type fleet struct {
 	rel    *release.Artifact
 }
 
-// newFleet makes an upgrade that changes the given share of the root's files, each of 16 blocks, at their places, and moves the rest behind a new
-// file near the start, as an image builder does.
+// newFleet makes an upgrade that changes the given share of the root's files, each of 16 blocks, at
+// their places, and moves the rest behind a new file near the start, as an image builder does.
 func newFleet(t testing.TB, blocks int, changed float64) *fleet {
 	t.Helper()
 	const file = 16 * 4096
@@ -184,8 +184,8 @@ func TestFleet(t *testing.T) {
 	t.Logf("whole %.0f bytes, patched %.0f bytes in %.0f requests", all, some, requests)
 }
 
-// BenchmarkFleet is 1,000 machines that take one upgrade of a 16 MiB root from one file server, whole and by its tree. An operation is the
-// upgrade of all of them.
+// BenchmarkFleet is 1,000 machines that take one upgrade of a 16 MiB root from one file server,
+// whole and by its tree. An operation is the upgrade of all of them.
 func BenchmarkFleet(b *testing.B) {
 	for _, changed := range []float64{0.01, 0.03, 0.10} {
 		f := newFleet(b, 4096, changed)

@@ -28,22 +28,23 @@ var ErrNotFound = errors.New("not found")
 
 // OpenOptions are the choices of [Open].
 type OpenOptions struct {
-	// Client sends the requests, with whatever proxies, certificates and headers they need. It must be given: no
-	// connection is made that nobody asked for.
+	// Client sends the requests, with whatever proxies, certificates and headers they need. It must
+	// be given: no connection is made that nobody asked for.
 	Client *http.Client
 
-	// Attempts is how often a request is sent in all if the server cannot be reached, breaks off or says that it is busy;
-	// 0: 5 without any progress, 1: once.
+	// Attempts is how often a request is sent in all if the server cannot be reached, breaks off or
+	// says that it is busy; 0: 5 without any progress, 1: once.
 	Attempts int
 
-	// Wait is how long to wait after the n-th attempt, from 1. nil: a second, and twice as long each time up to half a minute,
-	// a quarter more or less by chance.
+	// Wait is how long to wait after the n-th attempt, from 1. nil: a second, and twice as long
+	// each time up to half a minute, a quarter more or less by chance.
 	Wait func(attempt int) time.Duration
 
 	// OnRetry is told of every attempt that failed and will be repeated.
 	OnRetry func(attempt int, wait time.Duration, err error)
 
-	// Stall is how long the server may send nothing before the request counts as broken; 0: a minute.
+	// Stall is how long the server may send nothing before the request counts as broken; 0: a
+	// minute.
 	Stall time.Duration
 }
 
@@ -55,8 +56,8 @@ type Layout struct {
 
 var _ release.RangeSource = (*Layout)(nil)
 
-// Open describes the layout at a URL; a last slash does not matter. Nothing is read yet. A name and password in the URL are told to the server, and
-// never shown in an error.
+// Open describes the layout at a URL; a last slash does not matter. Nothing is read yet. A name and
+// password in the URL are told to the server, and never shown in an error.
 func Open(base string, o OpenOptions) (l *Layout, err error) {
 	defer prefix.Add("weblayout", &err)
 	if o.Client == nil {
@@ -92,8 +93,9 @@ func (l *Layout) index(ctx context.Context) (*ocispec.Index, error) {
 	return index, nil
 }
 
-// Resolve returns the descriptor of what index.json lists under a name (the annotation org.opencontainers.image.ref.name) or a digest. It
-// is a hint where to look: what it leads to is for cosign.Verify to judge.
+// Resolve returns the descriptor of what index.json lists under a name (the annotation
+// org.opencontainers.image.ref.name) or a digest. It is a hint where to look: what it leads to is
+// for cosign.Verify to judge.
 func (l *Layout) Resolve(ctx context.Context, name string) (d ocispec.Descriptor, err error) {
 	defer prefix.Add("weblayout", &err)
 	index, err := l.index(ctx)
@@ -118,11 +120,13 @@ func (l *Layout) Resolve(ctx context.Context, name string) (d ocispec.Descriptor
 	return ocispec.Descriptor{}, fmt.Errorf("%s: %d entries have the name %q", l.base, len(found), name)
 }
 
-// maxSignatures bounds the entries that are fetched to find the signatures of one artifact; there may be more of others.
+// maxSignatures bounds the entries that are fetched to find the signatures of one artifact; there
+// may be more of others.
 const maxSignatures = 1024
 
-// Signatures lists what may hold signatures of an artifact: the entries of the index that say so (by the name of cosign's tag, or the annotation
-// dev.osmith.subject, which layouts that this project writes have), and those that say nothing and so may be about any.
+// Signatures lists what may hold signatures of an artifact: the entries of the index that say so
+// (by the name of cosign's tag, or the annotation dev.osmith.subject, which layouts that this
+// project writes have), and those that say nothing and so may be about any.
 func (l *Layout) Signatures(ctx context.Context, subject ocispec.Descriptor) (found []ocispec.Descriptor, err error) {
 	defer prefix.Add("weblayout", &err)
 	index, err := l.index(ctx)
@@ -151,7 +155,8 @@ func (l *Layout) Blob(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser,
 	return l.BlobRange(ctx, d, 0, d.Size)
 }
 
-// BlobRange opens n bytes of a blob from an offset on. A server without ranges is [release.ErrNoRanges] unless it is the whole blob.
+// BlobRange opens n bytes of a blob from an offset on. A server without ranges is
+// [release.ErrNoRanges] unless it is the whole blob.
 func (l *Layout) BlobRange(ctx context.Context, d ocispec.Descriptor, off, n int64) (r io.ReadCloser, err error) {
 	defer prefix.Add("weblayout", &err)
 	if err := ocilayout.CheckDescriptor(d); err != nil {

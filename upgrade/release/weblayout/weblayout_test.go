@@ -131,7 +131,8 @@ func (b *breaking) Write(p []byte) (int, error) {
 	return b.ResponseWriter.Write(p)
 }
 
-// A UKI that stays on a server whose lines are cut is read twice all the same, and fetched where there are no ranges.
+// A UKI that stays on a server whose lines are cut is read twice all the same, and fetched where
+// there are no ranges.
 func TestStreamOverBadLines(t *testing.T) {
 	from, image := t.TempDir(), make([]byte, 3<<20)
 	_, _ = mathrand.NewChaCha8([32]byte{7}).Read(image) // it has no errors

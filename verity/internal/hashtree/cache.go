@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// A Cache keeps the verified hash blocks that were used last, by their offset, for several walkers. Blocks in it do not change, so
-// a block that is dropped stays good for the walker that still has it.
+// A Cache keeps the verified hash blocks that were used last, by their offset, for several walkers.
+// Blocks in it do not change, so a block that is dropped stays good for the walker that still has
+// it.
 type Cache struct {
 	max int // number of blocks, at least 1
 

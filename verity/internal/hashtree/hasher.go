@@ -8,7 +8,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sha512x8"
 )
 
-// A Hasher makes the digests of blocks: a slot for each, which is a digest with the zeros that pad it. Each goroutine has its own.
+// A Hasher makes the digests of blocks: a slot for each, which is a digest with the zeros that pad
+// it. Each goroutine has its own.
 type Hasher struct {
 	*Layout
 	hash hash.Hash

@@ -1,6 +1,7 @@
-// Package hashtree is the hash tree of dm-verity (https://docs.kernel.org/admin-guide/device-mapper/verity.html, section Hash
-// Tree) for the packages that make it, verify it, compare it and repair it: where its blocks lie, how blocks are hashed, and
-// the one way from a root hash down to the digest of a block.
+// Package hashtree is the hash tree of dm-verity
+// (https://docs.kernel.org/admin-guide/device-mapper/verity.html, section Hash Tree) for the
+// packages that make it, verify it, compare it and repair it: where its blocks lie, how blocks are
+// hashed, and the one way from a root hash down to the digest of a block.
 package hashtree
 
 import (
@@ -61,20 +62,21 @@ type Params struct {
 	HashBlockSize int  // bytes
 }
 
-// A Layout is where the blocks of a hash tree lie. Level 0 is the data, level 1 the hash blocks over it, whose digests are
-// those of the data blocks; the last level is one block, whose digest is the root hash. A tree over one data block has no
-// levels of its own: the digest of the data block is the root hash.
+// A Layout is where the blocks of a hash tree lie. Level 0 is the data, level 1 the hash blocks
+// over it, whose digests are those of the data blocks; the last level is one block, whose digest is
+// the root hash. A tree over one data block has no levels of its own: the digest of the data block
+// is the root hash.
 //
 // On the hash device the top block comes first and level 1 last, without gaps.
 type Layout struct {
 	DigestSize int // bytes
 
-	// Slot is the distance of two digests in a hash block: format 1 pads a digest with zeros to the next power of two,
-	// format 0 does not.
+	// Slot is the distance of two digests in a hash block: format 1 pads a digest with zeros to the
+	// next power of two, format 0 does not.
 	Slot int
 
-	// PerBlock is the number of digests in a hash block, a power of two. In format 0 it may leave room for more; what is
-	// not used is zero.
+	// PerBlock is the number of digests in a hash block, a power of two. In format 0 it may leave
+	// room for more; what is not used is zero.
 	PerBlock int64
 
 	Blocks []int64 // number of blocks by level
@@ -97,7 +99,8 @@ func New(p Params, dataBlocks int64, start uint64) (*Layout, error) {
 	for padded < l.DigestSize {
 		padded *= 2
 	}
-	// A block size divided by the next power of two is the largest power of two of digests that fit, padded or not.
+	// A block size divided by the next power of two is the largest power of two of digests that
+	// fit, padded or not.
 	l.PerBlock = int64(p.HashBlockSize / padded)
 	l.Slot = l.DigestSize
 	if !p.Format0 {
@@ -140,9 +143,10 @@ func (l *Layout) Digest(block []byte, n int) []byte {
 	return block[n*l.Slot:][:l.DigestSize]
 }
 
-// SpareByte returns the offset of the first byte of a hash block that is neither zero nor part of a digest, or -1. Such bytes
-// are those that pad a digest and all behind the last one. A tree over more data has digests there, so without this check a
-// layout over less data than the tree is of would be as good as the right one.
+// SpareByte returns the offset of the first byte of a hash block that is neither zero nor part of a
+// digest, or -1. Such bytes are those that pad a digest and all behind the last one. A tree over
+// more data has digests there, so without this check a layout over less data than the tree is of
+// would be as good as the right one.
 func (l *Layout) SpareByte(level int, number int64, block []byte) int {
 	n := l.Children(level, number)
 	if l.Slot > l.DigestSize {

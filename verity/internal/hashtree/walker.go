@@ -6,8 +6,9 @@ import (
 	"io"
 )
 
-// A Walker finds the digest that a block must have, on the way from the root hash down. It keeps one hash block of each level, so
-// walking in order reads and hashes each once. Each goroutine has its own.
+// A Walker finds the digest that a block must have, on the way from the root hash down. It keeps
+// one hash block of each level, so walking in order reads and hashes each once. Each goroutine has
+// its own.
 type Walker struct {
 	*Layout
 	Hasher *Hasher // not used if Trusted
@@ -16,16 +17,18 @@ type Walker struct {
 	// Read fills b with a hash block.
 	Read func(b []byte, level int, number int64) error
 
-	// Mismatch is called with a hash block that does not have the digest that it must have. It returns an error, or nil to
-	// go on with what it leaves in Content, which no walker with a Cache may do.
+	// Mismatch is called with a hash block that does not have the digest that it must have. It
+	// returns an error, or nil to go on with what it leaves in Content, which no walker with a
+	// Cache may do.
 	Mismatch func(h *Held, want []byte) error
 
-	// Spare is called with a hash block that has the digest that it must have, but with a byte, the first of them at this offset,
-	// that holds no digest and is not zero. It returns an error, or nil to go on, which no walker with a Cache may do.
+	// Spare is called with a hash block that has the digest that it must have, but with a byte, the
+	// first of them at this offset, that holds no digest and is not zero. It returns an error, or
+	// nil to go on, which no walker with a Cache may do.
 	Spare func(h *Held, at int) error
 
-	// Trusted says that the hash blocks were verified before. They are then neither hashed nor traced to the root hash, so
-	// walking out of order costs no more than reading.
+	// Trusted says that the hash blocks were verified before. They are then neither hashed nor
+	// traced to the root hash, so walking out of order costs no more than reading.
 	Trusted bool
 
 	// Cache, if there is one, has hash blocks that were verified by this walker or another.
@@ -54,7 +57,8 @@ func (w *Walker) Want(level int, number int64) ([]byte, error) {
 	return w.Digest(h.Content, int(number%w.PerBlock)), nil
 }
 
-// Hold returns a hash block, verified unless the walker is Trusted. It must not be changed, and is valid until the next call.
+// Hold returns a hash block, verified unless the walker is Trusted. It must not be changed, and is
+// valid until the next call.
 func (w *Walker) Hold(level int, number int64) (*Held, error) {
 	h := w.at(level)
 	if h.Number == number {
@@ -95,7 +99,8 @@ func (w *Walker) Hold(level int, number int64) (*Held, error) {
 	return h, nil
 }
 
-// Put is Hold for a hash block that was read and hashed elsewhere, of a walker without a Cache. It copies content.
+// Put is Hold for a hash block that was read and hashed elsewhere, of a walker without a Cache. It
+// copies content.
 func (w *Walker) Put(level int, number int64, content, got []byte) (*Held, error) {
 	h := w.at(level)
 	h.Got = append(h.Got[:0], got...)

@@ -169,7 +169,8 @@ const (
 	extInhibitAnyPolicy  = 54
 )
 
-// handled are the critical extensions that OpenSSL handles (X509_supported_extension), apart from those of arc 2.5.29.
+// handled are the critical extensions that OpenSSL handles (X509_supported_extension), apart from
+// those of arc 2.5.29.
 var (
 	oidProxy          = []byte{0x2b, 6, 1, 5, 5, 7, 1, 14}
 	oidModuleSigning  = []byte{0x2b, 6, 1, 4, 1, 0x92, 8, 16, 1, 2}
@@ -181,8 +182,9 @@ var (
 	}
 )
 
-// cachedExtensions are those of arc 2.5.29 that are decoded before a chain is judged (x509v3_cache_extensions): one that is malformed or there
-// twice makes the certificate invalid. Others are not decoded.
+// cachedExtensions are those of arc 2.5.29 that are decoded before a chain is judged
+// (x509v3_cache_extensions): one that is malformed or there twice makes the certificate invalid.
+// Others are not decoded.
 var cachedExtensions = map[byte]bool{
 	extBasicConstraints: true, extKeyUsage: true, extExtendedKeyUsage: true, extSubjectKeyID: true, extAuthorityKeyID: true, extSubjectAltName: true,
 	extNameConstraints: true, extCRLPoints: true,
@@ -386,7 +388,8 @@ func oidText(id []byte) string {
 	return oid.String()
 }
 
-// mayIssue is X509_check_ca: 0 for no, 1 for an authority by basicConstraints, more for one that is tolerated as the last of a chain.
+// mayIssue is X509_check_ca: 0 for no, 1 for an authority by basicConstraints, more for one that is
+// tolerated as the last of a chain.
 func (c *Certificate) mayIssue() int {
 	switch {
 	case c.usage && !c.certSign:
@@ -405,8 +408,10 @@ func (c *Certificate) mayIssue() int {
 	return 0
 }
 
-// SignsModules reports whether the certificate is for signing kernel modules (1.3.6.1.4.1.2312.16.1.2, OID_EKU_MODSIGN of shim).
+// SignsModules reports whether the certificate is for signing kernel modules
+// (1.3.6.1.4.1.2312.16.1.2, OID_EKU_MODSIGN of shim).
 func (c *Certificate) SignsModules() bool { return c.moduleSigning }
 
-// HasNameConstraints reports whether the certificate has the extension nameConstraints, of whatever content.
+// HasNameConstraints reports whether the certificate has the extension nameConstraints, of whatever
+// content.
 func (c *Certificate) HasNameConstraints() bool { return c.constrained != nil }

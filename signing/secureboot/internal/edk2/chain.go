@@ -10,7 +10,8 @@ type Options struct {
 	// NoEC says that the build has no elliptic curves: signatures by such keys are never valid.
 	NoEC bool
 
-	// OnlySHA256 and NoContentInfo say that updates of variables are taken with SHA-256 alone, and as a bare SignedData alone.
+	// OnlySHA256 and NoContentInfo say that updates of variables are taken with SHA-256 alone, and
+	// as a bare SignedData alone.
 	OnlySHA256, NoContentInfo bool
 
 	// NoEmptyCertificates says that a list of certificates without bytes is refused.
@@ -19,8 +20,9 @@ type Options struct {
 	// LooseAppend says that an append overlooks malformed lists.
 	LooseAppend bool
 
-	// OpenSSL11 says that it has OpenSSL 1.1.1, not 3: that takes short times and an empty keyUsage, but no path length of a certificate
-	// that is no authority, and no critical id-pkix-ocsp-nocheck.
+	// OpenSSL11 says that it has OpenSSL 1.1.1, not 3: that takes short times and an empty
+	// keyUsage, but no path length of a certificate that is no authority, and no critical
+	// id-pkix-ocsp-nocheck.
 	OpenSSL11 bool
 }
 
@@ -36,9 +38,10 @@ func (o Options) timeLength(e element) error {
 // maxDepth is OpenSSL's default of intermediate certificates.
 const maxDepth = 100
 
-// issued is X509_check_issued: by names, key identifiers and key usage, not by the signature. A certificate that is invalid issues nothing, and is issued
-// by none (ossl_x509_likely_issued), but in db itself it is found all the same, and not asked further what it is good for. Lenovo has such a platform key,
-// with two keyUsage.
+// issued is X509_check_issued: by names, key identifiers and key usage, not by the signature. A
+// certificate that is invalid issues nothing, and is issued by none (ossl_x509_likely_issued), but
+// in db itself it is found all the same, and not asked further what it is good for. Lenovo has such
+// a platform key, with two keyUsage.
 func issued(c, issuer *Certificate) bool {
 	switch {
 	case c.invalid != "" || issuer.invalid != "":
@@ -60,8 +63,9 @@ func issued(c, issuer *Certificate) bool {
 // selfSigned is X509_self_signed without a look at the signature.
 func (c *Certificate) selfSigned() bool { return c.selfIssued && issued(c, c) }
 
-// chain is X509_verify_cert with one trusted certificate: it builds the path that OpenSSL builds, the first issuer that fits each time, trusted
-// before others, and checks it. An error that is no [UnknownError] means that firmware refuses.
+// chain is X509_verify_cert with one trusted certificate: it builds the path that OpenSSL builds,
+// the first issuer that fits each time, trusted before others, and checks it. An error that is no
+// [UnknownError] means that firmware refuses.
 func chain(leaf *Certificate, others []*Certificate, anchor *Certificate, o Options) ([]*Certificate, error) {
 	path := []*Certificate{leaf}
 	trusted := false
@@ -96,7 +100,8 @@ func chain(leaf *Certificate, others []*Certificate, anchor *Certificate, o Opti
 	if len(path) > maxDepth {
 		return nil, unknown("a chain of more than %d certificates", maxDepth)
 	}
-	// The last resort is a direct match of the leaf. What was put behind it stays in the path, and is checked.
+	// The last resort is a direct match of the leaf. What was put behind it stays in the path, and
+	// is checked.
 	if !trusted && !bytes.Equal(leaf.Raw, anchor.Raw) {
 		for _, c := range append([]*Certificate{leaf, anchor}, others...) {
 			if c.invalid != "" {
@@ -166,7 +171,8 @@ func checkPath(path []*Certificate, o Options) error {
 	return open
 }
 
-// checkNameConstraints holds each certificate against the constraints of those above. Self-issued ones are left out, but for the signer's.
+// checkNameConstraints holds each certificate against the constraints of those above. Self-issued
+// ones are left out, but for the signer's.
 func checkNameConstraints(path []*Certificate) (open error) {
 	for i, c := range path {
 		if i > 0 && c.selfIssued {
@@ -189,8 +195,9 @@ func checkNameConstraints(path []*Certificate) (open error) {
 // maxSearch bounds the signatures that Leads checks.
 const maxSearch = 64
 
-// Leads reports whether some path of signatures leads from leaf to another certificate, whichever way firmware would go: by names and
-// signatures alone. The error is an [UnknownError] if that cannot be told.
+// Leads reports whether some path of signatures leads from leaf to another certificate, whichever
+// way firmware would go: by names and signatures alone. The error is an [UnknownError] if that
+// cannot be told.
 func Leads(leaf *Certificate, others []*Certificate, to *Certificate) (bool, error) {
 	checks := 0
 	seen := map[string]bool{}

@@ -6,7 +6,8 @@ import (
 	"fmt"
 )
 
-// An UnknownError says that the model does not cover something: whether firmware accepts it cannot be told.
+// An UnknownError says that the model does not cover something: whether firmware accepts it cannot
+// be told.
 type UnknownError struct{ What string }
 
 func (e *UnknownError) Error() string { return "not modelled here: " + e.What }
@@ -29,7 +30,8 @@ func (e *strictError) Error() string { return e.text }
 
 func strict(format string, args ...any) error { return &strictError{fmt.Sprintf(format, args...)} }
 
-// IsStrict reports whether something is refused by OpenSSL since 1.1.1, and perhaps not by earlier ones.
+// IsStrict reports whether something is refused by OpenSSL since 1.1.1, and perhaps not by earlier
+// ones.
 func IsStrict(err error) bool {
 	_, ok := errors.AsType[*strictError](err)
 	return ok
@@ -64,7 +66,8 @@ type element struct {
 // maxNesting bounds elements of indefinite length in each other.
 const maxNesting = 16
 
-// next takes the first element of b. Like OpenSSL it does not mind a length that has more bytes than it needs, or none.
+// next takes the first element of b. Like OpenSSL it does not mind a length that has more bytes
+// than it needs, or none.
 func next(b []byte) (e element, rest []byte, err error) { return nextNested(b, 0) }
 
 func nextNested(b []byte, nesting int) (e element, rest []byte, err error) {
@@ -253,7 +256,8 @@ func (r *reader) end(what string) {
 	}
 }
 
-// algorithm takes an AlgorithmIdentifier: its OID's content, and the parameters, nil if there are none.
+// algorithm takes an AlgorithmIdentifier: its OID's content, and the parameters, nil if there are
+// none.
 func (r *reader) algorithm(what string, o Options) (id, parameters []byte) {
 	e := r.take(tagSequence, what)
 	if r.err != nil {

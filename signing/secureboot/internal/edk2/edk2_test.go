@@ -50,7 +50,8 @@ func TestChain(t *testing.T) {
 	rootCert := issue(t, root, nil, k[0], k[0])
 	middleCert := issue(t, middle, root, k[1], k[0])
 	leaf := issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "leaf"}}, middle, k[2], k[1])
-	impostor := issue(t, authority("middle"), root, k[2], k[0]) // of the same name, with another key
+	// of the same name, with another key
+	impostor := issue(t, authority("middle"), root, k[2], k[0])
 	short := authority("root")
 	short.MaxPathLenZero, short.BasicConstraintsValid = true, true
 	shortCert := issue(t, short, nil, k[0], k[0])
@@ -98,7 +99,8 @@ func TestChain(t *testing.T) {
 	require.True(t, IsUnknown(err), "an exhausted search is no answer")
 }
 
-// A malformed extension of the signer's certificate does not matter where that certificate is trusted itself: no other is put behind it.
+// A malformed extension of the signer's certificate does not matter where that certificate is
+// trusted itself: no other is put behind it.
 func TestMalformedSigner(t *testing.T) {
 	k := keys()
 	root := authority("root")
@@ -146,7 +148,8 @@ func TestNames(t *testing.T) {
 		{element{tag: 0x1e, body: []byte("\x00A\x00b")}, element{tag: 0x16, body: []byte("aB")}, true},
 		{element{tag: 0x1c, body: []byte("\x00\x00\x00A")}, element{tag: 0x0c, body: []byte("a")}, true},
 		{element{tag: 0x14, body: []byte("\xe4")}, element{tag: 0x0c, body: []byte("ä")}, true},
-		{element{tag: 0x0c, body: []byte("Ä")}, element{tag: 0x0c, body: []byte("ä")}, false}, // only letters of ASCII fold
+		// only letters of ASCII fold
+		{element{tag: 0x0c, body: []byte("Ä")}, element{tag: 0x0c, body: []byte("ä")}, false},
 		{element{tag: 0x0c, body: []byte("a b")}, element{tag: 0x0c, body: []byte("ab")}, false},
 	} {
 		a, ok, err := canonicalText(c.a)
@@ -173,7 +176,8 @@ func TestElements(t *testing.T) {
 		require.Error(t, err)
 		require.False(t, IsUnknown(err), "%x", b)
 	}
-	e, rest, err = next([]byte{0x30, 0x80, 0x31, 0x80, 4, 1, 7, 0, 0, 5, 0, 0, 0, 9}) // indefinite lengths
+	// indefinite lengths
+	e, rest, err = next([]byte{0x30, 0x80, 0x31, 0x80, 4, 1, 7, 0, 0, 5, 0, 0, 0, 9})
 	require.NoError(t, err)
 	require.Equal(t, []byte{0x31, 0x80, 4, 1, 7, 0, 0, 5, 0}, e.body)
 	require.Equal(t, []byte{9}, rest)
@@ -191,7 +195,8 @@ func TestElements(t *testing.T) {
 	require.False(t, sameInteger([]byte{0, 0x80}, []byte{0x80}), "one is negative")
 }
 
-// Firmware looks for the digest algorithm of an image at one place, and an image's message has to be in a ContentInfo.
+// Firmware looks for the digest algorithm of an image at one place, and an image's message has to
+// be in a ContentInfo.
 func TestImageHash(t *testing.T) {
 	message := make([]byte, 64)
 	message[0], message[1] = 0x30, 0x82
@@ -233,8 +238,9 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// Name constraints are decided for the subject; for names of other kinds that they are about it cannot be told. A certificate in between whose subject is its issuer's
-// is left out, the signer's never.
+// Name constraints are decided for the subject; for names of other kinds that they are about it
+// cannot be told. A certificate in between whose subject is its issuer's is left out, the signer's
+// never.
 func TestNameConstraints(t *testing.T) {
 	k := keys()
 	constrained := func(change func(*x509.Certificate)) (*x509.Certificate, *Certificate) {

@@ -82,7 +82,8 @@ var otherKeys = map[string]bool{
 	"\x2b\x65\x71":                 true, // Ed448
 }
 
-// parseKey reads a SubjectPublicKeyInfo. A key that cannot be used is no error: OpenSSL notices when it is to be used.
+// parseKey reads a SubjectPublicKeyInfo. A key that cannot be used is no error: OpenSSL notices
+// when it is to be used.
 func (o Options) parseKey(der []byte) (k publicKey, err error) {
 	r := &reader{b: (&reader{b: der}).take(tagSequence, "public key").body}
 	id, parameters := r.algorithm("public key", o)
@@ -163,7 +164,8 @@ var digestInfos = map[crypto.Hash][]byte{
 	crypto.SHA512: {0x30, 0x51, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03, 0x05, 0x00, 0x04, 0x40},
 }
 
-// verifyRSA computes by itself: crypto/rsa takes no keys below 1024 bits and no exponents above 31 bits, firmware does.
+// verifyRSA computes by itself: crypto/rsa takes no keys below 1024 bits and no exponents above 31
+// bits, firmware does.
 func (k *publicKey) verifyRSA(h crypto.Hash, sum, signature []byte) error {
 	size := (k.rsa.N.BitLen() + 7) / 8
 	info, ok := digestInfos[h]
@@ -212,7 +214,8 @@ func (c *Certificate) signedBy(issuer *Certificate, o Options) error {
 	return unknown("the signature algorithm %x of a certificate", c.signatureOID)
 }
 
-// signedPSS checks a signature with RSASSA-PSS whose hash and mask hash are the same (RFC 4055, section 3.1).
+// signedPSS checks a signature with RSASSA-PSS whose hash and mask hash are the same (RFC 4055,
+// section 3.1).
 func (c *Certificate) signedPSS(issuer *Certificate, o Options) error {
 	if issuer.key.pss {
 		return unknown("a key for RSASSA-PSS alone")

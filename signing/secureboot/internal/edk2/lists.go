@@ -6,7 +6,8 @@ import (
 	"fmt"
 )
 
-// ListHeaderSize is the size in bytes of EFI_SIGNATURE_LIST before its header and signatures (UEFI Specification 2.10, section 32.4.1).
+// ListHeaderSize is the size in bytes of EFI_SIGNATURE_LIST before its header and signatures (UEFI
+// Specification 2.10, section 32.4.1).
 const ListHeaderSize = 28
 
 const ownerSize = 16 // of each signature
@@ -63,8 +64,9 @@ func (l *List) entries() (all [][]byte) {
 	return all
 }
 
-// Certificates are the X.509 certificates that firmware finds in PK or KEK, as far as they can be read. The error is an [UnknownError] if the walk goes
-// where the model does not; certificates before that place are returned with it. Type is that of X.509 lists.
+// Certificates are the X.509 certificates that firmware finds in PK or KEK, as far as they can be
+// read. The error is an [UnknownError] if the walk goes where the model does not; certificates
+// before that place are returned with it. Type is that of X.509 lists.
 func Certificates(b []byte, typ [16]byte, o Options) (certs []*Certificate, err error) {
 	for len(b) > 0 {
 		l := nextList(b)
@@ -106,8 +108,9 @@ type ListTypes struct {
 	Subject func(*Certificate) string
 }
 
-// CheckLists is CheckSignatureListFormat (SecurityPkg, AuthService.c): the lists of an update have types that firmware knows, and whole signatures. It
-// counts them. An error that is no [UnknownError] means that firmware refuses.
+// CheckLists is CheckSignatureListFormat (SecurityPkg, AuthService.c): the lists of an update have
+// types that firmware knows, and whole signatures. It counts them. An error that is no
+// [UnknownError] means that firmware refuses.
 func CheckLists(b []byte, types ListTypes, o Options) (count int, err error) {
 	for i := 0; len(b) > 0; i++ {
 		fail := func(format string, args ...any) (int, error) {
@@ -148,7 +151,8 @@ func CheckLists(b []byte, types ListTypes, o Options) (count int, err error) {
 	return count, nil
 }
 
-// checkFirstCertificate is RsaGetPublicKeyFromX509 for the place where the first signature of a list is, whether there is one or not.
+// checkFirstCertificate is RsaGetPublicKeyFromX509 for the place where the first signature of a
+// list is, whether there is one or not.
 func (t ListTypes) checkFirstCertificate(b []byte, size int64, o Options) error {
 	if size == 0 {
 		if o.NoEmptyCertificates {
@@ -169,8 +173,9 @@ func (t ListTypes) checkFirstCertificate(b []byte, size int64, o Options) error 
 	return nil
 }
 
-// FilterLists is FilterSignatureList (SecurityPkg, AuthService.c): what of more firmware appends to a variable that has the lists of have. Since
-// 4f475ba542 (June 2026) a malformed list on either side is a refusal, as soon as the search comes to it; before, the search ended there. An error
+// FilterLists is FilterSignatureList (SecurityPkg, AuthService.c): what of more firmware appends to
+// a variable that has the lists of have. Since 4f475ba542 (June 2026) a malformed list on either
+// side is a refusal, as soon as the search comes to it; before, the search ended there. An error
 // that is no [UnknownError] means that firmware refuses.
 func FilterLists(have, more []byte, o Options) (fresh []byte, err error) {
 	old := indexOf(have, o)
@@ -249,7 +254,8 @@ func indexOf(have []byte, o Options) *index {
 		l := nextList(have)
 		stop, err := l.walk(len(have), o)
 		switch {
-		case err != nil && o.LooseAppend && l.headerComplete && l.Size > 0 && l.Size <= int64(len(have)): // of lists that are not compared, only the size counts
+		case err != nil && o.LooseAppend && l.headerComplete && l.Size > 0 && l.Size <= int64(len(have)):
+			// of lists that are not compared, only the size counts
 			if x.failed[l.kind()] == nil {
 				x.failed[l.kind()] = fmt.Errorf("signature list %d of the variable: %w", i, err)
 			}

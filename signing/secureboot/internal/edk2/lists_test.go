@@ -197,7 +197,8 @@ func TestTakesDigest(t *testing.T) {
 	}
 }
 
-// FuzzLists: whatever the bytes, the walks end, and what the newest build appends to what it has is taken out the second time.
+// FuzzLists: whatever the bytes, the walks end, and what the newest build appends to what it has is
+// taken out the second time.
 func FuzzLists(f *testing.F) {
 	f.Add(digestList(1, 2), digestList(2, 3))
 	f.Add(join(digestList(1), []byte{1, 2}), list(digests, 0, 0, 20))

@@ -74,7 +74,8 @@ func (o Options) Parse(b []byte) (*Message, error) {
 // ParseSignedData reads a message with or without a ContentInfo as the newest build does.
 func ParseSignedData(b []byte) (*Message, error) { return Options{}.ParseSignedData(b) }
 
-// ParseSignedData reads a message with or without a ContentInfo, as Pkcs7Verify and Pkcs7GetSigners take it.
+// ParseSignedData reads a message with or without a ContentInfo, as Pkcs7Verify and Pkcs7GetSigners
+// take it.
 func (o Options) ParseSignedData(b []byte) (*Message, error) {
 	if wrapped(b) {
 		return o.Parse(b)
@@ -163,7 +164,8 @@ func (o Options) parseSignedData(b []byte) (*Message, error) {
 	return m, r.err
 }
 
-// revocationList checks the form of a CertificateList (RFC 5280, section 5.1), which has to be one, and then counts for nothing.
+// revocationList checks the form of a CertificateList (RFC 5280, section 5.1), which has to be one,
+// and then counts for nothing.
 func (o Options) revocationList(b []byte) error {
 	r := &reader{b: b}
 	tbs := &reader{b: r.take(tagSequence, "revocation list").body}
@@ -272,8 +274,8 @@ func (r *reader) digest(what string, o Options) (crypto.Hash, error) {
 // IsData reports whether the message signs plain data, which it may carry.
 func (m *Message) IsData() bool { return bytes.Equal(m.contentType, oidData) }
 
-// attributes checks the form of attributes and returns the first values of messageDigest ones, nil for one that is no OCTET STRING. rewritten says that
-// they are not in DER.
+// attributes checks the form of attributes and returns the first values of messageDigest ones, nil
+// for one that is no OCTET STRING. rewritten says that they are not in DER.
 func (o Options) attributes(b []byte) (digests [][]byte, rewritten bool, err error) {
 	n := 0
 	for r := (&reader{b: b}); len(r.b) > 0; {
@@ -321,8 +323,8 @@ func canonicalLength(e element) bool {
 	return len(e.full) == head+len(e.body) && e.full[1] != 0x80
 }
 
-// SignerCertificates is Pkcs7GetSigners: the certificates that the signers name by issuer and serial number. It is an error if one of them is
-// not there, or if there is no signer.
+// SignerCertificates is Pkcs7GetSigners: the certificates that the signers name by issuer and
+// serial number. It is an error if one of them is not there, or if there is no signer.
 func (m *Message) SignerCertificates() ([]*Certificate, error) {
 	var out []*Certificate
 	for i := range m.Signers {
@@ -345,8 +347,9 @@ func (m *Message) SignerCertificates() ([]*Certificate, error) {
 	return out, nil
 }
 
-// Verify is PKCS7_verify against one trusted certificate: every signer's certificate must lead to it, and every signature be one of the content.
-// An error that is no [UnknownError] means that firmware refuses. The path of the first signer is returned.
+// Verify is PKCS7_verify against one trusted certificate: every signer's certificate must lead to
+// it, and every signature be one of the content. An error that is no [UnknownError] means that
+// firmware refuses. The path of the first signer is returned.
 func (m *Message) Verify(trusted *Certificate, content []byte, o Options) ([]*Certificate, error) {
 	signers, err := m.SignerCertificates()
 	if err != nil {
@@ -385,7 +388,8 @@ type chainError struct{ error }
 
 func (e *chainError) Unwrap() error { return e.error }
 
-// IsChain reports whether an error of Verify is about the path to the trusted certificate, not about the signature of the content.
+// IsChain reports whether an error of Verify is about the path to the trusted certificate, not
+// about the signature of the content.
 func IsChain(err error) bool {
 	_, ok := errors.AsType[*chainError](err)
 	return ok
@@ -410,11 +414,13 @@ func (m *Message) check(s *Signer, cert *Certificate, content []byte) error {
 	return cert.key.verify(s.hash, sum, s.signature)
 }
 
-// imageHashPlace is where edk2 looks for the digest algorithm of an image, counted from the start of the message.
+// imageHashPlace is where edk2 looks for the digest algorithm of an image, counted from the start
+// of the message.
 const imageHashPlace = 32
 
-// ImageHash is how firmware chooses the digest of an image for a signature (HashPeImageByType): by the object identifier at a fixed place, and
-// only if the message's length takes two bytes. 0: firmware passes the signature by.
+// ImageHash is how firmware chooses the digest of an image for a signature (HashPeImageByType): by
+// the object identifier at a fixed place, and only if the message's length takes two bytes. 0:
+// firmware passes the signature by.
 func ImageHash(message []byte) crypto.Hash {
 	if len(message) < imageHashPlace || message[1]&0x82 != 0x82 {
 		return 0
@@ -430,7 +436,8 @@ func ImageHash(message []byte) crypto.Hash {
 	return 0
 }
 
-// Names reports whether the object identifier of a hash is anywhere in messages, which are not read for that.
+// Names reports whether the object identifier of a hash is anywhere in messages, which are not read
+// for that.
 func Names(messages []byte, h crypto.Hash) bool {
 	for _, d := range digestHashes {
 		if d.hash == h {
@@ -457,7 +464,8 @@ func (m *Message) About(digest []byte) bool {
 	return err == nil
 }
 
-// indirectData is the content of SpcIndirectDataContent, whose last bytes have to be the digest of the image.
+// indirectData is the content of SpcIndirectDataContent, whose last bytes have to be the digest of
+// the image.
 func (m *Message) indirectData(digest []byte) ([]byte, error) {
 	if !bytes.Equal(m.contentType, oidSPCIndirectData) || m.content == nil {
 		return nil, errors.New("the message is not about an image: its content is not SpcIndirectDataContent")

@@ -22,8 +22,9 @@ func Name(der []byte) string {
 // Subject is the subject of a certificate for people.
 func (c *Certificate) Subject() string { return Name(c.RawSubject) }
 
-// canonicalName is a name in the form in which OpenSSL compares names: texts as UTF-8, ASCII letters in lower case, white space at the
-// ends dropped and in between made one space. Values of other types stay as they are.
+// canonicalName is a name in the form in which OpenSSL compares names: texts as UTF-8, ASCII
+// letters in lower case, white space at the ends dropped and in between made one space. Values of
+// other types stay as they are.
 func canonicalName(der []byte) ([]byte, error) {
 	r := &reader{b: der}
 	outer := r.take(tagSequence, "name")

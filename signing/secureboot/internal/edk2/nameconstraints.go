@@ -111,7 +111,8 @@ func parseSubtree(b []byte) (s subtree, err error) {
 	return s, r.err
 }
 
-// checkNames is check_name_constraints of OpenSSL for one certificate below an authority. leaf is said of the signer's.
+// checkNames is check_name_constraints of OpenSSL for one certificate below an authority. leaf is
+// said of the signer's.
 func (n *nameConstraints) checkNames(c *Certificate, leaf bool) error {
 	// A name is in the subtree of a base that it begins with.
 	if len(c.subject) > 0 {

@@ -5,9 +5,11 @@ import (
 	"crypto"
 )
 
-// TakesDigest reports whether firmware takes a message for a variable's update by the identifier of its digest algorithm, which it looks for before it reads the
-// message: at byte 13 of a bare SignedData or, since 2023, at byte 32 of one in a ContentInfo, and only if the length there takes two bytes
-// (SecurityPkg, AuthService.c, FindHashAlgorithmIndex). SHA-384 and SHA-512 came with the same year.
+// TakesDigest reports whether firmware takes a message for a variable's update by the identifier of
+// its digest algorithm, which it looks for before it reads the message: at byte 13 of a bare
+// SignedData or, since 2023, at byte 32 of one in a ContentInfo, and only if the length there takes
+// two bytes (SecurityPkg, AuthService.c, FindHashAlgorithmIndex). SHA-384 and SHA-512 came with the
+// same year.
 func TakesDigest(message []byte, o Options) bool {
 	const bare, wrapped, wrappedLength, oidSize = 13, 32, 20, 9
 	if len(message) < bare+oidSize {
@@ -25,7 +27,8 @@ func TakesDigest(message []byte, o Options) bool {
 	return false
 }
 
-// Signs checks the signatures of a message over a content, without a look at where the certificates lead.
+// Signs checks the signatures of a message over a content, without a look at where the certificates
+// lead.
 func (m *Message) Signs(content []byte) error {
 	signers, err := m.SignerCertificates()
 	if err != nil {

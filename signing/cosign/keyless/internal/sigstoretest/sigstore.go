@@ -1,4 +1,5 @@
-// Package sigstoretest is a Sigstore of its own for tests, and writes what its clients would have written.
+// Package sigstoretest is a Sigstore of its own for tests, and writes what its clients would have
+// written.
 package sigstoretest
 
 import (
@@ -53,7 +54,8 @@ func (s Sigstore) TrustedRoot(t testing.TB) []byte {
 	return b
 }
 
-// promised is a log entry with the promise of the log, which the library's test entity keeps to itself.
+// promised is a log entry with the promise of the log, which the library's test entity keeps to
+// itself.
 func (s Sigstore) promised(t testing.TB, e *tlog.Entry) *rekor.TransparencyLogEntry {
 	t.Helper()
 	tle := e.TransparencyLogEntry()

@@ -1,4 +1,7 @@
-package main
+// Package espvolume opens the boot file systems that a flag names, a mounted ESP, a directory, or a
+// FAT in an image or a device, and changes files in them so that a power cut leaves what was there
+// or what is wanted.
+package espvolume
 
 import (
 	"errors"
@@ -18,68 +21,69 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// place are the flags that say which boot file systems it is about.
-type place struct{ esp, xbootldr string }
+// Place are the flags that say which boot file systems it is about.
+type Place struct{ ESP, XBOOTLDR string }
 
-func (p *place) flags(set *flag.FlagSet) {
-	set.StringVar(&p.esp, "esp", "", "`directory` of an ESP, or image or device, or a partition in it (IMG:PART)")
-	set.StringVar(&p.xbootldr, "xbootldr", "", "the extended boot loader partition in the same `form` (default: the one beside the ESP of an image)")
+// Flags declares them.
+func (p *Place) Flags(set *flag.FlagSet) {
+	set.StringVar(&p.ESP, "esp", "", "`directory` of an ESP, or image or device, or a partition in it (IMG:PART)")
+	set.StringVar(&p.XBOOTLDR, "xbootldr", "", "the extended boot loader partition in the same `form` (default: the one beside the ESP of an image)")
 }
 
 // Volumes are the boot file systems of a machine.
-type volumes struct {
-	esp, xbootldr volume // xbootldr is nil if there is none
+type Volumes struct {
+	ESP, XBOOTLDR Volume // xbootldr is nil if there is none
 
 	// Where the ESP is, if it is in a partition table.
-	table     *partition.Table
-	partition int
+	Table     *partition.Table
+	Partition int
 
 	disks map[string]*cli.Input
 	boot  map[string]*upgrade.BootVolume // that are mounted, by their disks
 	write bool
 }
 
-// open opens them, for changes or only for reading, until the call ends.
-func (p *place) open(c *cli.Call, write bool) (*volumes, error) {
-	if err := cli.Required("esp", p.esp); err != nil {
+// Open opens them, for changes or only for reading, until the call ends.
+func (p *Place) Open(c *cli.Call, write bool) (*Volumes, error) {
+	if err := cli.Required("esp", p.ESP); err != nil {
 		return nil, err
 	}
-	v := &volumes{partition: -1, disks: map[string]*cli.Input{}, boot: map[string]*upgrade.BootVolume{}, write: write}
-	esp, table, i, err := v.openOne(c, p.esp, partition.ESP)
+	v := &Volumes{Partition: -1, disks: map[string]*cli.Input{}, boot: map[string]*upgrade.BootVolume{}, write: write}
+	esp, table, i, err := v.openOne(c, p.ESP, partition.ESP)
 	if err != nil {
 		return nil, err
 	}
-	v.esp, v.table, v.partition = esp, table, i
-	extended := p.xbootldr
+	v.ESP, v.Table, v.Partition = esp, table, i
+	extended := p.XBOOTLDR
 	if extended == "" && table != nil && slices.ContainsFunc(table.Partitions, func(q partition.Partition) bool { return q.Type == partition.XBOOTLDR }) {
-		extended, _ = cutPart(p.esp)
+		extended, _ = CutPart(p.ESP)
 	}
 	if extended != "" {
-		if v.xbootldr, _, _, err = v.openOne(c, extended, partition.XBOOTLDR); err != nil {
+		if v.XBOOTLDR, _, _, err = v.openOne(c, extended, partition.XBOOTLDR); err != nil {
 			return nil, err
 		}
 	}
 	return v, nil
 }
 
-// each are the file systems, the ESP first.
-func (v *volumes) each() []volume {
-	if v.xbootldr == nil {
-		return []volume{v.esp}
+// Each are the file systems, the ESP first.
+func (v *Volumes) Each() []Volume {
+	if v.XBOOTLDR == nil {
+		return []Volume{v.ESP}
 	}
-	return []volume{v.esp, v.xbootldr}
+	return []Volume{v.ESP, v.XBOOTLDR}
 }
 
-// of is the file system of an entry.
-func (v *volumes) of(xbootldr bool) volume {
+// Of is the file system of an entry.
+func (v *Volumes) Of(xbootldr bool) Volume {
 	if xbootldr {
-		return v.xbootldr
+		return v.XBOOTLDR
 	}
-	return v.esp
+	return v.ESP
 }
 
-// cutPart takes IMG:PART apart, unless something has the whole name.
-func cutPart(operand string) (file, part string) {
+// CutPart takes IMG:PART apart, unless something has the whole name.
+func CutPart(operand string) (file, part string) {
 	at := strings.LastIndexByte(operand, ':')
 	if _, err := os.Stat(operand); err == nil || at < 2 { // C:\disk.img
 		return operand, ""
@@ -88,8 +92,8 @@ func cutPart(operand string) (file, part string) {
 }
 
 // openOne opens a directory, or a partition of that type or name, and says where it is.
-func (v *volumes) openOne(c *cli.Call, operand string, kind osmith.GUID) (volume, *partition.Table, int, error) {
-	file, part := cutPart(operand)
+func (v *Volumes) openOne(c *cli.Call, operand string, kind osmith.GUID) (Volume, *partition.Table, int, error) {
+	file, part := CutPart(operand)
 	info, err := os.Stat(file)
 	if err != nil {
 		return nil, nil, -1, err
@@ -111,7 +115,7 @@ func (v *volumes) openOne(c *cli.Call, operand string, kind osmith.GUID) (volume
 			return nil, nil, -1, err
 		}
 		c.AtEnd(func() { _ = root.Close() }) // what was written was synced
-		return &dirVolume{root.FS(), root}, nil, -1, nil
+		return &Directory{root.FS(), root}, nil, -1, nil
 	}
 	disk, err := v.openDisk(c, file)
 	if err != nil {
@@ -128,7 +132,7 @@ func (v *volumes) openOne(c *cli.Call, operand string, kind osmith.GUID) (volume
 		}
 		return nil, nil, -1, fmt.Errorf("%s: %w", file, err)
 	}
-	i, err := choose(table, part, kind)
+	i, err := Choose(table, part, kind)
 	if err != nil {
 		return nil, nil, -1, cli.No{Err: fmt.Errorf("%s: %w", file, err)}
 	}
@@ -141,16 +145,16 @@ func (v *volumes) openOne(c *cli.Call, operand string, kind osmith.GUID) (volume
 }
 
 // openMounted opens a boot partition at its mount point.
-func (v *volumes) openMounted(c *cli.Call, dir string) (volume, error) {
-	m, err := findMounted(c, dir)
+func (v *Volumes) openMounted(c *cli.Call, dir string) (Volume, error) {
+	m, err := FindMounted(c, dir)
 	if err != nil {
 		return nil, err
 	}
-	facts, device := upgrade.Machine{Mounted: m.mounted}, m.disk.File().Name()
+	facts, device := upgrade.Machine{Mounted: m.Mounted}, m.Disk.File().Name()
 	var boot *upgrade.BootVolume
 	if first := v.boot[device]; first != nil {
-		boot, err = first.OpenBeside(m.id, facts)
-	} else if boot, err = upgrade.OpenBootVolume(m.disk, m.id, facts); err == nil {
+		boot, err = first.OpenBeside(m.ID, facts)
+	} else if boot, err = upgrade.OpenBootVolume(m.Disk, m.ID, facts); err == nil {
 		v.boot[device] = boot
 	}
 	if err != nil {
@@ -160,8 +164,8 @@ func (v *volumes) openMounted(c *cli.Call, dir string) (volume, error) {
 	return &mountedVolume{boot}, nil
 }
 
-// choose is the partition that is named, or else the only one of a type.
-func choose(t *partition.Table, part string, kind osmith.GUID) (int, error) {
+// Choose is the partition that is named, or else the only one of a type.
+func Choose(t *partition.Table, part string, kind osmith.GUID) (int, error) {
 	what := fmt.Sprintf("called %q, by number, name or PARTUUID", part)
 	is := func(p partition.Partition) bool {
 		return part == strconv.Itoa(p.Number) || part == p.Name || strings.EqualFold(part, p.ID.String())
@@ -190,7 +194,7 @@ func choose(t *partition.Table, part string, kind osmith.GUID) (int, error) {
 }
 
 // openDisk opens a file or device once, and has it alone if it is to be changed.
-func (v *volumes) openDisk(c *cli.Call, file string) (*cli.Input, error) {
+func (v *Volumes) openDisk(c *cli.Call, file string) (*cli.Input, error) {
 	if d := v.disks[file]; d != nil {
 		return d, nil
 	}
@@ -216,7 +220,7 @@ func (v *volumes) openDisk(c *cli.Call, file string) (*cli.Input, error) {
 }
 
 // openFAT opens a FAT at an offset of a disk.
-func (v *volumes) openFAT(c *cli.Call, disk *cli.Input, window osmith.Disk, offset int64, sector int) (*fatVolume, error) {
+func (v *Volumes) openFAT(c *cli.Call, disk *cli.Input, window osmith.Disk, offset int64, sector int) (*fatVolume, error) {
 	if !v.write {
 		f, err := fat.OpenReader(window)
 		return &fatVolume{FS: f}, err

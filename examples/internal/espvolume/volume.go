@@ -1,4 +1,4 @@
-package main
+package espvolume
 
 import (
 	"errors"
@@ -15,8 +15,9 @@ import (
 	"github.com/osmith-dev/osmith/upgrade"
 )
 
-// A volume is a file system that the loader reads, and where changes of it go. A method that changes something returns when that is on the medium.
-type volume interface {
+// A Volume is a file system that the loader reads, and where changes of it go. A method that
+// changes something returns when that is on the medium.
+type Volume interface {
 	fs.FS
 
 	// Put gives a file its content, whether it is there or not. Directories above it are made.
@@ -29,13 +30,14 @@ type volume interface {
 	Remove(name string) error
 }
 
-// A fatVolume is a FAT of an image or a device, which nothing else writes to. A power cut leaves a file as it was, or as it shall be.
+// A fatVolume is a FAT of an image or a device, which nothing else writes to. A power cut leaves a
+// file as it was, or as it shall be.
 type fatVolume struct {
 	*fat.FS
 	sync func() error
 }
 
-// Put implements [volume].
+// Put implements [Volume].
 func (v *fatVolume) Put(name string, content osmith.Source) error {
 	_, err := v.Stat(name)
 	if err == nil {
@@ -49,10 +51,10 @@ func (v *fatVolume) Put(name string, content osmith.Source) error {
 	return v.synced(err)
 }
 
-// Rename implements [volume].
+// Rename implements [Volume].
 func (v *fatVolume) Rename(from, to string) error { return v.synced(v.FS.Rename(from, to)) }
 
-// Remove implements [volume].
+// Remove implements [Volume].
 func (v *fatVolume) Remove(name string) error { return v.synced(v.FS.Remove(name)) }
 
 func (v *fatVolume) synced(err error) error {
@@ -62,10 +64,11 @@ func (v *fatVolume) synced(err error) error {
 	return v.sync()
 }
 
-// A mountedVolume is a boot partition that the kernel has mounted, and writes to. A power cut leaves a file as it was, or as it shall be.
+// A mountedVolume is a boot partition that the kernel has mounted, and writes to. A power cut
+// leaves a file as it was, or as it shall be.
 type mountedVolume struct{ *upgrade.BootVolume }
 
-// Put implements [volume].
+// Put implements [Volume].
 func (v *mountedVolume) Put(name string, content osmith.Source) error {
 	_, err := v.Stat(name)
 	switch {
@@ -80,14 +83,14 @@ func (v *mountedVolume) Put(name string, content osmith.Source) error {
 	return v.WriteFile(name, content)
 }
 
-// A dirVolume is a directory. What a power cut leaves of a change is up to its file system.
-type dirVolume struct {
+// A Directory is a directory. What a power cut leaves of a change is up to its file system.
+type Directory struct {
 	fs.FS
 	root *os.Root
 }
 
-// Put implements [volume]: beside the name, synced, renamed, and the directories synced.
-func (v *dirVolume) Put(name string, content osmith.Source) error {
+// Put implements [Volume]: beside the name, synced, renamed, and the directories synced.
+func (v *Directory) Put(name string, content osmith.Source) error {
 	if err := v.root.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
@@ -106,7 +109,7 @@ func (v *dirVolume) Put(name string, content osmith.Source) error {
 	return v.syncAbove(name)
 }
 
-func (v *dirVolume) write(name string, content osmith.Source) error {
+func (v *Directory) write(name string, content osmith.Source) error {
 	f, err := v.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
@@ -118,8 +121,8 @@ func (v *dirVolume) write(name string, content osmith.Source) error {
 	return errors.Join(err, f.Close())
 }
 
-// Rename implements [volume].
-func (v *dirVolume) Rename(from, to string) error {
+// Rename implements [Volume].
+func (v *Directory) Rename(from, to string) error {
 	if _, err := v.root.Lstat(to); err == nil {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -131,8 +134,8 @@ func (v *dirVolume) Rename(from, to string) error {
 	return v.syncAbove(to)
 }
 
-// Remove implements [volume].
-func (v *dirVolume) Remove(name string) error {
+// Remove implements [Volume].
+func (v *Directory) Remove(name string) error {
 	if err := v.root.Remove(name); err != nil {
 		return err
 	}
@@ -140,7 +143,7 @@ func (v *dirVolume) Remove(name string) error {
 }
 
 // syncAbove syncs the directories above a name, the innermost first. Windows cannot sync one.
-func (v *dirVolume) syncAbove(name string) error {
+func (v *Directory) syncAbove(name string) error {
 	for dir := path.Dir(name); runtime.GOOS != "windows"; dir = path.Dir(dir) {
 		f, err := v.root.Open(filepath.FromSlash(dir))
 		if err != nil {
@@ -154,4 +157,11 @@ func (v *dirVolume) syncAbove(name string) error {
 		}
 	}
 	return nil
+}
+
+// Mounted is the partition that is mounted on a directory, and its disk.
+type Mounted struct {
+	Disk    *osmith.Device
+	Mounted map[osmith.GUID]upgrade.MountedVolume
+	ID      osmith.GUID
 }

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package espvolume
 
 import (
 	"fmt"
@@ -11,6 +11,7 @@ import (
 // isMountedFAT is asked of Linux alone.
 func isMountedFAT(string) (bool, error) { return false, nil }
 
-func findMounted(_ *cli.Call, dir string) (*mountedESP, error) {
+// FindMounted is for Linux.
+func FindMounted(_ *cli.Call, dir string) (*Mounted, error) {
 	return nil, fmt.Errorf("%s: which disk is mounted there can be told on Linux only: name the image or device", dir)
 }

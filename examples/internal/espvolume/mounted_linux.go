@@ -1,4 +1,4 @@
-package main
+package espvolume
 
 import (
 	"errors"
@@ -22,32 +22,32 @@ func isMountedFAT(dir string) (bool, error) {
 	return s.Type == fatMagic, nil
 }
 
-// findMounted finds what is mounted on a directory, until the call ends.
-func findMounted(c *cli.Call, dir string) (*mountedESP, error) {
-	m := new(mountedESP)
+// FindMounted finds what is mounted on a directory, until the call ends.
+func FindMounted(c *cli.Call, dir string) (*Mounted, error) {
+	m := new(Mounted)
 	disk, err := upgrade.OpenDiskOf(dir) // an automount unit mounts it now
 	if err != nil {
 		return nil, err
 	}
-	m.disk = disk
+	m.Disk = disk
 	want, err := os.Stat(dir)
 	if err != nil {
 		return nil, errors.Join(err, disk.Close())
 	}
-	c.AtEnd(func() { _ = m.disk.Close() }) // nothing is written through it
-	if m.mounted, err = upgrade.FindMounted(m.disk); err != nil {
+	c.AtEnd(func() { _ = m.Disk.Close() }) // nothing is written through it
+	if m.Mounted, err = upgrade.FindMounted(m.Disk); err != nil {
 		return nil, err
 	}
-	c.AtEnd(func() { _ = upgrade.CloseMounted(m.mounted) }) // each change was synced
-	for id, v := range m.mounted {
+	c.AtEnd(func() { _ = upgrade.CloseMounted(m.Mounted) }) // each change was synced
+	for id, v := range m.Mounted {
 		if d, ok := v.(*upgrade.MountedDirectory); ok {
 			if info, err := os.Stat(d.Name()); err != nil {
 				return nil, err
 			} else if os.SameFile(info, want) {
-				m.id = id
+				m.ID = id
 				return m, nil
 			}
 		}
 	}
-	return nil, fmt.Errorf("%s: it is not where a boot partition of %s is mounted: name the mount point", dir, m.disk.File().Name())
+	return nil, fmt.Errorf("%s: it is not where a boot partition of %s is mounted: name the mount point", dir, m.Disk.File().Name())
 }
