@@ -39,7 +39,7 @@ func TestNothingIsKnown(t *testing.T) {
 	require.NoError(t, err)
 	for proof, want := range map[upgrade.Proof][]string{
 		upgrade.ProofBoots: {
-			"whether firmware starts EFI/Linux/acme_2+3.efi is unknown: its Secure Boot configuration is not known", "whether firmware starts EFI/BOOT/BOOTX64.EFI is not known",
+			"whether firmware starts EFI/Linux/acme_2+3.efi is unknown: its Secure Boot configuration is not known", "whether firmware starts EFI/BOOT/BOOTX64.EFI is unknown",
 			"the loader's variables, which may make it choose a different entry, are unknown (Machine.Loader",
 		},
 		upgrade.ProofUnlocks: {"the UKI carries no signed PCR policies (.pcrsig and .pcrpkey), and whether this machine has secrets sealed to such a policy is unknown"},
