@@ -133,7 +133,7 @@ func TestFindings(t *testing.T) {
 		{"foo\n", "", "", "want KEY=VALUE"},
 		{"MinVersion=a/b\n", "", "", "want a version"},
 		{"ProtectVersion=%B\n", "", "", "want a version"},
-		{"MinVersion=%z\n", "", "", "unknown specifier"},
+		{"MinVersion=%z\n", "", "", "is no specifier"},
 		{"Verify=maybe\n", "", "", "want yes or no"},
 		{"", "Type=foo\n", "", "want one of url-file"},
 		{"", "", "PathRelativeTo=foo\n", "want one of root"},
