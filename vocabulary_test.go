@@ -134,7 +134,7 @@ func TestVersion(t *testing.T) {
 	}
 	for _, v := range []osmith.Version{"", "v262", "-1", "99999999999999999999"} {
 		_, err := v.Release()
-		require.ErrorContains(t, err, "does not begin with", v)
+		require.ErrorContains(t, err, "want a version that begins with a release number", v)
 	}
 }
 

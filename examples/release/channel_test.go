@@ -333,5 +333,5 @@ func TestChannelInRegistry(t *testing.T) {
 	ask(t, 0, "push", s.path("layout"), "stable", repo+":stable")
 	status, _, stderr := call3(t, pull...)
 	assert.Equal(t, 1, status)
-	assert.Contains(t, stderr, "document 1 is older than 2")
+	assert.Contains(t, stderr, "document 1 is older than document 2")
 }

@@ -66,7 +66,7 @@ func TestPackExtensions(t *testing.T) {
 	for name, c := range map[string]struct {
 		file, want string
 	}{
-		"unsigned":      {w.extension(t, "unsigned", "ID=debian\n", false), "it has no signature of its root hash"},
+		"unsigned":      {w.extension(t, "unsigned", "ID=debian\n", false), "its root hash has no signature"},
 		"of another OS": {w.extension(t, "other", "ID=fedora\n", true), `ID: want "debian", got "fedora"`},
 		"no image":      {w.path("uki2"), "NAME.sysext.raw"},
 	} {

@@ -63,7 +63,7 @@ func TestPullIsWhatWasAskedFor(t *testing.T) {
 			"product":                   {[]string{one.Digest, "-id", "other"}, `product: want "other", got "acme"`},
 			"variant":                   {[]string{one.Digest, "-variant", "server"}, `variant: got none, want "server"`},
 			"a name that says nothing":  {[]string{"latest", "-arch", "amd64"}, `the release named "latest" has version "2", want the same`},
-			"another machine's":         {[]string{map[bool]string{true: two.Digest, false: elsewhere.Digest}[runtime.GOARCH == "arm64"]}, `architecture "` + runtime.GOARCH + `" is wanted`},
+			"another machine's":         {[]string{map[bool]string{true: two.Digest, false: elsewhere.Digest}[runtime.GOARCH == "arm64"]}, `architecture: want "` + runtime.GOARCH + `"`},
 			"by its version":            {[]string{"5", "-version", "1", "-arch", "amd64"}, ""},
 			"by its digest":             {[]string{two.Digest, "-version", "2", "-id", "acme", "-arch", "amd64"}, ""},
 			"whatever it is":            {[]string{"latest", "-accept-any-version", "-arch", "amd64"}, ""},
@@ -105,10 +105,10 @@ func TestPackJudges(t *testing.T) {
 		want string
 	}{
 		"other UKI":    {[]string{"-uki", w.path("uki1")}, "root hash of the UKI's command line is " + string(read(t, w.path("hash1")))},
-		"version":      {[]string{"-version", "3"}, `the release is version "3", its UKI says "2"`},
-		"product":      {[]string{"-id", "other"}, `the release is product "other", its UKI says "acme"`},
-		"variant":      {[]string{"-variant", "debug"}, `the release is variant "debug", its UKI says ""`},
-		"architecture": {[]string{"-arch", "arm64"}, `the release is architecture "arm64", its UKI says "amd64"`},
+		"version":      {[]string{"-version", "3"}, `the release has version "3", but its UKI has "2"`},
+		"product":      {[]string{"-id", "other"}, `the release has product "other", but its UKI has "acme"`},
+		"variant":      {[]string{"-variant", "debug"}, `the release has variant "debug", but its UKI has ""`},
+		"architecture": {[]string{"-arch", "arm64"}, `the release has architecture "arm64", but its UKI has "amd64"`},
 	} {
 		status, stdout, stderr := call3(t, append(pack, tt.more...)...)
 		assert.Equal(t, 1, status, "%s: %s", name, stderr)
@@ -149,7 +149,7 @@ func TestInspectJudges(t *testing.T) {
 			assert.Contains(t, ok(t, "inspect", from, ref, "-check"), "and the parts belong together")
 		}
 		for ref, want := range map[string]string{
-			"bad":         `the release is version "2", its UKI says "1"`,
+			"bad":         `the release has version "2", but its UKI has "1"`,
 			"bad-arch":    `architecture: want "arm64", got "amd64"`,
 			"bad-version": `version: want "2", got "1"`,
 		} {

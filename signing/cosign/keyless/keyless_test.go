@@ -276,7 +276,7 @@ func TestPublicInstance(t *testing.T) {
 	assert.Equal(t, 2023, got.Time.Year())
 
 	_, err = v.VerifyIdentity(ctx, text, append(message, 'x'), []cosign.Identity{id})
-	require.ErrorContains(t, err, "another message")
+	require.ErrorContains(t, err, "a different message")
 	_, err = v.VerifyIdentity(ctx, text, message, nil)
 	require.ErrorContains(t, err, "no identity is trusted")
 	_, err = v.VerifyIdentity(ctx, []byte("{}"), message, []cosign.Identity{id})
@@ -337,7 +337,7 @@ func TestNewErrors(t *testing.T) {
 			return keyless.New(root, keyless.VerifierOptions{LogEntries: 1, WithoutLogEntry: true})
 		},
 		"at most 4194304 are allowed": func() (*keyless.Verifier, error) { return keyless.New(make([]byte, 5<<20), private) },
-		"keyless: options: proofs are both a": func() (*keyless.Verifier, error) {
+		"keyless: options: proofs are both required and waived": func() (*keyless.Verifier, error) {
 			return keyless.New(root, keyless.VerifierOptions{CertificateTimestamps: 1, WithoutCertificateTimestamps: true})
 		},
 	} {
