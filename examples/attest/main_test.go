@@ -118,7 +118,7 @@ func TestExplained(t *testing.T) {
 	require.Equal(t, 1, status)
 	require.False(t, r.Trusted)
 	assert.Equal(t, "log", r.Problems[len(r.Problems)-1].Code)
-	assert.Contains(t, r.Problems[len(r.Problems)-1].Text, "does not explain")
+	assert.Contains(t, r.Problems[len(r.Problems)-1].Text, "does not account for")
 	status, r, _ = f.prove(t, url, []byte("no log"))
 	require.Equal(t, 1, status)
 	assert.Equal(t, "log", r.Problems[len(r.Problems)-1].Code)
