@@ -221,7 +221,7 @@ func TestPrograms(t *testing.T) {
 		{nil, "uki-build parts/stub parts/kernel initrd.gz os-release-2 acme_2.efi", "bytes", 0},
 		{func() {
 			// cosign's key, and its public half for those who verify.
-			key, err := x509.MarshalPKIXPublicKey(pair("pcr").Leaf.PublicKey)
+			key, err := x509.MarshalPKIXPublicKey(pair("PCR").Leaf.PublicKey)
 			require.NoError(t, err)
 			write("cosign.pub", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key}))
 		}, "release-pack acme_1.efi keys/PCR.key one", "^sha256:[0-9a-f]{64}\n$", 0},

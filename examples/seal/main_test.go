@@ -186,7 +186,7 @@ func TestStatus(t *testing.T) {
 	require.EqualValues(t, 1000, r.Lockout.Wait)
 
 	other := newBench(t)
-	require.Contains(t, other.no(t, "", "status", token), "does not have the key")
+	require.Contains(t, other.no(t, "", "status", token), "the TPM lacks the storage key")
 }
 
 // TestSealForSets seals for the set that runs and one that is staged; the answer names what
@@ -247,7 +247,7 @@ func TestSealForSets(t *testing.T) {
 	b.write(t, "log", log)
 	b.write(t, "sha1.json", []byte(`{"sha1": {}}`))
 	for args, want := range map[string]string{
-		"-for x": "want NAME=F", "-for x=": "want NAME=F", "-for x=" + b.path("none"): "none", "-for x=" + b.path("log"): "no coverage", "-for running=now": "each once",
+		"-for x": "want NAME=F", "-for x=": "want NAME=F", "-for x=" + b.path("none"): "none", "-for x=" + b.path("log"): "no coverage", "-for running=now": "want a unique name",
 		"-for x=" + b.path("sha1.json"): `state "x": PCR 4 is not known`,
 	} {
 		status, _, stderr := b.run(t, "", "seal", append(seal, strings.Fields(args)...)...)
@@ -283,13 +283,15 @@ func TestUsage(t *testing.T) {
 		{"seal", "-secret", b.path("secret"), "-o", b.path("x"), "-bank", "md5"},
 		{"seal", "-secret", b.path("none"), "-o", b.path("x")},
 		{"unseal"},
-		{"unseal", b.path("secret")},
-		{"unseal", "-tpm", b.path("none"), b.path("secret")},
+		{"unseal", b.path("none")},
 	} {
 		status, stdout, stderr := b.run(t, "", args[0], args[1:]...)
 		require.Equal(t, 2, status, "%v: %s", args, stderr)
 		require.Empty(t, stdout)
 	}
-	status, _, stderr := b.run(t, "", "seal", "-secret", b.path("secret"), "-o", b.path("x"), "-pin")
+	status, stdout, stderr := b.run(t, "", "unseal", b.path("secret"))
+	require.Equal(t, 1, status, "a file that is not a token: %s", stderr)
+	require.Empty(t, stdout)
+	status, _, stderr = b.run(t, "", "seal", "-secret", b.path("secret"), "-o", b.path("x"), "-pin")
 	require.Equal(t, 2, status, stderr)
 }
