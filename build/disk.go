@@ -60,6 +60,12 @@ type DiskOptions struct {
 	// 0: it is not counted, since there is nothing to fall back to.
 	Tries int
 
+	// Older are sets for the slots behind the first, newest first: what a disk falls back to from
+	// its first start on. Each is of the same product and architecture as the first, has the same
+	// kind of file system, and is older than the one before it by the order of the loader, which
+	// starts the newest.
+	Older []*release.Release
+
 	// Contents are those of partitions, by the Definition in the layout or else the Name, in place
 	// of what it says ([partition.Spec].Fill): for what is made elsewhere, such as a file system
 	// that [Disk] does not make. In a partition that is encrypted they are what is inside.
@@ -122,8 +128,8 @@ type DiskImage struct {
 }
 
 // Disk plans a disk that boots a set: a partition table with identifiers of the seed, an ESP with
-// boot loader, keys and UKI, the file system in the first slot, and what the layout asks for beside
-// it. Its result is written with [partition.WriteImage], and reads from the set then, which must
+// boot loader, keys and UKI, the file system in the first slot, those of Older in the next ones, and
+// what the layout asks for beside them. Its result is written with [partition.WriteImage], and reads from the set then, which must
 // stay open.
 //
 // r may be nil, for a disk without a system on it; of a set it is &set.Release. Of what a layout
@@ -150,7 +156,8 @@ func Disk(ctx context.Context, r *release.Release, o DiskOptions) (d *DiskImage,
 // diskBuilder makes one disk.
 type diskBuilder struct {
 	ctx     context.Context
-	release *release.Release // nil: there is none
+	release *release.Release   // the first of sets; nil: there is none
+	sets    []*release.Release // in the order of the slots
 	o       DiskOptions
 	out     *DiskImage
 	memory  *budget
@@ -167,18 +174,49 @@ func (b *diskBuilder) prepare() (err error) {
 	if b.o.Tries < 0 || b.o.Tries > 99 {
 		return fmt.Errorf("disk: %d tries: want 1 to 99, or 0 not to count them", b.o.Tries)
 	}
-	if b.release != nil {
-		r := *b.release
-		if err := r.Identify(); err != nil {
-			return err
+	if b.release == nil {
+		if len(b.o.Older) > 0 {
+			return errors.New("disk: Older without a first set")
 		}
-		if b.usr, err = r.Usr(); err != nil {
+		return nil
+	}
+	for _, set := range append([]*release.Release{b.release}, b.o.Older...) {
+		if set == nil {
+			return errors.New("disk: Older has a set that is nil")
+		}
+		r := *set
+		if err := r.Identify(); err != nil {
 			return err
 		}
 		if len(r.RootHash) > 0 && (r.Root == nil || r.Tree == nil) {
 			return errors.New("disk: the release has a root hash without its root file system or hash tree: want all three, or none for a UKI alone")
 		}
-		b.release = &r
+		b.sets = append(b.sets, &r)
+	}
+	b.release = b.sets[0]
+	if b.usr, err = b.release.Usr(); err != nil {
+		return err
+	}
+	for i, r := range b.sets[1:] {
+		if err := b.older(b.sets[i], r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// older checks that a set can be what a disk falls back to from the one before it.
+func (b *diskBuilder) older(newer, r *release.Release) error {
+	usr, err := r.Usr()
+	switch {
+	case err != nil:
+		return err
+	case r.ID != newer.ID || r.Architecture != newer.Architecture:
+		return fmt.Errorf("disk: Older has %s for %s, want the product and architecture of the first set, %s for %s", r.ID, r.Architecture, newer.ID, newer.Architecture)
+	case bootloader.CompareVersions(r.Version, newer.Version) >= 0:
+		return fmt.Errorf("disk: Older has version %s behind version %s: want the newest first, which the loader starts", r.Version, newer.Version)
+	case len(r.RootHash) > 0 != b.hasRoot() || b.hasRoot() && usr != b.usr:
+		return fmt.Errorf("disk: Older has version %s with a different kind of file system from the first set's: want all for /, all for /usr, or all without", r.Version)
 	}
 	return nil
 }
@@ -194,8 +232,8 @@ func (b *diskBuilder) role() arch.Role {
 	return arch.Root
 }
 
-// label is the name of the set's partition and file.
-func (b *diskBuilder) label() string { return b.release.ID + "_" + b.release.Version }
+// label is the name of a set's partition and file.
+func label(r *release.Release) string { return r.ID + "_" + r.Version }
 
 // loader is the boot loader with its settings; nil: there is none.
 func (b *diskBuilder) loader() *bootloader.Installation {
@@ -214,24 +252,28 @@ func (b *diskBuilder) loader() *bootloader.Installation {
 
 // espFiles are what the ESP has: boot loader and keys, the UKI and what lies beside it.
 func (b *diskBuilder) espFiles() error {
-	if r := b.release; r != nil {
-		name := b.label() + ".efi"
-		if b.o.Tries != 0 {
+	for i, r := range b.sets {
+		name := label(r) + ".efi"
+		if i == 0 && b.o.Tries != 0 {
 			var err error
-			if name, err = bootloader.CountedName(b.label(), b.o.Tries); err != nil {
+			if name, err = bootloader.CountedName(label(r), b.o.Tries); err != nil {
 				return err
 			}
 		}
-		b.out.Entry = path.Join("EFI/Linux", name)
-		beside := path.Join("EFI/Linux", b.label()+".efi.extra.d")
+		entry := path.Join("EFI/Linux", name)
+		if i == 0 {
+			b.out.Entry = entry
+		}
+		beside := path.Join("EFI/Linux", label(r)+".efi.extra.d")
 		for _, a := range r.Addons {
 			b.files = append(b.files, osmith.ESPFile{Path: path.Join(beside, a.Name), Content: a.Content})
 		}
 		for _, x := range r.Extensions {
 			b.files = append(b.files, osmith.ESPFile{Path: path.Join(beside, x.Name), Content: x.Content})
 		}
-		b.files = append(b.files, osmith.ESPFile{Path: b.out.Entry, Content: r.UKI})
-	} else if b.o.Tries != 0 {
+		b.files = append(b.files, osmith.ESPFile{Path: entry, Content: r.UKI})
+	}
+	if b.release == nil && b.o.Tries != 0 {
 		return errors.New("disk: Tries without a set")
 	}
 	in := b.loader()
@@ -278,8 +320,12 @@ func (b *diskBuilder) enroll(in *bootloader.Installation) error {
 	if err := add("boot loader", in.Loader); err != nil {
 		return err
 	}
-	if b.release != nil {
-		if err := add("UKI", b.release.UKI); err != nil {
+	for _, r := range b.sets {
+		name := "UKI"
+		if len(b.sets) > 1 {
+			name = "UKI of version " + r.Version
+		}
+		if err := add(name, r.UKI); err != nil {
 			return err
 		}
 	}
@@ -347,26 +393,31 @@ func (b *diskBuilder) usual() error {
 		if !ok || a.Types[role].IsZero() {
 			return fmt.Errorf("disk: architecture %q has no partition types: give a Layout", b.release.Architecture)
 		}
+		var largest, trees int64
+		signed := false
+		for _, r := range b.sets {
+			largest, trees, signed = max(largest, r.Root.Size()), max(trees, r.Tree.Size()), signed || r.RootHashSignature != nil
+		}
 		data := b.o.SlotSize
 		if data == 0 {
-			data = roundUp(b.release.Root.Size()*3/2, mib)
+			data = roundUp(largest*3/2, mib)
 		}
-		tree := roundUp(max(b.release.Tree.Size()*2, data/100), mib)
+		tree := roundUp(max(trees*2, data/100), mib)
 		slots := b.o.Slots
 		if slots == 0 {
-			slots = 2
+			slots = max(2, len(b.sets))
 		}
-		if slots < 0 {
-			return fmt.Errorf("disk: %d slots", slots)
+		if slots < len(b.sets) {
+			return fmt.Errorf("disk: %d slots: want at least %d, one for each set", slots, len(b.sets))
 		}
 		for n := range slots {
 			for i, size := range []int64{data, tree, signatureSize} {
-				if i == 2 && b.release.RootHashSignature == nil {
+				if i == 2 && !signed {
 					continue
 				}
 				name := partition.EmptyName
-				if n == 0 {
-					name = b.label() // until all parts of the slot get theirs
+				if n < len(b.sets) {
+					name = label(b.sets[n]) // until all parts of the slot get theirs
 				}
 				l.Partitions = append(l.Partitions, partition.Spec{Type: a.Types[role+arch.Role(i)], Name: name, Size: size})
 			}
@@ -380,30 +431,42 @@ func (b *diskBuilder) usual() error {
 // slotRoles are the parts of a slot, in the order of partition types behind that of the data.
 const slotRoles = 3
 
-// fillSlots gives the first slot its contents.
+// slotContents are those of the partitions of a set's slot.
+func slotContents(r *release.Release) (contents [slotRoles]osmith.Source, err error) {
+	contents = [slotRoles]osmith.Source{r.Root, r.Tree, r.RootHashSignature}
+	signature, err := r.Signature()
+	if err != nil {
+		return contents, prefix.Bare(err)
+	}
+	if signature != nil {
+		content, err := signature.Partition(signatureSize)
+		if err != nil {
+			return contents, err
+		}
+		contents[2] = bytes.NewReader(content)
+	}
+	return contents, nil
+}
+
+// fillSlots gives the first slots their contents: the n-th partition of a type is of slot n.
 func (b *diskBuilder) fillSlots() error {
 	if !b.hasRoot() {
 		return nil
 	}
 	role := b.role()
-	contents := [slotRoles]osmith.Source{b.release.Root, b.release.Tree, b.release.RootHashSignature}
-	signature, err := b.release.Signature()
-	if err != nil {
-		return prefix.Bare(err)
-	}
-	if signature != nil {
-		content, err := signature.Partition(signatureSize)
-		if err != nil {
+	contents := make([][slotRoles]osmith.Source, len(b.sets))
+	for i, r := range b.sets {
+		var err error
+		if contents[i], err = slotContents(r); err != nil {
 			return err
 		}
-		contents[2] = bytes.NewReader(content)
 	}
 	a, ok := arch.ByGo(b.release.Architecture)
 	if !ok {
 		return fmt.Errorf("disk: architecture %q has no partition types", b.release.Architecture)
 	}
 	types := a.Types[role : role+slotRoles]
-	var found [slotRoles]bool
+	var found [slotRoles]int
 	for i := range b.layout.Partitions {
 		s := &b.layout.Partitions[i]
 		n := slices.Index(types, s.Type)
@@ -414,13 +477,17 @@ func (b *diskBuilder) fillSlots() error {
 			return fmt.Errorf("disk: partition %q has a content, but its slot is filled from the set: drop the content, or give no set", key(s))
 		}
 		s.Fill = nil // of slots it says how the set's own content is made
-		if !found[n] {
-			found[n], s.Content = true, contents[n]
+		if found[n] < len(contents) {
+			s.Content = contents[found[n]][n]
 		}
+		found[n]++
 	}
 	for n, what := range []string{"the root file system", "its hash tree"} {
-		if !found[n] {
+		switch {
+		case found[n] == 0:
 			return fmt.Errorf("disk: the layout has no partition for %s (%s)", what, partition.TypeName(types[n]))
+		case found[n] < len(b.sets):
+			return fmt.Errorf("disk: the layout has %d partitions for %s (%s), want %d, one for each set", found[n], what, partition.TypeName(types[n]), len(b.sets))
 		}
 	}
 	return nil
@@ -454,11 +521,16 @@ func (b *diskBuilder) finish() error {
 		if err != nil {
 			return fmt.Errorf("disk: the layout: %w", prefix.Bare(err))
 		}
-		for _, other := range slots.Slots[1:] {
+		if len(slots.Slots) < len(b.sets) {
+			return fmt.Errorf("disk: the layout has %d slots, want %d, one for each set", len(slots.Slots), len(b.sets))
+		}
+		for _, other := range slots.Slots[len(b.sets):] {
 			slots.Vacate(other)
 		}
-		if err := slots.Install(slots.Slots[0], partition.Labels{Data: b.label()}, b.release.RootHash); err != nil {
-			return err
+		for i, r := range b.sets {
+			if err := slots.Install(slots.Slots[i], partition.Labels{Data: label(r)}, r.RootHash); err != nil {
+				return err
+			}
 		}
 	}
 	switch {

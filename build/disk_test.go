@@ -113,6 +113,74 @@ func TestDisk(t *testing.T) {
 	require.Equal(t, contentOf(t, other), contentOf(t, written(t, first)), "the same seed makes the same disk")
 }
 
+// A disk with a version to fall back to from its first start on: the newer one is damaged where the
+// kernel reads, uses up its tries, and the older one comes up.
+func TestDiskOlder(t *testing.T) {
+	p := parts()
+	one := system(t, p)
+	p.UKI.Image.OSRelease = []byte(strings.ReplaceAll(osRelease, "=1", "=2"))
+	p.Root = bytes.NewReader(bytes.Repeat([]byte("more"), 80<<10))
+	two := system(t, p)
+	d, err := build.Disk(t.Context(), &two.Release, enrolling(build.DiskOptions{Older: []*release.Release{&one.Release}, Tries: 2}))
+	require.NoError(t, err)
+	require.Equal(t, "EFI/Linux/acme_2+2.efi", d.Entry)
+	disk := written(t, d)
+	table, err := partition.Read(disk, partition.ReadOptions{})
+	require.NoError(t, err)
+	var labels []string
+	for _, q := range table.Partitions {
+		labels = append(labels, q.Name)
+	}
+	require.Equal(t, []string{"esp", "acme_2", "acme_2_verity", "acme_2_verity_sig", "acme_1", "acme_1_verity", "acme_1_verity_sig"}, labels)
+	for i, set := range []*build.Set{two, one} {
+		signature, err := verity.ReadSignature(table.Section(disk, 3+3*i))
+		require.NoError(t, err)
+		require.Equal(t, set.RootHash, signature.RootHash)
+		require.NoError(t, verity.Verify(t.Context(), d.Content(1+3*i), d.Content(2+3*i), set.RootHash))
+	}
+	machine := &upgradetest.Machine{Disk: disk, Machine: machineOf(d)}
+	boots, err := machine.BootUntilUp(t.Context(), 3)
+	require.NoError(t, err)
+	require.Len(t, boots, 1)
+	require.Equal(t, "2", boots[0].Version)
+
+	damaged := written(t, d)
+	off, _ := table.Extent(1)
+	_, err = damaged.WriteAt([]byte("damage"), off)
+	require.NoError(t, err)
+	machine = &upgradetest.Machine{Disk: damaged, Machine: machineOf(d)}
+	boots, err = machine.BootUntilUp(t.Context(), 4)
+	require.NoError(t, err)
+	require.Len(t, boots, 3)
+	require.Equal(t, upgradetest.Up, boots[2].Outcome)
+	require.Equal(t, "1", boots[2].Version)
+
+	refused := func(want string, first *build.Set, o build.DiskOptions) {
+		t.Helper()
+		var r *release.Release
+		if first != nil {
+			r = &first.Release
+		}
+		_, err := build.Disk(t.Context(), r, enrolling(o))
+		require.ErrorContains(t, err, want)
+	}
+	older := []*release.Release{&one.Release}
+	refused("Older has version 2 behind version 1: want the newest first", one, build.DiskOptions{Older: []*release.Release{&two.Release}})
+	refused("Older has version 1 behind version 1", one, build.DiskOptions{Older: older})
+	refused("Older has a set that is nil", two, build.DiskOptions{Older: []*release.Release{nil}})
+	refused("1 slots: want at least 2, one for each set", two, build.DiskOptions{Older: older, Slots: 1})
+	other := one.Release
+	other.ID = "other"
+	refused("want the product and architecture of the first set", two, build.DiskOptions{Older: []*release.Release{&other}})
+	alone := one.Release
+	alone.Root, alone.Tree, alone.RootHash, alone.RootHashSignature = nil, nil, nil, nil
+	refused("different kind of file system", two, build.DiskOptions{Older: []*release.Release{&alone}})
+	_, err = build.Disk(t.Context(), nil, build.DiskOptions{Seed: seedOfDisks, Older: older})
+	require.ErrorContains(t, err, "Older without a first set")
+	layout := repart(t, map[string]string{"10-esp": "Type=esp\nSizeMinBytes=64M\n", "20-a": "Type=root\nSizeMinBytes=16M\n", "21-a": "Type=root-verity\nSizeMinBytes=1M\n"})
+	refused("the layout has 1 partitions for the root file system", two, build.DiskOptions{Layout: layout, Older: older})
+}
+
 func contentOf(t *testing.T, src osmith.Source) []byte {
 	t.Helper()
 	b := make([]byte, src.Size())
