@@ -102,7 +102,7 @@ func checkReference(t testing.TB, dir string, artifact ocispec.Descriptor, forma
 	policy.References[0] += "-other"
 	_, err = cosign.Verify(t.Context(), layout, artifact, policy)
 	require.ErrorIs(t, err, cosign.ErrUntrusted)
-	require.ErrorContains(t, err, "signed for a different name: it is for")
+	require.ErrorContains(t, err, "signed for a different name: signed for")
 }
 
 // checkSaved verifies a layout of cosign save that each key has signed.

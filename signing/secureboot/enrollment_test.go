@@ -41,7 +41,7 @@ func TestEnroll(t *testing.T) {
 		{"broken db to keep", secureboot.EnrollOptions{OptionROMs: R{KeepDB: []byte{1}}}, nil, "signature list at 0x0"},
 		{"broken KEK to keep", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, KeepKEK: []byte{1}}, nil, "signature list at 0x0"},
 		{"broken dbx", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, DBX: []byte{1}}, nil, "signature list at 0x0"},
-		{"no room", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, RoomForVariables: 3000}, nil, "there is room for 3000"},
+		{"no room", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, RoomForVariables: 3000}, nil, "which has room for 3000"},
 		{"the risk", secureboot.EnrollOptions{OptionROMs: R{TrustNoOptionROMsAtTheRiskOfABlackScreen: true}}, C{}, ""},
 		{"digests", secureboot.EnrollOptions{OptionROMs: R{AllowDigests: [][32]byte{card}}, RoomForVariables: 5000}, C{}, ""},
 		{"one of Microsoft's", secureboot.EnrollOptions{OptionROMs: R{Keep: C{ms["Microsoft Corporation UEFI CA 2011"]}}}, C{ms["Microsoft Corporation UEFI CA 2011"]}, ""},
