@@ -152,7 +152,7 @@ func TestSignatureOpenSSL(t *testing.T) {
 	theirs, err := os.ReadFile(der)
 	require.NoError(t, err)
 	_, err = VerifySignature(theirs, signedRoot, []*x509.Certificate{cert})
-	require.ErrorContains(t, err, "must be detached")
+	require.ErrorContains(t, err, "want a detached signature")
 }
 
 const partitionText = `{"rootHash":"00ff","certificateFingerprint":"` + digest32 + `","signature":"AAEC"}`
