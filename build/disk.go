@@ -128,9 +128,9 @@ type DiskImage struct {
 }
 
 // Disk plans a disk that boots a set: a partition table with identifiers of the seed, an ESP with
-// boot loader, keys and UKI, the file system in the first slot, those of Older in the next ones, and
-// what the layout asks for beside them. Its result is written with [partition.WriteImage], and reads from the set then, which must
-// stay open.
+// boot loader, keys and UKI, the file system in the first slot, those of Older in the next ones,
+// and what the layout asks for beside them. Its result is written with [partition.WriteImage], and
+// reads from the set then, which must stay open.
 //
 // r may be nil, for a disk without a system on it; of a set it is &set.Release. Of what a layout
 // asks for ([partition.Fill]) are made: copies of files; FAT and EROFS file systems; swap areas;
