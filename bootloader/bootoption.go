@@ -33,7 +33,7 @@ type BootProgram struct {
 }
 
 // BootPlanOptions says what [PlanBootOption] does besides making sure that there is an option. The
-// zero value touches no option of somebody else, and no decision of a person.
+// zero value changes no other program's option, and no choice that a person made.
 type BootPlanOptions struct {
 	// First moves the option to the front of BootOrder also if it has a place there. A new one is
 	// put there in any case.
@@ -69,8 +69,8 @@ type BootPlan struct {
 	// are not removed, since BootNext names them or they hand the program other data.
 	Left []uint16
 
-	// Malformed are options that no firmware can read, each a [*VariableError]. They are nobody's,
-	// and stay.
+	// Malformed are options that no firmware can read, each a [*VariableError]. They belong to no
+	// system, and stay.
 	Malformed []error
 }
 
@@ -115,7 +115,7 @@ var ErrNotAttempted = errors.New("not attempted")
 // those that hand the program the same data are removed. If its device path has the partition in
 // another place, that is put right, and nothing else of it changes. A new one gets the first place,
 // and the lowest number that no variable has and that BootOrder and BootNext do not name: what they
-// name would be started in a place that nobody gave it. Options of others are never changed or
+// name would be started in a place that no option gave it. Options of others are never changed or
 // removed.
 //
 // A new content of the option comes first, BootOrder second, deletions last: whatever a power cut

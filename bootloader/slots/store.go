@@ -97,8 +97,8 @@ type Properties struct {
 	KeepsValid Answer
 
 	// Torn: a write that was cut off leaves the old or the new state, also if the medium has torn a
-	// sector. Where the answer is no, [Change].Needs says what the medium, or whoever writes, has
-	// to see to.
+	// sector. Where the answer is no, [Change].Needs says what the medium, or the writer, has to
+	// ensure.
 	Torn Answer
 }
 
@@ -198,7 +198,7 @@ type Write struct {
 	After  []byte // nil: the variable is to be deleted
 }
 
-// Needs is what a write asks of the medium or of whoever makes it, so that a power cut leaves the
+// Needs is what a write needs from the medium or the writer, so that a power cut leaves the
 // old or the new state.
 type Needs uint8
 
