@@ -297,7 +297,7 @@ func (b *diskBuilder) enroll(in *bootloader.Installation) error {
 		config = *in.Config
 	}
 	if config.SecureBootEnroll == "" {
-		config.SecureBootEnroll = "force" // as somebody has asked for it
+		config.SecureBootEnroll = "force" // keys to enrol were given
 	}
 	in.Config, b.out.Enrollment = &config, e
 	return nil
