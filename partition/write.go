@@ -176,7 +176,7 @@ func (t *Table) planWrite() (*WritePlan, error) {
 		return out
 	}
 	switch {
-	case t.read == nil: // there is no table that anybody boots from
+	case t.read == nil: // there is no table that a machine boots from
 		epoch(backup()...)
 		epoch(entries("primary", p, array), head("primary", p))
 	case r.primary == nil: // the backup is in force until the primary is whole
