@@ -177,7 +177,7 @@ func (r Rejection) String() string {
 	return fmt.Sprintf("%s: %v", text, r.Err)
 }
 
-// maxText bounds what is kept of a text that anybody may have written, in bytes.
+// maxText bounds what is kept of an untrusted text, in bytes.
 const maxText = 256
 
 func short(text string) string {

@@ -47,7 +47,7 @@ type Policy struct {
 	Identities IdentityVerifier
 }
 
-// An Authority is somebody whose signature counts once: by any of the keys, or by a
+// An Authority is a signer whose signature counts once: by any of the keys, or by a
 // certificate for any of the identities.
 type Authority struct {
 	Name string // distinct within a policy

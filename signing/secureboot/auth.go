@@ -355,7 +355,7 @@ func (a *Auth) verify(p Pending, certs []*edk2.Certificate, o edk2.Options, want
 			closest = fmt.Errorf("the certificate %q chains there, but firmware does not use it: %w", subject(c), err)
 		}
 	}
-	// Why not: the signature does not fit the update, or it is of somebody else.
+	// Why not: the signature does not fit the update, or another signer made it.
 	if err := a.fits(p); err != nil && !edk2.IsUnknown(err) {
 		return err
 	}

@@ -20,8 +20,8 @@ import (
 )
 
 // What U-Boot's EFI loader does with an image, as its answers show it. Its source was not read for
-// this file; "source" below is what somebody else read there. Images a00 to a24 (booted) and 00 to
-// 24 (run: asked for a verdict) were given to 2025.01, to 2026.10-rc2 and to that with
+// this file; "source" below comes from a description of that source. Images a00 to a24 (booted) and
+// 00 to 24 (run: asked for a verdict) were given to 2025.01, to 2026.10-rc2 and to that with
 // LEGACY_CRYPTO (testdata/uboot, testdata/firmware); then the images b to 2025.01, 2026.10-rc5 and
 // 2023.01, all as Debian builds them, with many combinations of db and dbx
 // (testdata/uboot/b-images.tar.gz, b-cases.txt). 2023.01 has no MbedTLS, and did with a00 to a24
