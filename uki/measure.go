@@ -232,8 +232,8 @@ func (im *Image) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements
 }
 
 // A Measurer measures as [File.MeasureVariants] does the image whose bytes are written to it in the
-// order of the file, so that whoever copies the image, or examines it in other ways at the same
-// time, has it read once.
+// order of the file, so that a program that copies the image, or examines it otherwise at the same
+// time, reads it once.
 type Measurer struct {
 	list   []content
 	chosen [][]int

@@ -217,7 +217,7 @@ func (f *File) fileRange(i int) fileRange {
 }
 
 // checkSharing bounds what all known sections are together by the size of the file: thousands of
-// them that each begin a few bytes behind the other would make whoever reads them read gigabytes.
+// them that each begin a few bytes behind the other would make a reader read gigabytes.
 // The same range counts once.
 func (f *File) checkSharing(p *pe.File) error {
 	seen := make(map[fileRange]bool)
