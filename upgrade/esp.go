@@ -193,7 +193,8 @@ func (s *scratch) SectorSize() int {
 	return 0
 }
 
-// Exclusive is asked of what is not changed: whoever uses a partition there would be in the way.
+// Exclusive is asked of what is not changed: a program that uses a partition there would be in the
+// way.
 func (s *scratch) Exclusive(off, n int64) (release func() error, err error) {
 	return blockdev.Exclusive(s.Source, off, n)
 }

@@ -64,7 +64,7 @@ func (e *NotStateError) Error() string {
 // to be sure belongs into an encrypted volume.
 //
 // The partition is then empty, and formatted at the next boot by systemd-repart (FactoryReset=,
-// Format=) or systemd-makefs, or by whoever does so. The request of systemd is not looked at: that
+// Format=) or systemd-makefs, or another program. The request of systemd is not looked at: that
 // is [ReadResetRequest], and [CompleteReset] behind this. The disk must have a method Sync and is
 // locked, as by [Plan.Apply].
 func FactoryReset(disk osmith.Disk, m Machine, declared []StatePartition) (reset []ResetPartition, err error) {

@@ -166,7 +166,7 @@ func (p *LoaderPlan) try(j *Verdict) error {
 		return nil
 	}
 	m := p.machine
-	m.Mounted = nil // the copy is of nobody else
+	m.Mounted = nil // no other program has the copy
 	p.copied = &scratch{p.disk, map[int64][scratchSector]byte{}}
 	boot, _, err := m.openBoot(p.copied, p.state.table)
 	if err != nil {

@@ -32,8 +32,8 @@ const (
 	// [Image.Trusted]
 	ProtectionUnknown Protection = iota
 	ProtectionNone               // there is a file system alone
-	// there is a hash tree, and nothing vouches for its root hash: whoever changes the image makes
-	// another
+	// there is a hash tree, and nothing vouches for its root hash: an attacker who changes the
+	// image makes a new one
 	ProtectionVerity
 	// there is a signature of the root hash, by the certificate that it carries
 	ProtectionSigned

@@ -14,8 +14,8 @@ import (
 //
 // The machine's ID, such as the content of /etc/machine-id, is the key of an HMAC-SHA256 over
 // "osmith.channel/1", product, channel and version, each ended by a NUL byte; the cohort is the
-// first eight bytes of that, as a big-endian number, modulo 1000. The ID is sent to nobody, and
-// nothing is.
+// first eight bytes of that, as a big-endian number, modulo 1000. Neither the ID nor anything else
+// is sent.
 func Cohort(product, channel, version, machineID string) int {
 	h := hmac.New(sha256.New, []byte(machineID))
 	fmt.Fprintf(h, "%s\x00%s\x00%s\x00%s\x00", Schema, product, channel, version)
