@@ -28,7 +28,7 @@
 //
 // LAYOUT is an OCI image layout: a directory, a tar archive, or the http or https address of a
 // directory that a web server serves, release serve or any other. REF is a name in it, or a digest;
-// a name is believed by nobody, and every answer says the digest that it is about. sign, attest,
+// a name is never trusted, and every answer says the digest that it is about. sign, attest,
 // verify, inspect, pull and channel take a repository of a registry instead of LAYOUT REF:
 // REGISTRY/REPO:TAG or REGISTRY/REPO@sha256:HEX. They and push take -user NAME, whose password is
 // in REGISTRY_PASSWORD, and -plain-http. push takes the signatures along.
@@ -63,7 +63,7 @@
 // verify and pull hold a release against what was asked for: REF must be its version, "v" and the
 // version, or the version with "-" and the architecture, unless it is a digest or -version says
 // another; -id, -variant and -arch must be what the release says. A name that says no version, such
-// as latest, needs -version or -accept-any-version, since nobody has signed what it stands for.
+// as latest, needs -version or -accept-any-version, since no signature says what it stands for.
 //
 // pull verifies first and then fetches; what was fetched before is not fetched again. Signatures
 // come along, so that LAYOUTDIR can be verified by itself. With an old root file system and its

@@ -233,7 +233,7 @@ type slot struct {
 	Version string `json:"version"`
 }
 
-// A release is a stranger's until somebody has verified it. What is shown of it has an end.
+// A release is untrusted until it was verified. What is shown of it has an end.
 const (
 	maxText = 2048 // bytes of a text
 	maxName = 256  // of a name
