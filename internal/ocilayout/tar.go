@@ -110,8 +110,8 @@ func (t *tarFS) Open(name string) (fs.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
-// A tarFile is one file of the archive and what [fs.FileInfo] tells of it. Times and modes are
-// nobody's business.
+// A tarFile is one file of the archive and what [fs.FileInfo] tells of it. Times and modes do not
+// matter.
 type tarFile struct {
 	name     string
 	at, size int64

@@ -122,7 +122,7 @@ type digestInfo struct {
 
 // peImageData is SpcPeImageData { flags ”, file [0] { [2] { [0] BMPString "<<<Obsolete>>>" } } } as
 // signtool and sbsign write it: no flags (the specification's default, includeResources, is written
-// by nobody) and the text that stands for a file link.
+// by no tool) and the text that stands for a file link.
 var peImageData = func() []byte {
 	const text = "<<<Obsolete>>>"
 	var name []byte
