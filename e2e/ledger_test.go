@@ -98,8 +98,8 @@ func checkLedger() []string {
 	return problems
 }
 
-// A ledgerRow is what README.md says about a test. Seconds are 0 where nobody has measured them
-// yet, or there is nothing to measure.
+// A ledgerRow is what README.md says about a test. Seconds are 0 where they were not measured yet,
+// or there is nothing to measure.
 type ledgerRow struct{ boots, light, seconds int }
 
 func (r ledgerRow) String() string {
