@@ -142,7 +142,7 @@ func (a *Artifact) Layer(mediaType string) (ocispec.Descriptor, bool) {
 	return ocispec.Descriptor{}, false
 }
 
-// Size is what has to be fetched for all layers, in bytes; a layer that stands there twice counts
+// Size is what has to be fetched for all layers, in bytes; a layer that is listed twice counts
 // once.
 func (a *Artifact) Size() int64 {
 	var n int64
