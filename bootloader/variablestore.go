@@ -162,7 +162,8 @@ type MemoryVariables struct {
 	// as many as one likes. What does not fit is [ErrNoSpace].
 	Quota int64
 
-	// Writes counts the writes and deletions that were made. What was written already is no write.
+	// Writes counts the writes and deletions that were made. A value that is there already is not
+	// written, and not counted.
 	Writes int
 
 	variables variableFiles

@@ -82,7 +82,7 @@ type Properties struct {
 	// started.
 	Counts Answer
 
-	// FallsBack: when a slot has used its tries up, another one is started without code of either
+	// FallsBack: when a slot has used its tries up, another slot is started without code of either
 	// system.
 	FallsBack Answer
 
