@@ -70,12 +70,12 @@ func ExtensionRootHash(ctx context.Context, x Extension) (rootHash []byte, err e
 	return rootHash, err
 }
 
-// WriteExtension writes an extension image to w, which holds nothing but zeros where nothing is
-// written, as a file that was just made does: a GPT with a root or usr partition, its dm-verity
-// hash tree and a signature of the root hash. The bytes are those of systemd-repart 262
-// --make-ddi=sysext or confext --seed, for the same file system, key and certificate, but for three
-// in the protective MBR that nothing reads (the end of the disk in cylinders). It reads the file
-// system twice, and the tree is in memory meanwhile, 1/128 of it.
+// WriteExtension writes an extension image to w, which must read as zeros where nothing is written,
+// as a new file does: a GPT with a root or usr partition, its dm-verity hash tree and a signature
+// of the root hash. The bytes are those of systemd-repart 262 --make-ddi=sysext or confext --seed,
+// for the same file system, key and certificate, but for three in the protective MBR that nothing
+// reads (the end of the disk in cylinders). It reads the file system twice, and the tree is in
+// memory meanwhile, 1/128 of it.
 //
 // An image of more than 4 GiB is refused, as the stub hands no such file over. The signature must
 // be one over the root hash. After an error w has a part of the image, without a partition table.
