@@ -216,8 +216,8 @@ func stretch(hash string, passphrase, salt []byte, iterations int64, size int) (
 
 // MeasureArgon2id tries how much this machine does in a time, and returns parameters for a new
 // slot: 4 passes over as much memory as it can be, at most maxMemory bytes, and more passes where
-// that is all the memory. It takes some times as long as that. It is the one function here that
-// looks at a clock, so that the result is another one each time.
+// that is all the memory. It takes some times as long as that. It is the only function here that
+// uses a clock, so its result varies.
 func MeasureArgon2id(target time.Duration, maxMemory int64, threads int) (KDF, error) {
 	k := KDF{Type: Argon2id, Iterations: minPasses, Memory: maxMemory / 1024 * 1024, Threads: threads}
 	if _, err := k.forNew(); err != nil {

@@ -110,7 +110,7 @@ func (v *Volume) mayTry(s Slot, limits Limits) error {
 	return limits.check(s.KDF)
 }
 
-// trySlot returns the key, or nil if the passphrase is another one.
+// trySlot returns the key, or nil if the passphrase does not match.
 func (v *Volume) trySlot(s Slot, passphrase []byte) (*Key, error) {
 	area := make([]byte, contentSize(s.KeySize))
 	if err := sparse.ReadFull(v.src, area, s.Area.Offset); err != nil {
