@@ -56,7 +56,7 @@ func (o SignOptions) hash() crypto.Hash {
 //
 // The key must be that of cert, RSA or ECDSA. The same inputs give the same bytes with an RSA key
 // (PKCS #1 v1.5) and with an *ecdsa.PrivateKey (RFC 6979). src is read twice and must not change in
-// between; it never is in memory as a whole. On an error what was written is no image.
+// between; it never is in memory as a whole. After an error, discard what was written.
 func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certificate, o SignOptions) (err error) {
 	defer prefix.Add("authenticode", &err)
 	p, err := Prepare(src, cert, o)

@@ -34,8 +34,8 @@ type Policy struct {
 	// FormatSimpleSigning say a name, so others do not count then.
 	References []string
 
-	// At is the time that the validity of authorities is held against, which no
-	// signature by a key can tell by itself. It is needed if an authority has one.
+	// At is the time at which authorities must be valid; a signature by a key does not tell its
+	// time. It is needed if an authority has one.
 	At time.Time
 
 	// Limits bound what is read; the zero value has defaults.

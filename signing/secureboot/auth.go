@@ -314,7 +314,7 @@ func (a *Auth) fits(p Pending) error {
 }
 
 // SignedFor tells for which variable the signer has signed the update, and whether as an append; ok
-// is false if it is none of those that hold keys, or the update was changed. Whom a machine trusts
+// is false if no variable that holds keys matches, or the update was changed. Whom a machine trusts
 // is left to [VerifyAuth] and [Apply].
 func (a *Auth) SignedFor() (variable string, appendWrite, ok bool) {
 	for _, k := range keyVariables(new(osmith.FirmwareVariables)) {
