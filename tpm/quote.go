@@ -44,7 +44,7 @@ const (
 )
 
 // ParseQuote reads a TPMS_ATTEST of a quote, as TPM2_Quote returns it without the length in front
-// and tpm2_quote -m writes it. Its signature is another matter: [VerifyQuote].
+// and tpm2_quote -m writes it. It does not verify the signature: [VerifyQuote] does.
 func ParseQuote(attest []byte) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	r := tpmwire.NewReader("quote", bytes.Clone(attest))

@@ -134,7 +134,7 @@ func (s *saltedSession) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, parms []byte, _ [
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(rc)))
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
 	h.Write(parms)
-	// The other attributes are those of the command, or the HMAC is another.
+	// The other attributes are those of the command, or the HMAC differs.
 	attributes := s.attributes
 	if auth.Attributes.AuditExclusive {
 		attributes |= sessionExclusive
