@@ -97,9 +97,9 @@ func (s *State) bless(counted, uncounted string) error {
 	return s.esp.Remove(counted)
 }
 
-// Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another one
-// at the next start. entry is its path or id, with any counter; "" is what runs. It returns the
-// path that the entry has then. Rolling back twice is not an error.
+// Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another
+// entry at the next start. entry is its path or id, with any counter; "" is what runs. It returns
+// the path that the entry has then. Rolling back twice is not an error.
 //
 // Without a set that the machine then returns to, it is [ErrNothingToReturnTo], and nothing is
 // written: so it is where loader.conf or a variable pins the entry, where firmware refuses the

@@ -357,7 +357,7 @@ func allZero(b []byte) bool {
 type OccupiedError struct {
 	Contents *DiskContents
 
-	// Agreed is the digest of something else that the options say may go: the disk is another one,
+	// Agreed is the digest of something else that the options say may go: the disk was exchanged,
 	// or has changed since. "": none.
 	Agreed string
 }

@@ -400,7 +400,7 @@ func openFile(esp fs.FS, name string) (osmith.Source, error) {
 	return nil, fmt.Errorf("%s on the ESP is not a file", name)
 }
 
-// sameDigest compares a file on the ESP with a digest. A file that is not there is another one.
+// sameDigest compares a file on the ESP with a digest. A missing file differs.
 func (s *State) sameDigest(name string, want [sha256.Size]byte) (bool, error) {
 	have, err := openFile(s.esp, name)
 	if errors.Is(err, fs.ErrNotExist) {

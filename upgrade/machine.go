@@ -134,8 +134,8 @@ type Running struct {
 	Version string
 
 	// ESP is the partition that the UKI was started from: StubDevicePartUUID, or
-	// LoaderDevicePartUUID. Zero: not known. Another one than the disk's is a [*NotRunningError]:
-	// two disks may have the same content.
+	// LoaderDevicePartUUID. Zero: not known. If it differs from the disk's, the error is a
+	// [*NotRunningError]: two disks may have the same content.
 	ESP osmith.GUID
 
 	// BootCountPath is LoaderBootCountPath: the name that the loader has given to the entry when it

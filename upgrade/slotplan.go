@@ -390,7 +390,7 @@ func CommitSlot(store SlotStore, running string) (err error) {
 	return nil
 }
 
-// RollBackSlot marks a slot as bad: the machine starts another one, which has to be known to be
+// RollBackSlot marks a slot as bad: the machine starts another slot, which has to be known to be
 // good.
 func RollBackSlot(store SlotStore, slot, fallback string) (err error) {
 	defer prefix.Add("upgrade", &err)

@@ -147,8 +147,8 @@ func pinUKI(src osmith.Source) *pinned.Reader {
 	return p
 }
 
-// ChangedUKIError says that a UKI is not the one whose digests were taken: the file, or the server
-// that it is read from, has another one by now.
+// ChangedUKIError says that a UKI is not the one whose digests were taken: the file, or the one on
+// the server, has changed since.
 type ChangedUKIError struct {
 	Offset, Size int64 // of bytes that are others, or some of which are
 }

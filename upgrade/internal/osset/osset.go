@@ -69,8 +69,8 @@ type Set struct {
 	Addons                             []uki.CompanionFile
 }
 
-// A RootHashError says that a root hash has the wrong length, or that a part of the set has another
-// one.
+// A RootHashError says that a root hash has the wrong length, or differs from that of a part of the
+// set.
 type RootHashError struct {
 	Where     string
 	Want, Got []byte
