@@ -284,7 +284,7 @@ func digest(ctx context.Context, src osmith.Source) ([]byte, error) {
 }
 
 // textChange are the lines that only one of two texts has, in their order; none if one of them is
-// no text.
+// not text.
 func textChange(name string, data [2]*io.SectionReader) (out []string, err error) {
 	var lines [2][]string
 	for i, d := range data {

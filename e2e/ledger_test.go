@@ -49,7 +49,7 @@ func book(t testing.TB, m *Machine, cpu time.Duration) {
 	booked.cpu[test] += cpu
 }
 
-// TestMain holds the boots of a run against the ledger in README.md.
+// TestMain checks the boots of a run against the ledger in README.md.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if problems := checkLedger(); len(problems) > 0 && os.Getenv("OSMITH_LONG") == "" {

@@ -170,8 +170,8 @@ type Variant struct {
 // VariantMeasurements is what the stub measures into PCR 11 when it boots that variant, in measured
 // order. Variants share the digests of sections that count in several of them.
 //
-// All of it is held against real boots: without sections that are picked by hardware; of stubs 257
-// and 262 with device trees; of 262 with firmware.
+// All of it is checked against real boots: without sections that are picked by hardware; of stubs
+// 257 and 262 with device trees; of 262 with firmware.
 type VariantMeasurements struct {
 	Variant
 	Sections []osmith.Measurement

@@ -68,8 +68,8 @@ const (
 )
 
 // Open reads the headers of an image, which may come from anyone: made by this package, ukify,
-// dracut or objcopy, signed or not. A file that is no PE image or has no .linux section is refused
-// ([ErrNotPE], [ErrNotUKI]), and so is one whose known sections overlap or lie outside what
+// dracut or objcopy, signed or not. A file that is not a PE image or has no .linux section is
+// refused ([ErrNotPE], [ErrNotUKI]), and so is one whose known sections overlap or lie outside what
 // firmware loads, because no one could say what the stub will see of it; the error is a
 // [*osmith.FormatError]. What is wrong in lesser ways, Check tells.
 func Open(src osmith.Source) (_ *File, err error) {
@@ -167,7 +167,7 @@ func (f *File) checkKind() error {
 	return nil
 }
 
-// checkMemory holds the known sections against the memory that the image occupies: one that
+// checkMemory checks the known sections against the memory that the image occupies: one that
 // overlaps another would be loaded with other bytes than the file says, and one that ends behind
 // SizeOfImage is ignored by the stub (systemd 262, src/boot/pe.c, pe_locate_sections_internal).
 func (f *File) checkMemory(p *pe.File) error {

@@ -101,7 +101,7 @@ var ErrApplied = errors.New("this plan was already applied, fully or partly: mak
 // else it is a [*ChangedError] and nothing is written; and it is read anew in front of each step,
 // so that what something else has written in between ends the upgrade in the same way. A UKI or
 // add-on of the release that has changed since is a [*ChangedError], too, before anything boots it.
-// Of the root file system every block is held against the tree before it is written, so that a
+// Of the root file system every block is checked against the tree before it is written, so that a
 // damaged or different block ends the upgrade with an error of package verity. What is read back is
 // read from the medium, where the disk can be told so (DropCache of [osmith.Disk]).
 func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
@@ -190,7 +190,7 @@ type applier struct {
 	esp    *bootFS  // as it was before this step
 }
 
-// look reads the disk anew and holds it against what it should be, with the contents of files that
+// look reads the disk anew and checks it against what it should be, with the contents of files that
 // were judged of up to limit bytes.
 func (a *applier) look(limit int64) error {
 	now, esp, err := a.plan.machine.takeSnapshot(a.plan.disk, a.plan.judged, limit)

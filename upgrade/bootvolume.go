@@ -115,7 +115,7 @@ func (v *BootVolume) Rename(from, to string) error { return v.synced(v.volume.Re
 // Remove removes a file or an empty directory.
 func (v *BootVolume) Remove(name string) error { return v.synced(v.volume.Remove(name)) }
 
-// MkdirAll makes a directory and the parents that are missing. One that exists is no error.
+// MkdirAll makes a directory and the parents that are missing. One that exists is not an error.
 func (v *BootVolume) MkdirAll(name string) error { return v.synced(v.volume.MkdirAll(name)) }
 
 func (v *BootVolume) synced(err error) error {

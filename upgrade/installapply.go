@@ -158,7 +158,7 @@ func (p *InstallPlan) findWipes() (list []extent) {
 // table without partitions, so that firmware finds no file system and no loader on it. After an
 // error or a power cut the same call, with the same seed, goes on. What is written is read back
 // from the medium, where the disk can be told so, before the table has it. That firmware does not
-// take the boot option is no error, and in the result.
+// take the boot option is not an error, and in the result.
 //
 // The kernel of the machine that this runs on still has the partitions of before:
 // [partition.UpdateKernel] tells it, or the next start.

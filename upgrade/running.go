@@ -152,7 +152,7 @@ func espPath(name string) string {
 	return strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/")
 }
 
-// checkStart holds what is known of the start against the set that firmware says it has started.
+// checkStart checks what is known of the start against the set that firmware says it has started.
 func (s *State) checkStart() error {
 	r, e := s.machine.Running, s.Started
 	switch p := espPath(r.BootCountPath); {

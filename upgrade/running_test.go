@@ -197,7 +197,7 @@ func TestStartedWithoutSlot(t *testing.T) {
 	require.ErrorAs(t, err, new(*upgrade.UnboundError))
 }
 
-// The firmware's log and the loader's counting are held against what runs.
+// The firmware's log and the loader's counting are checked against what runs.
 func TestHowItCameUp(t *testing.T) {
 	s := newSystem(t, "")
 	one := s.bootAndRun()

@@ -22,7 +22,7 @@ type SlotImage struct {
 	Name    string // of the partition among those of a slot, as in [SlotLayout]
 	Content osmith.Source
 
-	// Tree and RootHash are the dm-verity hash tree of Content: each block is held against it
+	// Tree and RootHash are the dm-verity hash tree of Content: each block is checked against it
 	// before it is written. Without them Content is read once for its SHA-256, when the plan is
 	// made, and must be the same when it is written.
 	Tree     osmith.Source
@@ -358,8 +358,8 @@ func markSlot(store SlotStore, m bootslots.Mark) error {
 	return store.Change(change)
 }
 
-// write fills the partition. Each block is held against the tree first, or each piece against what
-// was read when the plan was made.
+// write fills the partition. Each block is checked against the tree first, or each piece against
+// what was read when the plan was made.
 func (t *slotTarget) write(a *applier) error {
 	if t.Tree != nil {
 		return a.copyVerified(t.window, t.Content, t.image(), false)

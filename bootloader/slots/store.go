@@ -274,7 +274,7 @@ func (m Mark) check(s Store) error {
 	return err
 }
 
-// judge holds what a mark leads to against what it is for.
+// judge checks what a mark leads to against what it is for.
 func (m Mark) judge(after Reader) error {
 	first := func(reader Reader) (Start, Reader) {
 		if reader == nil {

@@ -54,13 +54,13 @@
 //
 // A policy is the JSON of package cosign ("osmith.policy/1"); the files of keys in it are relative
 // to it. The rule that counts is that of -repository, or of the address without its scheme if
-// LAYOUT is one, or of REGISTRY/REPO. The validity of authorities is held against -at (RFC 3339),
-// or the clock. A policy that names identities needs -trusted-root, the file trusted_root.json of a
-// Sigstore instance, such as "cosign trusted-root create" makes; it is never fetched.
-// -without-log-entry and -without-certificate-timestamps do without proofs that a private Sigstore
-// cannot give.
+// LAYOUT is one, or of REGISTRY/REPO. The validity of authorities is checked against -at (RFC
+// 3339), or the clock. A policy that names identities needs -trusted-root, the file
+// trusted_root.json of a Sigstore instance, such as "cosign trusted-root create" makes; it is never
+// fetched. -without-log-entry and -without-certificate-timestamps do without proofs that a private
+// Sigstore cannot give.
 //
-// verify and pull hold a release against what was asked for: REF must be its version, "v" and the
+// verify and pull check a release against what was asked for: REF must be its version, "v" and the
 // version, or the version with "-" and the architecture, unless it is a digest or -version says
 // another; -id, -variant and -arch must be what the release says. A name that says no version, such
 // as latest, needs -version or -accept-any-version, since no signature says what it stands for.

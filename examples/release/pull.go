@@ -234,7 +234,7 @@ func compare(c *cli.Call, old *cli.Input, oldTree osmith.Source, want verity.Tre
 
 // rehash makes a hash tree of the old root file system with the salt, the hash and the block sizes
 // of the new tree: only such trees can be compared. It is not trusted more than the old tree was:
-// every block that is taken is held against the new one.
+// every block that is taken is checked against the new one.
 func rehash(c *cli.Call, old *cli.Input, oldTree, tree osmith.Source) (osmith.Source, error) {
 	was, err := verity.ReadSuperblock(oldTree, 0)
 	if err != nil {

@@ -57,8 +57,8 @@ func Signatures(entries []Entry) ([]Signature, error) {
 }
 
 // ReadSignature reads the PKCS #7 message at an offset of the file, padding included where a tool
-// counts that. A well-formed one with an outdated algorithm or a wrong signature value is no error,
-// but has its Err.
+// counts that. A well-formed one with an outdated algorithm or a wrong signature value is not an
+// error, but has its Err.
 func ReadSignature(b []byte, offset int64) (Signature, error) {
 	sd, err := parseMessage(b, offset)
 	if err != nil {

@@ -166,7 +166,7 @@ func (v *Volume) VolumeKey(key []byte) (k *Key, err error) {
 	return k, nil
 }
 
-// checkKey holds the key of the data against its digest, which it returns.
+// checkKey checks the key of the data against its digest, which it returns.
 func (v *Volume) checkKey(k *Key) (Digest, error) {
 	d, ok := v.h.dataDigest()
 	if !ok {

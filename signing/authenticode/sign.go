@@ -183,7 +183,7 @@ func (p *Prepared) Join(w io.Writer, src osmith.Source, signature []byte) error 
 // p.Hash. They are one DER element of type SET and must be about this image: a content type of
 // SpcIndirectData, the message digest of what this package signs, which is what sbsign and
 // systemd-sbsign sign too, and anything else, a signing time for one, which counts instead of that
-// of the options and is held against the certificate as that is.
+// of the options and is checked against the certificate as that is.
 func (p *Prepared) JoinAttributes(w io.Writer, src osmith.Source, attributes, signature []byte) error {
 	t := p.template
 	t.RawAttributes = attributes

@@ -297,7 +297,7 @@ func (r *AttestationRule) satisfied(all []Attestation) (bool, []error) {
 	return len(by) >= max(r.Threshold, 1), reasons
 }
 
-// says holds the predicate of an attestation against what the rule demands of it.
+// says checks the predicate of an attestation against what the rule demands of it.
 func (r *AttestationRule) says(a *Attestation) error {
 	for i := range r.Contents {
 		if err := r.Contents[i].holds(a.Predicate); err != nil {

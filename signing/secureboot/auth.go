@@ -156,7 +156,7 @@ func (u Update) join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 
 // Auth is an .auth file as read.
 type Auth struct {
-	// the zero time if the stamp is no date: firmware does not look whether it is one
+	// the zero time if the stamp is not a date: firmware does not look whether it is one
 	Time      time.Time
 	Payload   []byte // signature lists; empty deletes the variable
 	RawSigner []byte // the signer's certificate, DER
@@ -424,7 +424,7 @@ func (s efiStamp) fields() [6]int {
 	return [6]int{int(binary.LittleEndian.Uint16(s[:])), int(s[2]), int(s[3]), int(s[4]), int(s[5]), int(s[6])}
 }
 
-// time is the time; false if the stamp is no date and time from 1900 on.
+// time is the time; false if the stamp is not a date and time from 1900 on.
 func (s efiStamp) time() (time.Time, bool) {
 	f := s.fields()
 	t := time.Date(f[0], time.Month(f[1]), f[2], f[3], f[4], f[5], 0, time.UTC)

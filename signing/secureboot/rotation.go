@@ -268,7 +268,7 @@ func (p *planner) has(name string, pair KeyPair) bool {
 	return containsCertificate(p.lists[name], pair.Cert)
 }
 
-// check holds the machine as it would be now against what has to boot and against its room.
+// check checks the machine as it would be now against what has to boot and against its room.
 func (p *planner) check() error {
 	if err := checkSpace(p.v, p.RoomForVariables); err != nil {
 		return err

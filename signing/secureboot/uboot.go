@@ -380,7 +380,7 @@ func (j *ubootJudge) fatal(format string, args ...any) ubootFinding {
 	return ubootFinding{kind: findingCrash, rule: RuleParserFails, reason: "U-Boot crashes and resets: " + fmt.Sprintf(format, args...)}
 }
 
-// digest holds the digest that was signed against that of the image. nil: it is the same.
+// digest checks the digest that was signed against that of the image. nil: it is the same.
 func (j *ubootJudge) digest(s *signedpe.Signature, m *edk2.Message) *ubootFinding {
 	own := j.image.Digests[s.Hash]
 	same := string(s.Digest) == string(own)
@@ -399,7 +399,7 @@ func (j *ubootJudge) digest(s *signedpe.Signature, m *edk2.Message) *ubootFindin
 	return nil
 }
 
-// revoked holds the certificates of a message against dbx. nil: dbx is about others.
+// revoked checks the certificates of a message against dbx. nil: dbx is about others.
 func (j *ubootJudge) revoked(s *signedpe.Signature, m *edk2.Message) *ubootFinding {
 	signer, err := edk2.ParseCertificate(s.Signer.Raw)
 	if err != nil {

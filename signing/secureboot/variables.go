@@ -288,7 +288,7 @@ func (e *SpaceError) Error() string {
 	return fmt.Sprintf("the variables need %d bytes of the machine's variable store, which has room for %d: keep fewer certificates and digests", e.Need, e.Room)
 }
 
-// checkSpace holds variables against a room in bytes; 0 is not checked.
+// checkSpace checks variables against a room in bytes; 0 is not checked.
 func checkSpace(v osmith.FirmwareVariables, room int64) error {
 	if need := Space(v); room > 0 && need > room {
 		return &SpaceError{Need: need, Room: room}

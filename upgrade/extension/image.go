@@ -76,7 +76,7 @@ func (e *RootHashError) Error() string {
 	return fmt.Sprintf("partition ID of the %s: want %s from the signed root hash, got %s", e.Where, e.Want, e.Got)
 }
 
-// ErrUnprotected says that an image has no hash tree, so that there is nothing to hold it against.
+// ErrUnprotected says that an image has no hash tree, so that there is nothing to check it against.
 var ErrUnprotected = errors.New("the image has no hash tree")
 
 // Read reads an image as systemd does (Discoverable Partitions Specification; systemd-dissect

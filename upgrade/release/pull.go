@@ -141,7 +141,7 @@ func PullLayer(ctx context.Context, src BlobSource, a *Artifact, dir, mediaType 
 }
 
 // Partial opens the file in which [Pull] has a blob until all of it is there, and makes it if it is
-// not. What was put into it in full by other means, such as verity.Patch, Pull holds against the
+// not. What was put into it in full by other means, such as verity.Patch, Pull checks against the
 // digest and does not fetch; what has another digest it fetches from the beginning. The layout in
 // dir must be there.
 func Partial(dir string, d ocispec.Descriptor) (*os.File, error) {

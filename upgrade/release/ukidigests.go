@@ -108,7 +108,7 @@ type writerFunc func(b []byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-// verify holds what was hashed against the descriptor of the layer.
+// verify checks what was hashed against the descriptor of the layer.
 func (d *UKIDigests) verify(want ocispec.Descriptor) error {
 	return ocilayout.CheckDigest(want, digest.NewDigestFromBytes(digest.SHA256, d.file[:]), d.Size())
 }

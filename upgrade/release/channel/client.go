@@ -95,7 +95,7 @@ func Fetch(ctx context.Context, src DocumentSource, r Request) (*Document, State
 	return Accept(b, r)
 }
 
-// Accept holds a document, whose signatures were verified, against what was asked for, what was
+// Accept checks a document, whose signatures were verified, against what was asked for, what was
 // accepted before, and the time. It returns the state to keep. The errors are [*OtherError],
 // [*OlderError], [ErrTwoDocuments], [*ExpiredError], [ErrNoTime], and a *osmith.FormatError.
 func Accept(b []byte, r Request) (*Document, State, error) {

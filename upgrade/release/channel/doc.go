@@ -25,7 +25,7 @@
 //	if err != nil {
 //		return err // *OlderError, *ExpiredError, *OtherError, ErrTwoDocuments, or what the source says about signatures
 //	}
-//	// Keep the state before anything else: it is what a later answer is held against.
+//	// Keep the state before anything else: it is what a later answer is checked against.
 //	choice := document.Choose(channel.Machine{ID: machineID, Running: "4"})
 //	fmt.Println(choice) // version 5, or why not: "not yet: this machine is in cohort 734, ..."
 //
