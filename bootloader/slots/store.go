@@ -119,7 +119,7 @@ type Outcome uint8
 const (
 	OutcomeUnknown Outcome = iota // it depends on what the store does not say: [Start].Reason
 	OutcomeSlot                   // a slot is started
-	OutcomeOther                  // something is started that is no slot: [Start].Reason names it
+	OutcomeOther                  // something other than a slot is started: [Start].Reason names it
 	OutcomeNothing                // nothing can be started
 )
 
@@ -274,7 +274,7 @@ func (m Mark) check(s Store) error {
 	return err
 }
 
-// judge checks what a mark leads to against what it is for.
+// judge checks the outcome of a mark against its purpose.
 func (m Mark) judge(after Reader) error {
 	first := func(reader Reader) (Start, Reader) {
 		if reader == nil {
