@@ -147,8 +147,8 @@ type Running struct {
 	Log *tpm.Log
 }
 
-// ErrRunningUnknown is returned for a machine of which it is not said what it runs: any slot might
-// be in use.
+// ErrRunningUnknown is returned if neither Machine.Running nor Machine.Offline is set: any slot
+// might be in use.
 var ErrRunningUnknown = errors.New("what the machine runs is unknown: give Machine.Running with StubImageIdentifier and the mounted root hash, or set Machine.Offline")
 
 // check refuses facts that contradict each other.

@@ -400,8 +400,8 @@ func RollBackSlot(store SlotStore, slot, fallback string) (err error) {
 	return nil
 }
 
-// CancelSlot takes back what an upgrade has had tried and no boot has started yet. What the slot
-// has stays whole, where the store can say so.
+// CancelSlot cancels an upgrade that no boot has started yet. The contents of the slot stay, where
+// the store can express that.
 func CancelSlot(store SlotStore, slot, running string) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := markSlot(store, bootslots.Mark{Slot: slot, As: bootslots.AsCancelled, Fallback: running}); err != nil {
