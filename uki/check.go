@@ -26,7 +26,7 @@ const (
 	// SeverityError: some firmware, boot loader or stub refuses the image or does something else
 	// than it seems to say.
 	SeverityError
-	// SeverityUnknown: it is not known whether it boots. Who needs a yes has none.
+	// SeverityUnknown: whether it boots is unknown; treat it as a no.
 	SeverityUnknown
 )
 

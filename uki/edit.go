@@ -47,7 +47,7 @@ func (f *File) Edit() *Edit {
 	return e
 }
 
-// Lose allows the changes to destroy what is named. It is not an error if there is no such thing.
+// Lose allows the changes to destroy what is named. A loss that does not occur is not an error.
 func (e *Edit) Lose(what ...Loss) *Edit {
 	for _, l := range what {
 		e.lose[l] = true

@@ -70,7 +70,7 @@ const (
 // Open reads the headers of an image, which may come from anyone: made by this package, ukify,
 // dracut or objcopy, signed or not. A file that is not a PE image or has no .linux section is
 // refused ([ErrNotPE], [ErrNotUKI]), and so is one whose known sections overlap or lie outside what
-// firmware loads, because no one could say what the stub will see of it; the error is a
+// firmware loads, because what the stub sees of it is undefined; the error is a
 // [*osmith.FormatError]. What is wrong in lesser ways, Check tells.
 func Open(src osmith.Source) (_ *File, err error) {
 	defer prefix.Add("uki", &err)

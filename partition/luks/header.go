@@ -115,8 +115,9 @@ type Segment struct {
 
 const segmentCrypt = "crypt"
 
-// nullCipher reports whether a cipher does not encrypt at all. A header is not authenticated: who
-// can write to the disk could have a machine take such a volume for its own (CVE-2025-59054).
+// nullCipher reports whether a cipher does not encrypt at all. A header is not authenticated: an
+// attacker who can write to the disk could make a machine accept such a volume as its own
+// (CVE-2025-59054).
 func nullCipher(cipher string) bool { return strings.Contains(strings.ToLower(cipher), "null") }
 
 func (p parser) segments() error {

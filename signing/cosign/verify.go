@@ -156,7 +156,7 @@ func (v *verification) exhausted(manifest digest.Digest, err error) (more bool, 
 	return false, nil
 }
 
-// judge checks what was found against the policy.
+// judge checks the signatures that were found against the policy.
 func (v *verification) judge() (*Result, error) {
 	if len(v.Signatures)+len(v.Attestations) == 0 && len(v.Rejected) == 1 {
 		if incomplete, ok := errors.AsType[*IncompleteError](v.Rejected[0].Err); ok {

@@ -89,7 +89,7 @@ func (q *Quote) UnmarshalJSON(data []byte) (err error) {
 }
 
 // Verify verifies the quote offline as [tpm.VerifyQuote], for a verifier that asked with nonce, and
-// checks the PCRs against what was signed. It returns the values that are proved: those of PCRs
+// checks the PCRs against the signed digest. It returns the values that are proved: those of PCRs
 // that the quote covers. A quote whose PCRs lead to another digest is a [*tpm.QuoteError].
 func (q *Quote) Verify(key crypto.PublicKey, nonce []byte) (_ *tpm.Quote, pcrs map[crypto.Hash]map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
