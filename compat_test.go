@@ -34,8 +34,8 @@ const compatDir = "testdata/compat/v0"
 
 var freeze = flag.Bool("freeze", false, "write "+compatDir+" anew; only before a first release, or with a reader for the old form")
 
-// TestCompat builds a system from fixed keys and inputs and holds every byte that it writes against
-// what was frozen.
+// TestCompat builds a system from fixed keys and inputs and checks every byte that it writes
+// against what was frozen.
 func TestCompat(t *testing.T) {
 	b := &acmeos.Builder{Keys: readKeys(t), Parts: acmeos.StandIns(), Seed: [16]byte{0xac, 0x3e}, Time: time.Unix(1_767_225_600, 0).UTC()}
 	dir := t.TempDir()

@@ -85,8 +85,8 @@ func block(t *testing.T, file, heading string) (lines []string) {
 }
 
 // TestConsumers follows the release procedure of CONTRIBUTING.md in a copy of the checkout, serves
-// what was pushed as a module proxy would, and follows each go get line of the README in a module
-// of somebody else.
+// what was pushed as a module proxy would, and follows each go get line of the README in a user's
+// module.
 func TestConsumers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds programs with all that they link")

@@ -62,7 +62,7 @@ func sectorSize(f *os.File) int {
 	return int(size)
 }
 
-// flock takes the file for who has opened it, at once or not at all.
+// flock locks the file without waiting.
 func flock(f *os.File) error {
 	err := control(f, func(fd int) error { return syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) })
 	if errors.Is(err, syscall.EWOULDBLOCK) {

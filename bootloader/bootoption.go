@@ -33,7 +33,7 @@ type BootProgram struct {
 }
 
 // BootPlanOptions says what [PlanBootOption] does besides making sure that there is an option. The
-// zero value touches no option of somebody else, and no decision of a person.
+// zero value changes no other program's option, and no choice that a person made.
 type BootPlanOptions struct {
 	// First moves the option to the front of BootOrder also if it has a place there. A new one is
 	// put there in any case.
@@ -69,8 +69,8 @@ type BootPlan struct {
 	// are not removed, since BootNext names them or they hand the program other data.
 	Left []uint16
 
-	// Malformed are options that no firmware can read, each a [*VariableError]. They are nobody's,
-	// and stay.
+	// Malformed are options that no firmware can read, each a [*VariableError]. They belong to no
+	// system, and stay.
 	Malformed []error
 }
 
@@ -102,28 +102,27 @@ type ChangeResult struct {
 	Err error
 }
 
-// ErrNotAttempted: a change was not made since one before it was not.
+// ErrNotAttempted: a change was not made because an earlier one failed.
 var ErrNotAttempted = errors.New("not attempted")
 
-// PlanBootOption works out what makes firmware start a program: its option Boot#### (UEFI
-// Specification 2.10, section 3.1.3) and its place in BootOrder. It is the repair as well: an
-// option that firmware has lost is made again.
+// PlanBootOption plans the changes that make firmware start a program: its option Boot#### (UEFI
+// Specification 2.10, section 3.1.3) and its place in BootOrder. It also makes an option anew that
+// firmware has lost.
 //
 // An option is the program's by the ID of the partition and by the path, in which capitals do not
-// count, never by its description; one of another category than boot, by which firmware does not
-// start anything by itself, is none. Of several, that is kept which firmware starts first, and
-// those that hand the program the same data are removed. If its device path has the partition in
-// another place, that is put right, and nothing else of it changes. A new one gets the first place,
-// and the lowest number that no variable has and that BootOrder and BootNext do not name: what they
-// name would be started in a place that nobody gave it. Options of others are never changed or
-// removed.
+// count, never by its description; options of a category other than boot, which firmware does not
+// start by itself, are ignored. Of several, the one that firmware starts first is kept, and those
+// that hand the program the same data are removed. If its device path has the partition in a
+// different place, only that is corrected. A new one gets the first place, and the lowest number
+// that no variable has and that BootOrder and BootNext do not name: what they name would be started
+// in a place that no option gave it. Options of others are never changed or removed.
 //
-// A new content of the option comes first, BootOrder second, deletions last: whatever a power cut
-// leaves of that starts what it would have started before or after.
+// A new content of the option comes first, BootOrder second, deletions last: after a power cut at
+// any write the machine starts what it would have started before or after.
 //
-// What is not known is an error: a BootOrder or BootNext that cannot be read or has another form,
-// and an option that cannot be read ([*VariableError]). An option that was read and has not the
-// form of one is known well enough: its number is taken, its place is kept, and it is in Malformed.
+// Unreadable variables are errors: a BootOrder or BootNext that cannot be read or has another form,
+// and an option that cannot be read ([*VariableError]). A malformed option is not an error: its
+// number counts as taken, its place is kept, and it is in Malformed.
 func PlanBootOption(have *MachineVariables, program BootProgram, o BootPlanOptions) (plan *BootPlan, err error) {
 	defer prefix.Add("bootloader", &err)
 	drive, file, err := program.target()
@@ -317,8 +316,8 @@ func orderContent(order []uint16) (b []byte) {
 // the ESP has the loader as its fallback too, goes on if the error is [ErrVariableRefused].
 //
 // Nothing is written if a variable is neither as the plan has read it nor as it wants it
-// ([*VariableMismatchError]): a new plan is needed then. What is as it should be is not written, so
-// that a plan that was interrupted can be applied again.
+// ([*VariableMismatchError]): a new plan is needed then. A variable that is already correct is not
+// written, so that an interrupted plan can be applied again.
 func (p *BootPlan) Apply(store VariableStore) (results []ChangeResult, err error) {
 	defer prefix.Add("bootloader", &err)
 	todo := make([]bool, len(p.Changes))

@@ -211,7 +211,8 @@ func TestPlanBootOptionUnknown(t *testing.T) {
 	require.NoError(t, err, "what is not about the boot menu")
 	require.Empty(t, plan.Changes)
 
-	// An option without the form of one was read: it has its number and its place, and is nobody's.
+	// An option without the form of one was read: it has its number and its place, and belongs to
+	// no system.
 	plan = planned(t, store(t, map[string][]byte{"Boot0000": {1, 2, 3}, "BootOrder": order(0)}), bootloader.BootPlanOptions{DropDangling: true})
 	require.Len(t, plan.Malformed, 1)
 	require.ErrorContains(t, plan.Malformed[0], "variable Boot0000")

@@ -37,7 +37,7 @@ func (r Reason) Pinned() bool {
 	return r == ReasonSysFail || r == ReasonOneShot || r == ReasonDefault || r == ReasonConfigDefault
 }
 
-// Default is the entry that the loader boots when nobody touches a key (systemd, src/boot/boot.c,
+// Default is the entry that the loader boots if no key is pressed (systemd, src/boot/boot.c,
 // config_select_default_entry), and why: that of [MenuOptions].LoaderVersion. It is nil if the menu
 // is empty.
 func (m *Menu) Default(v Variables) (*Entry, Reason) {

@@ -57,7 +57,7 @@ func TestDefault(t *testing.T) {
 	assert.False(t, ReasonOrder.Pinned())
 }
 
-// Three boots that nobody declares good use up an entry; then the one before is back.
+// Three boots that are not marked good use up an entry; then the one before is back.
 func TestFallback(t *testing.T) {
 	esp := fstest.MapFS{"EFI/Linux/os_1.efi": release("1"), "EFI/Linux/os_2+3.efi": release("2")}
 	var booted []string

@@ -22,7 +22,7 @@ func (e ConfigEdit) IsZero() bool { return e.Set == nil && len(e.Remove) == 0 }
 // several lines with a key the last one that is valid holds (systemd 262, src/boot/boot.c,
 // config_defaults_load_from_file), so the last one is changed; a key that has the value already,
 // for every release of [Releases], is left alone. A new key goes to the end, with the line end that
-// the text has. To remove a key takes all its lines away. A value that the loader would ignore is
+// the text has. Removing a key removes all its lines. A value that the loader would ignore is
 // an error that wraps [ErrConfigValue], a key to remove that it does not have wraps [ErrConfigKey].
 func EditConfig(text []byte, e ConfigEdit) (edited []byte, err error) {
 	defer prefix.Add("bootloader", &err)

@@ -59,7 +59,7 @@ func parseTries(s string) (int, bool) {
 	return int(n), true
 }
 
-// String is the counter as it stands in a name: "+3", "+2-1", "+09-01".
+// String is the counter as it is written in a name: "+3", "+2-1", "+09-01".
 func (c Counter) String() string {
 	s := fmt.Sprintf("+%0*d", c.LeftWidth, c.TriesLeft)
 	if c.DoneWidth > 0 || c.TriesDone > 0 {

@@ -39,7 +39,7 @@ type change struct {
 	before []string
 	do     func(*fat.FS) error
 	// starts are the names of the programs, without directory and counter, that may start first;
-	// ends are those that are started in the end when nobody says that a boot was good.
+	// ends are those that are started in the end when no boot is marked good.
 	starts, ends []string
 }
 

@@ -1,7 +1,7 @@
-// Package bootloader knows what systemd-boot will do with an EFI system partition: which entries it
-// lists, in which order, which one it boots and what it renames before it does. And it knows how to
-// put systemd-boot, its configuration and new boot entries there, and how a booted system declares
-// itself good or bad.
+// Package bootloader predicts what systemd-boot will do with an EFI system partition: which entries
+// it lists and in which order, which one it boots, and what it renames before that. It also plans
+// how to put systemd-boot, its configuration and new boot entries there, and marks a booted system
+// good or bad.
 //
 // It follows UAPI.1, the Boot Loader Specification
 // (https://uapi-group.org/specifications/specs/boot_loader_specification/), UAPI.10, the Version
@@ -11,7 +11,7 @@
 // version of the loader, which [LoaderVersion] reads from its file. Without one, 262 is followed.
 //
 // [Menu].Findings say what is wrong with the files: entries that the loader leaves out, lines that
-// it does not read, and files that are named and not there, which keep an entry from booting
+// it does not read, and files that are named but missing, which keep an entry from booting
 // ([EntryError], [Entry].Damage).
 //
 //	menu, err := bootloader.ReadMenu(os.DirFS("/efi"), bootloader.MenuOptions{})
@@ -23,18 +23,18 @@
 //	from, to, err = bootloader.Bless(os.DirFS("/efi"), path, bootloader.StatusGood)
 //	err = os.Rename(filepath.Join("/efi", from), filepath.Join("/efi", to))
 //
-// [PlanInstallation] says what to do to an ESP, with systemd-boot on it or without, so that it has
-// another one: in an order that may be cut off anywhere, never a step back unless it is asked for,
-// and nothing over a file that is not ours. [PlanRemoval] takes it away, [EditConfig] changes
-// loader.conf and leaves all else in it as it is.
+// [PlanInstallation] plans the installation or update of systemd-boot on an ESP. The order of its
+// changes survives a power cut anywhere; it downgrades only on request and never overwrites a file
+// that is not systemd-boot's. [PlanRemoval] removes systemd-boot. [EditConfig] changes settings of
+// loader.conf and leaves everything else in it as it is.
 //
 //	plan, err := bootloader.PlanInstallation(esp, &bootloader.Installation{Loader: loader}, bootloader.InstallationOptions{})
 //	for _, c := range plan.Changes {
 //		fmt.Println(c.Kind, c.Path, c.Reason) // and do it, before the next one
 //	}
 //
-// Nothing is written to file systems here: they are read through [io/fs], and what is to be done
-// comes back as values, files to write and renames to make.
+// The package writes to no file system: it reads through [io/fs], and returns the files to write
+// and the renames to make as values.
 //
 // # EFI variables
 //
@@ -52,8 +52,8 @@
 //		// Firmware has not taken it. The machine starts the loader as the fallback of the ESP.
 //	}
 //
-// Whatever a power cut leaves of that, the machine starts what it started before or what the plan
-// wants. Nothing is written that is there already.
+// After a power cut at any write, the machine starts what it started before or what the plan wants.
+// A variable that already has its value is not written.
 //
 // # Limits
 //

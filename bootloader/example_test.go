@@ -189,7 +189,7 @@ func ExampleReleases() {
 	// 262 reboots after a refused image: true
 }
 
-// An ESP with systemd-boot 257 gets 262, and a loader.conf that somebody has written stays.
+// An ESP with systemd-boot 257 gets 262, and a loader.conf that an administrator has written stays.
 func ExamplePlanInstallation() {
 	old := &fstest.MapFile{Data: petest.Loader("257-1")}
 	esp := fstest.MapFS{ // os.DirFS("/efi"), or a fat.FS

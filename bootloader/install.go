@@ -41,7 +41,7 @@ type Installation struct {
 // Files lists what `bootctl install` puts on an ESP, besides a random seed: the loader under its
 // own name and as the fallback, or behind Shim, loader.conf, loader/entries.srel, which says that
 // Type #1 entries are used, and the keys. The file names follow from the loader's architecture. A
-// file that is not systemd-boot is refused ([ErrNotLoader]), and so is a Shim that is none or that
+// file that is not systemd-boot is refused ([ErrNotLoader]), and so is a Shim that is not a shim or
 // does not start the loader ([ErrNotShim]).
 func (in *Installation) Files() (files []osmith.ESPFile, err error) {
 	files, _, err = in.files()

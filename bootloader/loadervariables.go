@@ -26,11 +26,11 @@ var writable = map[string]func(string) bool{
 // SetLoaderVariable writes a variable that tells systemd-boot what to start: LoaderEntryOneShot,
 // LoaderEntryDefault, LoaderEntryPreferred, LoaderEntrySysFail with the id of an entry, and
 // LoaderConfigTimeout and LoaderConfigTimeoutOneShot with seconds, or what else loader.conf takes
-// for timeout. No text takes the variable away, and is no error if there was none. All other names
+// for timeout. An empty text removes the variable, if there is one. All other names
 // are refused: the loader or the stub writes them.
 //
-// Of releases that do not know a variable yet, [Releases] tells; whether there is an entry of that
-// id, [ReadMenu].
+// [Releases] tells which releases do not know a variable yet; [ReadMenu], whether there is an entry
+// of that id.
 func SetLoaderVariable(store VariableStore, name, text string) (err error) {
 	defer prefix.Add("bootloader", &err)
 	ok, known := writable[name]

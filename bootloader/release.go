@@ -128,9 +128,9 @@ func (e *LoaderVersionError) Error() string {
 }
 
 // FindRelease is the row for a version of systemd-boot, as [LoaderVersion] reads it. One that is
-// newer than all known releases, or that is no version, is treated as the release that assume
-// names, if it names one. Evidence is [EvidenceNone] then, and for a point release that is older
-// than the one that the row is about. The error is a [*LoaderVersionError].
+// newer than all known releases, or is not a version, is treated as the release that assume names,
+// if it names one. Evidence is [EvidenceNone] then, and for a point release that is older than the
+// one that the row is about. The error is a [*LoaderVersionError].
 func FindRelease(v osmith.Version, assume int) (r Release, err error) {
 	defer prefix.Add("bootloader", &err)
 	return findRelease(v, assume)

@@ -11,8 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/pe"
 )
 
-// ErrNotShim is returned for a program in the place of shim that is none, or that starts something
-// else than the loader.
+// ErrNotShim is returned for a program in the place of shim that is not a shim, or does not start
+// the loader.
 var ErrNotShim = errors.New("this shim does not start the loader")
 
 // places are those of an installation, the one that a Boot#### leads to first.
@@ -41,8 +41,8 @@ func parseShim(content []byte) *pe.File {
 	return f
 }
 
-// readShim reads a shim that is to be installed. One whose DEFAULT_LOADER is another name than what
-// the loader is put under does not start it.
+// readShim reads a shim that is to be installed. A shim whose DEFAULT_LOADER differs from the
+// loader's name does not start it.
 func readShim(content []byte) (*program, error) {
 	f := parseShim(content)
 	if f == nil {

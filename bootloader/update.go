@@ -17,11 +17,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/sbat"
 )
 
-// PartialSuffix is put behind the name of a file while it is written, by who cannot write a file
-// whole or not at all: in a directory, new content goes to a file with this suffix, is synced, and
-// renamed. What a cut leaves is found by it. A [FileChange] that is carried out with package fat
-// needs none, nor does one on a mounted ESP by way of package upgrade: a rename there is not safe
-// by itself.
+// PartialSuffix is appended to the name of a file while it is written, where a file cannot be
+// written atomically: in a directory, new content goes to a file with this suffix, is synced, and
+// renamed. It identifies the remains of a power cut. A [FileChange] that is carried out with
+// package fat needs none, nor does one on a mounted ESP by way of package upgrade: a rename there
+// is not safe by itself.
 const PartialSuffix = ".osmith-partial"
 
 // maxLoader bounds how much of a program is read. Loaders of systemd have up to 200 KiB.
@@ -176,8 +176,8 @@ func (e *OtherLoaderError) Unwrap() error { return e.Err }
 // one begins. Then, whatever is cut:
 //
 //   - Firmware starts EFI/systemd by its Boot####, and EFI/BOOT where that fails or is gone. They
-//     are never changed at once, so one of them is as it was or as it will be, even if the other
-//     was torn by who does not write it whole. EFI/BOOT comes last, as with bootctl: nothing is
+//     are never changed at once, so one of them is as it was or as it will be, even if a writer
+//     that does not write it whole tore the other. EFI/BOOT comes last, as with bootctl: nothing is
 //     behind it, so that it is the old loader until the new one is in the place that has something
 //     behind it.
 //   - The copy of the old loader is there before the old loader goes.

@@ -22,8 +22,8 @@ type VariableImage struct {
 	store *varstore.Store
 }
 
-// ParseVariableImage reads the volume at the start of image, which is not changed. What is no such
-// volume is an [*osmith.FormatError].
+// ParseVariableImage reads the volume at the start of image, which is not changed. Any other
+// content is an [*osmith.FormatError].
 func ParseVariableImage(image []byte) (v *VariableImage, err error) {
 	defer prefix.Add("bootloader", &err)
 	v = &VariableImage{}

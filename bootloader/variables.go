@@ -22,8 +22,8 @@ var loaderVendor = osmith.MustParseGUID("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
 
 // MachineVariables are the EFI variables of a machine that runs, as far as they are about its boot:
 // what chooses the next entry, what loader and stub say about this boot, and the boot options of
-// the firmware. What is not set is zero. The texts are what whoever may write variables has put
-// there.
+// the firmware. What is not set is zero. The texts are not verified: any program that may write
+// variables can set them.
 type MachineVariables struct {
 	Variables // that choose the next entry. FirmwareFailed is as the loader saw it in this boot
 

@@ -61,8 +61,8 @@ type VariableStore interface {
 	Delete(name string, vendor osmith.GUID) error
 }
 
-// What firmware says to a write. A system that was installed is none the worse for it: the loader
-// is started as the fallback of its ESP (EFI/BOOT) too.
+// How firmware refuses a write. The installed system still boots: the loader is also the fallback
+// of its ESP (EFI/BOOT).
 var (
 	// ErrVariableRefused: firmware, or the kernel in front of it, has not taken the write, and what
 	// was there is there. The two below are cases of it.
@@ -162,7 +162,8 @@ type MemoryVariables struct {
 	// as many as one likes. What does not fit is [ErrNoSpace].
 	Quota int64
 
-	// Writes counts the writes and deletions that were made. What was written already is no write.
+	// Writes counts the writes and deletions that were made. A value that is there already is not
+	// written, and not counted.
 	Writes int
 
 	variables variableFiles

@@ -102,7 +102,7 @@ func freeVariables(st unix.Statfs_t) (bytes int64, known bool) {
 //
 // ENOSPC is [ErrNoSpace], EROFS, and EPERM or EACCES of the write itself, [ErrVariableReadOnly],
 // EINVAL and ENOSYS, by which the kernel and firmware refuse what they do not understand,
-// [ErrVariableRefused] alone. Not to be root is none of them, but an [fs.ErrPermission]. After any
+// [ErrVariableRefused] alone. Without root it is an [fs.ErrPermission] instead. After any
 // other error, such as EIO, it is not known what firmware has.
 func (e *EFIVarFS) Set(v EFIVariable) (err error) {
 	defer prefix.Add("bootloader", &err)

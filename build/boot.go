@@ -18,8 +18,7 @@ import (
 )
 
 // BootOptions are what is known of the machine that boots a disk, and the moment that is asked
-// about. What is not given is not known, and the PCRs that depend on it are not claimed:
-// [tpm.Coverage] says which and why.
+// about. PCRs that depend on a missing field are not claimed: [tpm.Coverage] says which and why.
 type BootOptions struct {
 	// Variables are the Secure Boot configuration of the machine; a disk that enrols keys
 	// ([DiskOptions].Enroll) has them in [DiskImage].Enrollment. Nil: not known: no image is
@@ -69,11 +68,11 @@ type RefusedImageError struct {
 
 func (e *RefusedImageError) Error() string { return fmt.Sprintf("%s: %s", e.Path, e.Verdict.Reason) }
 
-// Boot predicts what a machine measures when it boots the disk, in the entry that [Disk] made: the
-// ways in which that may go, mostly one. Everything is read from the plan as it will be written:
-// partition table, boot loader and its configuration, UKI and what lies beside it. A program that
-// the machine refuses is a [*RefusedImageError], as nothing is measured behind it; with add-ons on
-// the ESP, Variables must be known, as they decide which of them count.
+// Boot predicts what a machine measures when it boots the disk, in the entry that [Disk] made: one
+// log for each possible way of the boot, mostly one. Everything is read from the plan: partition
+// table, boot loader and its configuration, UKI and what lies beside it. A program that the machine
+// refuses is a [*RefusedImageError], as nothing is measured behind it; with add-ons on the ESP,
+// Variables must be known, as they decide which of them count.
 func Boot(ctx context.Context, d *DiskImage, o BootOptions) (ways tpm.Alternatives, err error) {
 	defer prefix.Add("build", &err)
 	b := &bootBuilder{disk: d, o: o, boot: tpm.Boot{Banks: o.Banks, Firmware: o.Baseline, Variables: o.Variables, NoShim: o.NoShim, SMBIOS: o.SMBIOS, Phases: o.Phases, Userspace: o.Userspace}}

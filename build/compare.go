@@ -64,7 +64,7 @@ type ReleaseSummary struct {
 	Signers []string `json:"signers"`
 }
 
-// ChangeKind says what became of something.
+// ChangeKind says how a part changed.
 type ChangeKind string
 
 // The kinds of changes.
@@ -124,7 +124,7 @@ type FileChange struct {
 	NewSize int64      `json:"newSize"`
 }
 
-// Compare says what becomes of a machine's system when it goes from one release to another:
+// Compare says what an upgrade from one release to another changes:
 // sections of the UKI, blocks of the root file system, PCR 11, whether secrets that are sealed to
 // signed policies open, and all else that is released. It reads both.
 func Compare(ctx context.Context, before, next *release.Release) (c *Comparison, err error) {
@@ -284,7 +284,7 @@ func digest(ctx context.Context, src osmith.Source) ([]byte, error) {
 }
 
 // textChange are the lines that only one of two texts has, in their order; none if one of them is
-// no text.
+// not text.
 func textChange(name string, data [2]*io.SectionReader) (out []string, err error) {
 	var lines [2][]string
 	for i, d := range data {

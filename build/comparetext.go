@@ -7,7 +7,7 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// String is the comparison for a person: what changes, and nothing of what stays.
+// String is the comparison for a person: what changes, without what stays.
 func (c *Comparison) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s -> %s, %s -> %s\n", c.New.ID, c.Old.Version, c.New.Version, partition.Bytes(c.Old.Size), partition.Bytes(c.New.Size))

@@ -21,9 +21,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// DiskOptions are the choices of [Disk]. With the zero value, but for Seed, it is a disk of
-// 512-byte sectors with an ESP and two slots, with room for releases half as large again as the
-// first.
+// DiskOptions are the choices of [Disk]. The zero value, except for Seed, makes a disk of 512-byte
+// sectors with an ESP and two slots, with room for releases half as large again as the first.
 type DiskOptions struct {
 	// Seed is what identifiers are derived from, as by systemd-repart --seed: the same one gives
 	// the same disk. It must be given.
@@ -109,7 +108,7 @@ type Volume struct {
 	Keys func(v *luks.Volume, key *luks.Key) error
 }
 
-// DiskImage is a disk that is planned, and that [partition.WriteImage] writes.
+// DiskImage is a planned disk, for [partition.WriteImage].
 type DiskImage struct {
 	*partition.Image
 
@@ -132,7 +131,7 @@ type DiskImage struct {
 // and what the layout asks for beside them. Its result is written with [partition.WriteImage], and
 // reads from the set then, which must stay open.
 //
-// r may be nil, for a disk without a system on it; of a set it is &set.Release. Of what a layout
+// r may be nil, for a disk without a system; for a set it is &set.Release. Of what a layout
 // asks for ([partition.Fill]) are made: copies of files; FAT and EROFS file systems; swap areas;
 // hash trees and signatures of root hashes; LUKS2 volumes with a key from a file. Everything else
 // is an [*UnmadeError], unless Contents has it; what lacks a key is [ErrNoVerityKey] or
@@ -343,7 +342,7 @@ func (b *diskBuilder) enroll(in *bootloader.Installation) error {
 		config = *in.Config
 	}
 	if config.SecureBootEnroll == "" {
-		config.SecureBootEnroll = "force" // as somebody has asked for it
+		config.SecureBootEnroll = "force" // keys to enrol were given
 	}
 	in.Config, b.out.Enrollment = &config, e
 	return nil

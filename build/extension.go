@@ -20,7 +20,8 @@ import (
 )
 
 // Extension is an extension image to be made, of systemd: what [WriteExtension] writes is a system
-// extension, a configuration extension or a portable service, by what the file system has in it.
+// extension, a configuration extension or a portable service, depending on the contents of the file
+// system.
 type Extension struct {
 	// EROFS, squashfs or another that is read-only; a multiple of 4096 bytes, or zeros are added
 	FileSystem osmith.Source
@@ -44,7 +45,7 @@ type Extension struct {
 	UnsignedSoThatAnyoneCanReplaceIt bool
 }
 
-// ExtensionImage is what was written.
+// ExtensionImage describes the image that was written.
 type ExtensionImage struct {
 	Size     int64 // bytes
 	RootHash []byte
@@ -61,24 +62,24 @@ const (
 // kept in memory: 33 MiB.
 const maxExtension = sdstub.MaxCompanion
 
-// ExtensionRootHash is the root hash that [WriteExtension] is going to write, for a key that is
-// elsewhere: verity.PrepareSignature makes of it what is to be signed. It reads the file system
-// once.
+// ExtensionRootHash is the root hash that [WriteExtension] is going to write, for a remote key:
+// verity.PrepareSignature turns it into what is to be signed. It reads the file system once.
 func ExtensionRootHash(ctx context.Context, x Extension) (rootHash []byte, err error) {
 	defer prefix.Add("build", &err)
 	_, _, rootHash, err = x.format(ctx)
 	return rootHash, err
 }
 
-// WriteExtension writes an extension image to w, which holds nothing but zeros where nothing is
-// written, as a file that was just made does: a GPT with a root or usr partition, its dm-verity
-// hash tree and a signature of the root hash. The bytes are those of systemd-repart 262
-// --make-ddi=sysext or confext --seed, for the same file system, key and certificate, but for three
-// in the protective MBR that nothing reads (the end of the disk in cylinders). It reads the file
-// system twice, and the tree is in memory meanwhile, 1/128 of it.
+// WriteExtension writes an extension image to w, which must read as zeros where nothing is written,
+// as a new file does: a GPT with a root or usr partition, its dm-verity hash tree and a signature
+// of the root hash. The bytes are those of systemd-repart 262 --make-ddi=sysext or confext --seed,
+// for the same file system, key and certificate, but for three in the protective MBR that nothing
+// reads (the end of the disk in cylinders). It reads the file system twice, and the tree is in
+// memory meanwhile, 1/128 of it.
 //
-// An image of more than 4 GiB is refused, as the stub hands no such file over. The signature must
-// be one over the root hash. After an error w has a part of the image, without a partition table.
+// An image of more than 4 GiB is refused, since the stub does not hand over such a file. The
+// signature must be one over the root hash. After an error w has a part of the image, without a
+// partition table.
 func WriteExtension(ctx context.Context, w io.WriterAt, x Extension) (im *ExtensionImage, err error) {
 	defer prefix.Add("build", &err)
 	content, tree, rootHash, err := x.format(ctx)

@@ -210,7 +210,7 @@ func (b *diskBuilder) fillMerged(p partition.Partition, f *partition.Fill) (*lat
 	return s.Content.(*late), nil
 }
 
-// fillFileSystem makes a file system that is no FAT.
+// fillFileSystem makes a file system that is not a FAT.
 func (b *diskBuilder) fillFileSystem(i int, s *partition.Spec, f *partition.Fill) error {
 	fill := f.FileSystem
 	switch {

@@ -11,7 +11,7 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// Keys are who signs what is built. Each may be in a file, a device or a service, as a
+// Keys sign what is built. Each may be in a file, a device or a service, as a
 // crypto.Signer. A key that is not given signs nothing: what it would have signed is left unsigned,
 // and the result says so.
 type Keys struct {

@@ -52,7 +52,7 @@ func TestRelease(t *testing.T) {
 	require.Equal(t, "{}", string(contentOf(t, r2.PCRs)))
 	require.Empty(t, r2.SupportedUntil, "what is not known is not stated")
 
-	// How long it is supported, and what it fixes, is a choice of whoever packs.
+	// How long it is supported, and what it fixes, is the vendor's choice.
 	set.Fixes = []string{"CVE-1"}
 	dir = t.TempDir()
 	d, err = build.Release(t.Context(), dir, &set.Release, build.ReleaseOptions{SupportedUntil: "2031-12-31", Fixes: []string{"CVE-2"}})

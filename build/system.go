@@ -216,8 +216,8 @@ func (s *systemBuilder) uki(ctx context.Context) error {
 const maxLoader = 16 << 20
 
 // SignLoader is a boot loader, or another program of up to 16 MiB, with a signature by the Secure
-// Boot key. One that has such a signature stays as it is, and so does every one if there is no key;
-// signatures of others are kept.
+// Boot key. A program that has such a signature stays as it is; without a key, every program does.
+// Other signatures are kept.
 func SignLoader(src osmith.Source, k Keys) (signed osmith.Source, err error) {
 	defer prefix.Add("build", &err)
 	if src.Size() > maxLoader {

@@ -13,8 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// TestARM64 boots an image with hardware IDs on a 64-bit ARM machine with Secure Boot, and holds it
-// against its prediction. The keys are in its variables from the start.
+// TestARM64 boots an image with hardware IDs on a 64-bit ARM machine with Secure Boot, and checks
+// it against its prediction. The keys are in its variables from the start.
 func TestARM64(t *testing.T) {
 	requireVM(t)
 	testtools.Require(t, "qemu-system-aarch64")

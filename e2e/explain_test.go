@@ -33,8 +33,8 @@ type input struct {
 	pcrs   []int                              // of all differences
 }
 
-// explained holds the log of a boot against predictions of boots that have another input. Each time
-// that input is named, and nothing else. No boot is needed for it.
+// explained checks the log of a boot against predictions of boots that have another input. Each
+// time that input is named, and nothing else. No boot is needed for it.
 func explained(t *testing.T, s *System, inputs []input, files espFiles, before, got *report.Report) {
 	t.Helper()
 	actual, err := tpm.ParseLog(got.EventLog)

@@ -49,7 +49,7 @@ func book(t testing.TB, m *Machine, cpu time.Duration) {
 	booked.cpu[test] += cpu
 }
 
-// TestMain holds the boots of a run against the ledger in README.md.
+// TestMain checks the boots of a run against the ledger in README.md.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if problems := checkLedger(); len(problems) > 0 && os.Getenv("OSMITH_LONG") == "" {
@@ -98,8 +98,8 @@ func checkLedger() []string {
 	return problems
 }
 
-// A ledgerRow is what README.md says about a test. Seconds are 0 where nobody has measured them
-// yet, or there is nothing to measure.
+// A ledgerRow is what README.md says about a test. Seconds are 0 where they were not measured yet,
+// or there is nothing to measure.
 type ledgerRow struct{ boots, light, seconds int }
 
 func (r ledgerRow) String() string {

@@ -25,7 +25,7 @@ var (
 	ownPCRs257 = append([]int{9}, ownPCRs...)
 )
 
-// bootUKI writes down what the PCRs will hold, boots, expects a report and holds it against what
+// bootUKI writes down what the PCRs will hold, boots, expects a report and checks it against what
 // was written. It finds a signed policy for what the TPM has.
 func bootUKI(t *testing.T, s *System, name string, what UKIBoot) *report.Report {
 	t.Helper()

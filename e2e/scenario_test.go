@@ -35,7 +35,7 @@ func buildVersion(t *testing.T, s *System, version string) *acmeos.Set {
 	return set
 }
 
-// bootGood boots, expects a report, and holds it against the prediction that was made before.
+// bootGood boots, expects a report, and checks it against the prediction that was made before.
 func bootGood(t *testing.T, s *System, name string, set *acmeos.Set) *report.Report {
 	t.Helper()
 	b := boot(t, s.Machine, name, Reported)
@@ -227,7 +227,7 @@ func (s *System) entry(t *testing.T, set *acmeos.Set) string {
 	return ""
 }
 
-// TestImage holds the disk of version 1 against the tools that people will use on it, and against
+// TestImage checks the disk of version 1 against the tools that people will use on it, and against
 // itself.
 func TestImage(t *testing.T) {
 	s := newSystem(t, testtools.Trixie(t))

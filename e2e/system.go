@@ -207,7 +207,7 @@ func (s *System) Prediction(set *acmeos.Set, phases ...string) (*tpm.Bank, error
 // predictedPCRs are compared with the machine's.
 var predictedPCRs = []int{4, 7, 11}
 
-// Check holds a boot's report against what was built and predicted, and returns everything that
+// Check checks a boot's report against what was built and predicted, and returns everything that
 // differs.
 func (s *System) Check(b *Boot, set *acmeos.Set) error {
 	r := b.Report

@@ -20,15 +20,16 @@
 //
 // Sizes may also be shared out by weight, as systemd-repart does it and with the same result, and a
 // layout may be a file ([ReadLayout]), definition files of systemd-repart ([ReadRepart]) or that of
-// a known system (package partition/layouts). [PlanOnto] plans what a disk that is in use lacks,
-// and takes nothing away. [FindSlots] is the A/B view of a table.
+// a known system (package partition/layouts). [PlanOnto] adds what a disk in use lacks, and removes
+// nothing. [FindSlots] is the A/B view of a table.
 //
 // A table that was read with [Read] can be edited and written again: what the package does not know
-// stays byte for byte, and a power cut at any write leaves the old or the new table, for firmware,
-// which looks for a backup in the last sector only, and for a kernel, which looks for none
-// ([Table.Write]). [Table.PlanWrite] says beforehand what firmware will measure of it.
+// stays byte for byte, and a power cut at any write leaves the old or the new table
+// ([Table.Write]), both for firmware, which looks for a backup in the last sector only, and for a
+// kernel, which does not look for a backup. [Table.PlanWrite] says beforehand what firmware will
+// measure of it.
 //
-// [Repair] makes a damaged table whole, and moves the backup of a disk that grew to its new end; on
+// [Repair] repairs a damaged table, and moves the backup of a disk that grew to its new end; on
 // Linux, UpdateKernel tells the kernel what changed while other partitions are in use.
 //
 // # Limits

@@ -24,7 +24,7 @@ func shown(text string) map[string]string {
 	return out
 }
 
-// requireTypes holds our names against systemd's, both ways.
+// requireTypes checks our names against systemd's, both ways.
 func requireTypes(t *testing.T, theirs map[string]string) {
 	t.Helper()
 	require.Greater(t, len(theirs), 200)

@@ -25,7 +25,7 @@ var (
 	// ErrNoRoom: a partition takes the last sectors of the disk, where a backup table belongs.
 	ErrNoRoom = errors.New("no room for a backup table at the end of the disk")
 	// ErrUnfilled: a partition that a plan makes is to be filled ([Spec.Fill]), but its Content is
-	// not set. With [Layout.LayoutOnly] somebody else fills it.
+	// not set. With [Layout.LayoutOnly] the caller fills it.
 	ErrUnfilled = errors.New("its content is not set")
 	// ErrRootHash: a root hash that is too short to make two different IDs from.
 	ErrRootHash = errors.New("root hash")

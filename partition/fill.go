@@ -8,10 +8,10 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Fill says, as data, what a partition is to be filled with. This package does none of it: whoever
-// can makes the bytes and sets [Spec.Content], or [Image.SetContent] once the size of the partition
-// is known. At most one of File, Running, FAT and FileSystem is set; Verity, Encrypt and Minimize
-// say more about it, and a Verity hash tree or signature stands alone.
+// Fill says, as data, what a partition is to be filled with. This package does none of it: the
+// caller makes the bytes and sets [Spec.Content], or [Image.SetContent] once the size of the
+// partition is known. At most one of File, Running, FAT and FileSystem is set; Verity, Encrypt and
+// Minimize say more about it, and a Verity hash tree or signature stands alone.
 type Fill struct {
 	// File is the path of a file whose bytes are the content.
 	File string `json:"file,omitempty"`

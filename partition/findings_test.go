@@ -366,8 +366,8 @@ func (d unreadableAt) ReadAt(b []byte, off int64) (int, error) {
 
 var errUnreadable = errors.New("medium error")
 
-// Where a table may be and cannot be read, none is not the answer: what would be a new disk to
-// someone may have all of their data.
+// Where a table may be and cannot be read, none is not the answer: a disk that looks new may have
+// all of a user's data.
 func TestUnreadableIsNotEmpty(t *testing.T) {
 	const size = 1 << 20
 	_, err := Read(unreadableAt{size, -1}, ReadOptions{})

@@ -52,8 +52,8 @@ func (h *header) arraySectors(ss int64) uint64 {
 	return (uint64(h.count)*uint64(h.entrySize) + uint64(ss) - 1) / uint64(ss)
 }
 
-// readHeader reads the header at lba of a disk of sectors sectors. AlternateLBA is not held against
-// anything: nobody does. beyond lets LastUsableLBA lie beyond the disk.
+// readHeader reads the header at lba of a disk of sectors sectors. AlternateLBA is not checked: no
+// firmware or kernel checks it. beyond lets LastUsableLBA lie beyond the disk.
 func readHeader(r io.ReaderAt, lba, sectors uint64, ss int64, which string, beyond bool) (*header, error) {
 	off := int64(lba) * ss
 	fail := func(at int64, field, format string, args ...any) error {

@@ -73,7 +73,7 @@ func TestImagePolicyRefused(t *testing.T) {
 	}
 }
 
-// TestImagePolicyAnalyze holds the parser against systemd-analyze over the texts above and a grid:
+// TestImagePolicyAnalyze checks the parser against systemd-analyze over the texts above and a grid:
 // which texts it takes, their normal form, and what it says for every designator.
 func TestImagePolicyAnalyze(t *testing.T) {
 	forky := testtools.Forky(t)

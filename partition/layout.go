@@ -37,7 +37,7 @@ type Spec struct {
 	// exclude Size.
 	MinSize, MaxSize int64
 	// Weight is the share of the free space, in relation to all other weights (systemd-repart takes
-	// 1000 by default). 0: only what nobody else can take.
+	// 1000 by default). 0: only what no other partition can take.
 	Weight uint32
 	// Reserve is room for growth: bytes to be left behind Content, so that larger contents of later
 	// versions fit.
@@ -64,7 +64,7 @@ type Spec struct {
 	// tells of; [ReadRepart] has them as systemd-repart does.
 	Merged *Bounds
 	// Fill tells what the partition is to be filled with, and where Content comes from. [Plan] does
-	// not follow it: whoever has the files sets Content.
+	// not follow it: the caller, who has the files, sets Content.
 	Fill *Fill
 }
 
@@ -98,8 +98,8 @@ type Layout struct {
 	// bytes; 0: that of the disk. systemd-repart takes 4096 for an image file unless it is called
 	// with --sector-size.
 	FileSystemSectorSize int
-	// LayoutOnly is for a disk that somebody else fills: a partition with a Fill needs no Content.
-	// It is not in a layout file.
+	// LayoutOnly is for a disk that another program fills: a partition with a Fill needs no
+	// Content. It is not in a layout file.
 	LayoutOnly bool
 }
 

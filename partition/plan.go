@@ -99,7 +99,7 @@ func Plan(l Layout) (im *Image, err error) {
 		return nil, err
 	}
 	table.FirstUsableLBA, table.LastUsableLBA = p.firstUsable, p.lastUsable
-	if l.Start > 0 && !small { // whoever adds partitions later is to keep to it, too
+	if l.Start > 0 && !small { // partitions added later keep to it, too
 		table.FirstUsableLBA = uint64(start / ss)
 	}
 	im.list(&l, al)

@@ -333,7 +333,7 @@ func hintedBackup(r io.ReaderAt, ss int64) uint64 {
 
 // oldEnds calls try for the sectors that may have been the last one before the disk grew, until it
 // returns true. Only a disk that says it has, or had, a GPT is searched: elsewhere a header is part
-// of somebody's data.
+// of a partition's data.
 func oldEnds(r io.ReaderAt, sectors uint64, ss int64, try func(lba uint64) bool) bool {
 	le := binary.LittleEndian
 	b := make([]byte, len(signature))

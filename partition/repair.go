@@ -16,9 +16,9 @@ type RepairOptions struct {
 	SectorSize int
 	// KeepHybridMBR allows the repair of a GPT beside a hybrid MBR, which stays as it is.
 	KeepHybridMBR bool
-	// Seed gives new IDs to partitions that have none, or that of another one, in which case the
-	// first in entry order keeps it. Zero: they keep what they have. What finds a partition by its
-	// PARTUUID finds it by the new one only.
+	// Seed gives new IDs to partitions without one. Of partitions with the same ID, the first in
+	// entry order keeps it and the others get new IDs. Zero: they keep what they have. What finds a
+	// partition by its PARTUUID finds it by the new one only.
 	Seed osmith.GUID
 }
 

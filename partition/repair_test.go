@@ -174,7 +174,7 @@ func TestFindBackup(t *testing.T) {
 			require.Error(t, table.PrimaryErr)
 			require.Equal(t, uint64(c.old/512-1), table.read.backup.myLBA)
 			require.Len(t, table.Partitions, 6)
-			// without a trace of a GPT, a header inside of the disk is somebody's data
+			// without a trace of a GPT, a header inside of the disk is a user's data
 			wipe(d, 0, 512)
 			_, err = Read(d, ReadOptions{})
 			require.ErrorIs(t, err, ErrNoTable)

@@ -99,7 +99,7 @@ func (c *repartCase) String() string {
 	return string(b)
 }
 
-// ours is what this package makes of a case. The file systems are those of somebody else.
+// ours is what this package makes of a case. Other programs make the file systems.
 func (c *repartCase) ours() (repartAnswer, error) {
 	r, err := ReadRepart(c.fs(), RepartOptions{ForceArchitecture: c.Force})
 	if err != nil {

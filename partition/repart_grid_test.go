@@ -34,12 +34,12 @@ var gridTypes = []string{"esp", "esp", "xbootldr", "root", "root-verity", "root-
 
 var gridFormats = []string{"vfat", "ext4", "btrfs", "xfs", "erofs", "squashfs", "swap", "empty", "ext2"}
 
-// number writes a number as somebody might.
+// number writes a number in a random notation.
 func number(r *rand.Rand, n int) string {
 	return fmt.Sprintf([]string{"%d", "%d", "%d", "0x%x", "0%o", "0o%o", "0b%b", "+%d"}[r.IntN(8)], n)
 }
 
-// bytesOf writes a size as somebody might.
+// bytesOf writes a size in a random notation.
 func bytesOf(r *rand.Rand, n int64) string {
 	switch r.IntN(6) {
 	case 0:

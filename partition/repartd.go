@@ -87,15 +87,15 @@ var ErrRepartKey = errors.New("unsupported")
 // places them, and [PlanOnto] those of a disk in use.
 //
 // All keys are known. What placement cannot do (file systems and their files, dm-verity,
-// encryption) is in [Spec.Fill]; a layout whose partitions somebody else fills is planned with
+// encryption) is in [Spec.Fill]; a layout whose partitions another program fills is planned with
 // [Layout.LayoutOnly]. Files whose names begin with a dot are passed over, empty files and links to
 // /dev/null mask a definition, sections and keys that begin with "X-" are ignored.
 //
 // Where systemd-repart says that it ignores a line (a key that it does not know, a value that it
 // cannot read), the line is a [*RepartError] here, so that no wish is lost; only what cannot mean
 // anything is a warning. So are a UUID of zeros and links to nowhere. Paths that are not absolute,
-// which systemd-repart ignores, are taken as they are written: they are for whoever opens the
-// content ([Fill]).
+// which systemd-repart ignores, are taken as they are written: they are for the program that opens
+// the content ([Fill]).
 func ReadRepart(fsys fs.FS, o RepartOptions) (r *Repart, err error) {
 	defer prefix.Add("partition", &err)
 	if err := o.check(); err != nil {

@@ -302,7 +302,7 @@ func TestReadRepartRefuses(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// What is merged is merged as a whole: the files of both, and their contents until somebody makes
+// What is merged is merged as a whole: the files of both, and their contents until the caller makes
 // the one for both.
 func TestSupplementContents(t *testing.T) {
 	l := Layout{Seed: repartSeed, Size: 1 << 30, Repart: true, LayoutOnly: true, Partitions: []Spec{

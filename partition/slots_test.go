@@ -68,7 +68,7 @@ func TestFindSlots(t *testing.T) {
 	require.ErrorContains(t, err, "root-x86-64 and usr-x86-64")
 	_, err = FindSlots(s.Table, SlotOptions{Type: UsrX8664})
 	require.NoError(t, err)
-	// a plain root beside usr with hash trees is no slot
+	// a plain root beside usr with hash trees is not a slot
 	s.Table.Partitions = s.Table.Partitions[:7]
 	_, err = FindSlots(s.Table, SlotOptions{})
 	require.NoError(t, err)

@@ -96,7 +96,7 @@ func smaller(a, b int64) int64 {
 	return min(a, b)
 }
 
-// unmerged is the content of a partition that two were merged into, until whoever makes it sets it:
+// unmerged is the content of a partition that two were merged into, until the caller sets it:
 // it has a size alone.
 type unmerged int64
 

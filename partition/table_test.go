@@ -251,7 +251,7 @@ func TestResize(t *testing.T) {
 	require.NoError(t, table.Check())
 }
 
-// A partition that somebody else put at an odd place may stay there, but none may be put there by
+// A partition that another program put at an odd place may stay there, but none may be put there by
 // us.
 func TestUnaligned(t *testing.T) {
 	im, d := image(t, abLayout())

@@ -28,7 +28,7 @@ type WritePlan struct {
 	// Primary is the primary table that will be on the disk.
 	Primary MeasuredTable
 	// Restored is the primary table as edk2 makes it of the backup, should it ever find the primary
-	// damaged: the entries go to sector 2, and PCR 5 is another one.
+	// damaged: the entries go to sector 2, and PCR 5 changes.
 	Restored MeasuredTable
 	// InPlace is [ErrInPlace] if the entries of the primary table are written over.
 	InPlace error
@@ -63,18 +63,18 @@ func (t *Table) PlanWrite() (plan *WritePlan, err error) {
 
 // Write writes both tables and the protective MBR. A table that [Table.Check] refuses is not
 // written at all. Only what differs from what is on the disk is written, and of a table that was
-// read, w must be the disk it was read from and have ReadAt: if its table is another one by now,
-// the error matches [ErrChanged].
+// read, w must be the disk it was read from and have ReadAt: if its table has changed since, the
+// error matches [ErrChanged].
 //
 // After a power cut at any moment, whether or not the disk keeps the order of writes between two
 // Syncs (w.Sync() error, if there is one), firmware and kernels find the old or the new table: UEFI
 // firmware looks for a backup in the last sector only, and a kernel looks for none. So first the
-// last sector gets a backup of the table in force, if it holds another one or none; the new entries
-// go to a second place in front of the first partition; and writing the header, which is one
-// sector, switches to them. The new backup follows, then the MBR. FirstUsableLBA becomes the first
-// sector behind both places. Where there is no room the new backup is written first and the entries
-// then in place ([WritePlan].InPlace): firmware goes by the backup if that is cut, a kernel needs
-// "gpt" on its command line. A table that was read from its backup is written primary first.
+// last sector gets a backup of the table in force, if it holds a different backup or none; the new
+// entries go to a second place in front of the first partition; and writing the header, which is
+// one sector, switches to them. The new backup follows, then the MBR. FirstUsableLBA becomes the
+// first sector behind both places. Where there is no room the new backup is written first and the
+// entries then in place ([WritePlan].InPlace): firmware goes by the backup if that is cut, a kernel
+// needs "gpt" on its command line. A table that was read from its backup is written primary first.
 //
 // On disks with sectors of 512 bytes in physical sectors of 4096, which may lose a whole physical
 // sector when power fails while they write a part of it, the header and the MBR are what can be
@@ -176,7 +176,7 @@ func (t *Table) planWrite() (*WritePlan, error) {
 		return out
 	}
 	switch {
-	case t.read == nil: // there is no table that anybody boots from
+	case t.read == nil: // there is no table that a machine boots from
 		epoch(backup()...)
 		epoch(entries("primary", p, array), head("primary", p))
 	case r.primary == nil: // the backup is in force until the primary is whole

@@ -5,17 +5,17 @@
 //     every boot, before it runs the image.
 //   - [github.com/osmith-dev/osmith/signing/secureboot] makes the keys and variables by which the
 //     firmware checks: PK, KEK, db and dbx as signature lists and as .auth files, and answers
-//     whether a machine with given variables would boot a given image. Nobody outside the firmware
-//     looks at these signatures.
+//     whether a machine with given variables would boot a given image. Only the firmware checks
+//     these signatures.
 //   - [github.com/osmith-dev/osmith/signing/cosign] verifies a release, an OCI artifact, before any
 //     of it is written to a disk. The updater checks these signatures; the firmware knows nothing
 //     of them.
 //
 // An operating system vendor needs all three: cosign decides what may be installed, authenticode
-// what may be started, secureboot whom the machine believes. They do not import each other. The
-// signature of a dm-verity root hash, which the kernel checks when it sets up the root file system,
-// belongs to package verity; the signature of a PCR policy, which the TPM checks before it gives
-// away the disk's key, to package tpm.
+// what may be started, secureboot which signers the machine trusts. They do not import each other.
+// The signature of a dm-verity root hash, which the kernel checks when it sets up the root file
+// system, belongs to package verity; the signature of a PCR policy, which the TPM checks before it
+// gives away the disk's key, to package tpm.
 //
 //	keys, err := secureboot.Generate(nil, options)                                             // once
 //	err = authenticode.Sign(out, unsigned, keys.DB.Key, keys.DB.Cert, authenticode.SignOptions{}) // every build

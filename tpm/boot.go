@@ -243,7 +243,7 @@ func hasSection(ms []osmith.Measurement, name string) bool {
 	return slices.ContainsFunc(ms, func(m osmith.Measurement) bool { return m.Section == name && m.Size > 0 })
 }
 
-// wants are all digests of a boot that somebody else computed, by what they are of.
+// wants are all digests of a boot that the caller computed, by their subject.
 func (b *Boot) wants() []wanted {
 	var out []wanted
 	for _, a := range b.applications() {

@@ -47,7 +47,7 @@ func describeText(b []byte) string {
 	return describeBytes(b)
 }
 
-// describeBytes is the start of data that are no text, or the text that they begin with.
+// describeBytes is the start of data that are not text, or the text that they begin with.
 func describeBytes(b []byte) string {
 	const show, least = 16, 3
 	if n := bytes.IndexByte(b, 0); n >= least && validText(string(b[:n])) {

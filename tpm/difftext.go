@@ -164,7 +164,7 @@ func lineText(e *Event) string {
 	return text
 }
 
-// programChange is about a program in the place of another one of the same part in the boot.
+// programChange is about a program replaced by another program with the same part in the boot.
 func (d Difference) programChange() string {
 	name := d.named(d.Got)
 	expected := "expected "

@@ -1,5 +1,5 @@
-// Package tpm computes what a measured boot leaves in the PCRs of a TPM 2.0, before the boot and
-// without a TPM, and explains what a boot did leave there.
+// Package tpm predicts, before the boot and without a TPM, which values a measured boot leaves in
+// the PCRs of a TPM 2.0, and explains the values that a boot has left.
 //
 // A prediction is an event log that has not happened yet: [Predict] writes a [Log] from the parts
 // of a boot, [ParseLog] reads that of a machine, and both replay ([Log.Replay]), compare ([Diff])
@@ -18,37 +18,38 @@
 // [ParseLog] reads crypto-agile and SHA-1 logs, with findings about what firmware did wrong;
 // [Event.Payload] reads what an event says, [Event.Attested] whether its digest covers that, and
 // its [Subject] is what was measured. [ParseFinalEvents] and [ParseUserspaceLog] read what was
-// measured after the log was fetched and by systemd. A log that is cut is no [Log]: a
-// [PartialError] has what could be read of it. Logs of RTMRs, of confidential virtual machines,
+// measured after the log was fetched and by systemd. For a truncated log, ParseLog returns a
+// [PartialError] with what could be read of it. Logs of RTMRs, of confidential virtual machines,
 // have other [Registers]. [VerifyQuote], [Quote.Check] and [Log.VerifyQuote] tie a log to what a
 // TPM signed, offline. [Log.MarshalBinary] and [Log.CEL] write logs.
 //
 // # Predictions
 //
-// [Boot] describes a boot by values. Everything that it does not know is a PCR that the
-// prediction's [Coverage] does not claim, never a guess. With the log of an earlier boot as
-// Boot.Firmware, PCRs 0 to 9 and 11 to 15 are known before the boot; without one, those that the OS
-// controls, for firmware that measures as edk2 does. Boot.Chain are the programs in front of the
-// UKI or kernel: [Shim], [SystemdBoot], [GRUB], [OtherProgram]. What such a log says of a machine
-// as a whole, before anything is sealed to it, is [Log.Reliances]; what an upgrade changes,
-// [CompareBoots]; the states after any of several boots, NewUnion of package policy.
+// [Boot] describes a boot by values. Where it lacks an input, the prediction's [Coverage] leaves
+// out the PCR; nothing is guessed. With the log of an earlier boot as Boot.Firmware, PCRs 0 to 9
+// and 11 to 15 are known before the boot; without one, those that the OS controls, for firmware
+// that measures as edk2 does. Boot.Chain are the programs in front of the UKI or kernel: [Shim],
+// [SystemdBoot], [GRUB], [OtherProgram]. [Log.Reliances] says what such a log tells about a machine
+// as a whole, before secrets are sealed to it; [CompareBoots] says what an upgrade changes;
+// NewUnion of package policy combines the states after any of several boots.
 //
-// [Log.MarshalPrediction] writes a prediction with its coverage. Foreign behaviour that depends on
-// a version is a row of [StubVersions] (252 to 262), with the evidence for it. [Diff] says how a
-// boot differs, [Compare] also what was not compared, [Causes] why, and [Log.WithContents] lets it
-// say so in words. [PredictAll] is about boots any of which may happen: their states for a policy
-// ([Alternatives.States]), and the .pcrlock files of systemd-pcrlock. [PCR11] and [PCR11States]
-// compute PCR 11 alone, from the measurements of a UKI's sections. Package policy computes, signs
-// and reads policies over PCR values; package sealing satisfies them with a TPM.
+// [Log.MarshalPrediction] writes a prediction with its coverage. Behaviour of systemd-stub that
+// depends on its version is a row of [StubVersions] (252 to 262), with the evidence for it. [Diff]
+// says how a boot differs, [Compare] also what was not compared, [Causes] why, and with
+// [Log.WithContents] Causes can quote the texts that changed. [PredictAll] predicts alternative
+// boots: their states for a policy ([Alternatives.States]), and the .pcrlock files of
+// systemd-pcrlock. [PCR11] and [PCR11States] compute PCR 11 alone, from the measurements of a UKI's
+// sections. Package policy computes, signs and reads policies over PCR values; package sealing
+// satisfies them with a TPM.
 //
 // # A running system
 //
 // [Boot.Phases] lead into userspace, where systemd's services measure words into PCRs 0 to 7, 9 and
-// 12 to 15: [Userspace] says which, or that there are none, and what it does not say is not
-// claimed. With the log of an earlier boot, [UserspaceLog], the moment may be any of its records:
-// [UserspaceLog.Until] "nvpcr-separator" is the one at which systemd 262 unlocks volumes. Words
-// that systemd measures in no fixed order around a moment are not claimed at it. [Boot.NVPCRs] and
-// [UserspaceLog.NVPCRs] are about the NV indices that are extended like PCRs.
+// 12 to 15: [Userspace] lists these words (or says that there are none); without it these PCRs are
+// not claimed. With the log of an earlier boot, [UserspaceLog], the moment may be any of its
+// records: [UserspaceLog.Until] "nvpcr-separator" is the one at which systemd 262 unlocks volumes.
+// Words that systemd measures in no fixed order around a moment are not claimed then. [Boot.NVPCRs]
+// and [UserspaceLog.NVPCRs] are about the NV indices that are extended like PCRs.
 //
 // # What it follows
 //
@@ -58,17 +59,17 @@
 //     stub;
 //   - PCR 11 and its phases as [systemd-measure] computes them; .pcrlock files as [systemd-pcrlock]
 //     reads them;
-//   - PCRs 4, 5 and 7: edk2, or the firmware of the earlier boot: where it measures what, in which
-//     order, and of which bytes;
+//   - PCRs 4, 5 and 7: edk2, or the firmware of the earlier boot: what it measures into which PCR,
+//     in which order, and over which bytes;
 //   - PCRs 7 and 14: [shim] 15.8 to 16.1; PCRs 8 and 9: what package bootloader/grub makes of
 //     GRUB's configuration, or the earlier boot.
 //
 // # Limits
 //
-// Predicted are boots of UEFI firmware that end with a UKI with systemd's stub, or with a kernel
-// that systemd-boot (Type #1 entries) or GRUB starts. Programs beside these may be in the chain,
-// and the PCRs that they extend are not predicted. PCR 10 (IMA) is never predicted. What the stub
-// hands over is given: package uki predicts it. Nothing here talks to a TPM.
+// The package predicts boots of UEFI firmware that end with a UKI with systemd's stub, or with a
+// kernel that systemd-boot (Type #1 entries) or GRUB starts. Other programs may be in the chain;
+// the PCRs that they extend are not predicted. PCR 10 (IMA) is never predicted. What the stub hands
+// over is an input, which package uki predicts. The package does not talk to a TPM.
 //
 // [TCG PC Client Platform Firmware Profile]:
 // https://trustedcomputinggroup.org/resource/pc-client-specific-platform-firmware-profile-specification/

@@ -59,7 +59,7 @@ type Text string
 
 func (t Text) String() string { return escape(string(t)) }
 
-// Version is that of the firmware's first code where it is no text: a GUID, or nothing.
+// Version is that of the firmware's first code where it is not text: a GUID, or nothing.
 type Version []byte
 
 func (v Version) String() string {
@@ -72,7 +72,7 @@ func (v Version) String() string {
 	return describeBytes(v)
 }
 
-// Opaque are data whose form this package does not know or that are no text.
+// Opaque are data whose form this package does not know or that are not text.
 type Opaque []byte
 
 func (o Opaque) String() string { return describeBytes(o) }

@@ -107,7 +107,7 @@ func ParsePrediction(data []byte) (_ *Log, err error) {
 	return l, nil
 }
 
-// ParseExpected reads a log that boots are held against: a prediction, as [ParsePrediction], or
+// ParseExpected reads a log that boots are compared with: a prediction, as [ParsePrediction], or
 // that of another boot, as [ParseLog].
 func ParseExpected(data []byte) (*Log, error) {
 	l, err := ParsePrediction(data)

@@ -44,7 +44,7 @@ const (
 )
 
 // ParseQuote reads a TPMS_ATTEST of a quote, as TPM2_Quote returns it without the length in front
-// and tpm2_quote -m writes it. Its signature is another matter: [VerifyQuote].
+// and tpm2_quote -m writes it. It does not verify the signature: [VerifyQuote] does.
 func ParseQuote(attest []byte) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	r := tpmwire.NewReader("quote", bytes.Clone(attest))
@@ -119,8 +119,8 @@ func (e *QuoteError) Error() string {
 
 func (e *QuoteError) Unwrap() error { return e.Err }
 
-// ErrNoNonce says that a quote was to be verified without a nonce, or with one of zeros, which
-// nobody has drawn: it would prove a state that the machine was in at some time, perhaps long ago.
+// ErrNoNonce says that a quote was to be verified without a nonce, or with one of zeros, which is
+// not random: it would prove a state that the machine was in at some time, perhaps long ago.
 // [VerifyQuoteOfAnyTime] is for those who want that.
 var ErrNoNonce = errors.New("no nonce, or a nonce of zeros: want the random nonce that the quote was requested with")
 
@@ -145,7 +145,8 @@ func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (_ *Quot
 }
 
 // VerifyQuoteOfAnyTime is [VerifyQuote] whatever nonce there is in the quote. It does not say when
-// the quote was made: whoever has seen one can show it again when the machine is in another state.
+// the quote was made: an attacker who has seen one can replay it when the machine is in another
+// state.
 func VerifyQuoteOfAnyTime(key crypto.PublicKey, attest, signature []byte) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	return verifyQuote(key, attest, signature)
@@ -205,8 +206,8 @@ func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) (err error) {
 }
 
 // Values are the PCRs that the quote proves: of those that the machine reported, the ones that it
-// covers, if they lead to its digest as for [Quote.Check]. What it does not cover is anybody's
-// word, and is left out.
+// covers, if they lead to its digest as for [Quote.Check]. Values that it does not cover are
+// unverified, and left out.
 func (q *Quote) Values(reported map[crypto.Hash]map[int][]byte) (map[crypto.Hash]map[int][]byte, error) {
 	if err := q.Check(reported); err != nil {
 		return nil, err

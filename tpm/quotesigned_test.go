@@ -165,7 +165,7 @@ func TestSignedQuotes(t *testing.T) {
 	}
 }
 
-// TestQuotedValues holds values against the digest of a quote.
+// TestQuotedValues checks values against the digest of a quote.
 func TestQuotedValues(t *testing.T) {
 	parse := func(q quoteParts) *Quote {
 		out, err := ParseQuote(q.bytes())

@@ -117,7 +117,7 @@ func (l *Log) Values(bank crypto.Hash) (_ map[int][]byte, err error) {
 // Verify replays one bank and compares it with what a TPM reports for some PCRs. It returns a
 // [*ReplayError] that names those which differ. PCRs that the firmware's log does not hold, such as
 // 10 and whatever userspace extended, should not be passed; PCRs that a predicted log does not
-// cover, and no PCRs at all, are another error.
+// cover, and no PCRs at all, are a different error.
 func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) (err error) {
 	defer prefix.Add(pkg, &err)
 	values, err := l.Values(bank)

@@ -143,7 +143,7 @@ func mkosiUserspace(t testing.TB, boot string) *UserspaceLog {
 	return u
 }
 
-// requireClaims holds every claim of a prediction against recorded values, and says which PCRs it
+// requireClaims checks every claim of a prediction against recorded values, and says which PCRs it
 // claims.
 func requireClaims(t testing.TB, b Boot, want map[int][]byte, what string) []int {
 	t.Helper()

@@ -102,8 +102,8 @@ func TestSubjectsOfRealBoots(t *testing.T) {
 	}
 }
 
-// A command line is one whatever it says, and whoever passes it: in the log, in differences, in
-// their causes, in the components of systemd-pcrlock.
+// A command line is one whatever it says, and whichever program passes it: in the log, in
+// differences, in their causes, in the components of systemd-pcrlock.
 func TestCommandLinesThatLookLikeOtherThings(t *testing.T) {
 	vectors := bootVectors(t)
 	firmware, err := ParseLog(vectors[1].log)

@@ -21,12 +21,12 @@ import (
 type Severity int
 
 const (
-	// SeverityWarning: it boots where nobody looks closely, or something in it has no effect.
+	// SeverityWarning: it boots with lenient stubs and firmware, or something in it has no effect.
 	SeverityWarning Severity = iota + 1
 	// SeverityError: some firmware, boot loader or stub refuses the image or does something else
 	// than it seems to say.
 	SeverityError
-	// SeverityUnknown: it is not known whether it boots. Who needs a yes has none.
+	// SeverityUnknown: whether it boots is unknown; treat it as a no.
 	SeverityUnknown
 )
 

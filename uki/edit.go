@@ -14,7 +14,7 @@ import (
 )
 
 // An Edit is a list of changes to an image, a profile or an add-on. The image itself stays as it
-// is: Assemble makes another one, which reads what has not changed from the first.
+// is: Assemble makes a new image, which reads unchanged parts from the first.
 //
 // A section whose new content fits into the place of the old one stays where it is, with zeros
 // behind it. Otherwise it and all sections behind it are laid out anew, as ukify would have done.
@@ -47,7 +47,7 @@ func (f *File) Edit() *Edit {
 	return e
 }
 
-// Lose allows the changes to destroy what is named. It is no error if there is no such thing.
+// Lose allows the changes to destroy what is named. A loss that does not occur is not an error.
 func (e *Edit) Lose(what ...Loss) *Edit {
 	for _, l := range what {
 		e.lose[l] = true

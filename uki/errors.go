@@ -48,8 +48,8 @@ func partError(part, format string, args ...any) error {
 	return &PartError{part, fmt.Errorf(format, args...)}
 }
 
-// formatError is an error of the PE reader, with the sentinel of this package for what is no image
-// at all.
+// formatError is an error of the PE reader, with the sentinel of this package for what is not an
+// image at all.
 func formatError(err error) *osmith.FormatError {
 	f, ok := errors.AsType[*osmith.FormatError](err)
 	if !ok {

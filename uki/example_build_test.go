@@ -68,7 +68,7 @@ func ExampleAddon() {
 	// uki: Addon: not given: none of the sections that a stub applies (Cmdline, DeviceTree, DeviceTreeAuto, Initrd, Microcode)
 }
 
-// A profile that somebody else made is joined to an image of our own.
+// A profile of another vendor is joined to an image of our own.
 func ExampleProfileOf() {
 	theirs := &uki.Profile{Profile: []byte("ID=debug\nTITLE=Debug\n"), Cmdline: "debug"}
 	carried, err := theirs.Assemble(stub) // or ukify build --profile=

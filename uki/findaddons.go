@@ -37,8 +37,8 @@ type FoundAddon struct {
 }
 
 // FindAddons lists the add-ons among the companions of a boot, in the order in which the stub takes
-// them: those for all images first, and by name in each directory. Whether firmware accepts their
-// signatures is another question, which package signing/secureboot answers.
+// them: those for all images first, and by name in each directory. Package signing/secureboot
+// answers whether firmware accepts their signatures.
 func (f *File) FindAddons(b Boot) (_ []FoundAddon, err error) {
 	defer prefix.Add("uki", &err)
 	h, err := f.handover(b)

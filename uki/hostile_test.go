@@ -15,7 +15,8 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// Headers that claim what nobody has: whatever comes of it, it comes soon and costs little memory.
+// Headers that claim what no image has: whatever comes of it, it comes soon and costs little
+// memory.
 func TestHostileHeaders(t *testing.T) {
 	le := binary.LittleEndian
 	const opt = 88 // of the optional header

@@ -170,8 +170,8 @@ type Variant struct {
 // VariantMeasurements is what the stub measures into PCR 11 when it boots that variant, in measured
 // order. Variants share the digests of sections that count in several of them.
 //
-// All of it is held against real boots: without sections that are picked by hardware; of stubs 257
-// and 262 with device trees; of 262 with firmware.
+// All of it is checked against real boots: without sections that are picked by hardware; of stubs
+// 257 and 262 with device trees; of 262 with firmware.
 type VariantMeasurements struct {
 	Variant
 	Sections []osmith.Measurement
@@ -232,8 +232,8 @@ func (im *Image) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements
 }
 
 // A Measurer measures as [File.MeasureVariants] does the image whose bytes are written to it in the
-// order of the file, so that whoever copies the image, or examines it in other ways at the same
-// time, has it read once.
+// order of the file, so that a program that copies the image, or examines it otherwise at the same
+// time, reads it once.
 type Measurer struct {
 	list   []content
 	chosen [][]int

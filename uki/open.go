@@ -68,9 +68,9 @@ const (
 )
 
 // Open reads the headers of an image, which may come from anyone: made by this package, ukify,
-// dracut or objcopy, signed or not. A file that is no PE image or has no .linux section is refused
-// ([ErrNotPE], [ErrNotUKI]), and so is one whose known sections overlap or lie outside what
-// firmware loads, because no one could say what the stub will see of it; the error is a
+// dracut or objcopy, signed or not. A file that is not a PE image or has no .linux section is
+// refused ([ErrNotPE], [ErrNotUKI]), and so is one whose known sections overlap or lie outside what
+// firmware loads, because what the stub sees of it is undefined; the error is a
 // [*osmith.FormatError]. What is wrong in lesser ways, Check tells.
 func Open(src osmith.Source) (_ *File, err error) {
 	defer prefix.Add("uki", &err)
@@ -167,7 +167,7 @@ func (f *File) checkKind() error {
 	return nil
 }
 
-// checkMemory holds the known sections against the memory that the image occupies: one that
+// checkMemory checks the known sections against the memory that the image occupies: one that
 // overlaps another would be loaded with other bytes than the file says, and one that ends behind
 // SizeOfImage is ignored by the stub (systemd 262, src/boot/pe.c, pe_locate_sections_internal).
 func (f *File) checkMemory(p *pe.File) error {
@@ -217,7 +217,7 @@ func (f *File) fileRange(i int) fileRange {
 }
 
 // checkSharing bounds what all known sections are together by the size of the file: thousands of
-// them that each begin a few bytes behind the other would make whoever reads them read gigabytes.
+// them that each begin a few bytes behind the other would make a reader read gigabytes.
 // The same range counts once.
 func (f *File) checkSharing(p *pe.File) error {
 	seen := make(map[fileRange]bool)

@@ -162,7 +162,7 @@ func TestUkifyInspectAgrees(t *testing.T) {
 	}
 }
 
-// inspect holds what ukify prints of the sections against ours. Its JSON has a list of profiles
+// inspect checks what ukify prints of the sections against ours. Its JSON has a list of profiles
 // since 262, and the last section of a name before.
 func inspect(t *testing.T, r testtools.Root, f *uki.File, path string) {
 	ours := make(map[string]bool)

@@ -104,14 +104,14 @@ func OpenProfile(src osmith.Source) (_ *File, err error) {
 	return open(src, kindProfile)
 }
 
-// ProfileOf is profile n of an existing image, to be joined to another one: of a multi-profile
+// ProfileOf is profile n of an existing image, to be joined to another image: of a multi-profile
 // image, or of a PE image that ukify build --profile= or [Profile.Assemble] made, whose only
 // profile is 0. It has all sections that stand in that profile, also those that ukify
 // --join-profile drops (.dtbauto, .hwids, .efifw, .pcrpkey, .sbat, .pcrsig and unknown ones), but
 // not those that the image shares between its profiles. It reads from the image when it is read.
 //
 // What a field cannot hold byte for byte is in Sections. PCRSignature was made for the image it
-// comes from: it has to be made anew if a section that it does not override is another one there.
+// comes from: it has to be made anew if a section that it does not override differs there.
 func ProfileOf(f *File, n int) (_ Profile, err error) {
 	defer prefix.Add("uki", &err)
 	var p Profile

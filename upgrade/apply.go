@@ -100,10 +100,10 @@ var ErrApplied = errors.New("this plan was already applied, fully or partly: mak
 // what another has locked is a [*osmith.LockedError]. It must be as it was when the plan was made,
 // else it is a [*ChangedError] and nothing is written; and it is read anew in front of each step,
 // so that what something else has written in between ends the upgrade in the same way. A UKI or
-// add-on of the release that is another one by now is a [*ChangedError], too, before anything boots
-// it. Of the root file system every block is held against the tree before it is written, so that
-// one that is damaged or another one ends the upgrade with an error of package verity. What is read
-// back is read from the medium, where the disk can be told so (DropCache of [osmith.Disk]).
+// add-on of the release that has changed since is a [*ChangedError], too, before anything boots it.
+// Of the root file system every block is checked against the tree before it is written, so that a
+// damaged or different block ends the upgrade with an error of package verity. What is read back is
+// read from the medium, where the disk can be told so (DropCache of [osmith.Disk]).
 func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {
@@ -190,7 +190,7 @@ type applier struct {
 	esp    *bootFS  // as it was before this step
 }
 
-// look reads the disk anew and holds it against what it should be, with the contents of files that
+// look reads the disk anew and checks it against what it should be, with the contents of files that
 // were judged of up to limit bytes.
 func (a *applier) look(limit int64) error {
 	now, esp, err := a.plan.machine.takeSnapshot(a.plan.disk, a.plan.judged, limit)
@@ -326,7 +326,7 @@ func (a *applier) put(s Step) error {
 	if err != nil || got == s.want {
 		return err
 	}
-	// Either the source is another one by now, or the medium does not keep what is written.
+	// Either the source has changed, or the medium does not keep what is written.
 	if now, err := digest(s.source); err != nil || now != s.want {
 		return errors.Join(&ChangedError{s.Target + " of the release"}, err)
 	}

@@ -376,8 +376,8 @@ func TestSlotIsVerifiedBeforeItIsActivated(t *testing.T) {
 	require.Equal(t, "1", s.boot().Version)
 }
 
-// A large file that a verdict depends on is held against its digest once more before the new entry
-// can boot.
+// A large file that a verdict depends on is checked against its digest once more before the new
+// entry can boot.
 func TestLargeFilesAreLookedAtAgain(t *testing.T) {
 	s := newSystem(t, "")
 	s.builder.Parts.Initrd = source(bytes.Repeat([]byte("initrd"), 300_000))

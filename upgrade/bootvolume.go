@@ -79,7 +79,7 @@ func (v *BootVolume) open(id osmith.GUID, m Machine) error {
 	return only.repaired()
 }
 
-// Close lets others have disk and partition.
+// Close releases the disk and the partition.
 func (v *BootVolume) Close() error {
 	var errs []error
 	for i := len(v.ends) - 1; i >= 0; i-- {
@@ -115,7 +115,7 @@ func (v *BootVolume) Rename(from, to string) error { return v.synced(v.volume.Re
 // Remove removes a file or an empty directory.
 func (v *BootVolume) Remove(name string) error { return v.synced(v.volume.Remove(name)) }
 
-// MkdirAll makes a directory and the parents that are missing. One that exists is no error.
+// MkdirAll makes a directory and the parents that are missing. It may exist already.
 func (v *BootVolume) MkdirAll(name string) error { return v.synced(v.volume.MkdirAll(name)) }
 
 func (v *BootVolume) synced(err error) error {

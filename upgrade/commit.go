@@ -15,7 +15,7 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// ErrNoEntry is returned for an entry that is named and is not on the ESP.
+// ErrNoEntry is returned for an entry that is not on the ESP.
 var ErrNoEntry = errors.New("no such entry on the ESP")
 
 // TwinError says that the ESP has a counted and an uncounted file of one name with different
@@ -33,15 +33,15 @@ func (e *TwinError) Error() string {
 // what runs. It returns the path that the entry has then. Committing twice is not an error.
 //
 // It must be what runs, and firmware must have started it: a set that came up by kexec or a soft
-// reboot is a [*NotStartedError], since whether it comes up when the machine is switched on was not
-// seen. So is one whose counter is not the one of LoaderBootCountPath, and one that has used up its
-// tries in earlier boots. Without Machine.Running the error is [ErrRunningUnknown], of a machine
-// that is off [ErrOffline].
+// reboot is a [*NotStartedError], since it was not yet started from power-on. The error is the same
+// for an entry whose counter differs from that of LoaderBootCountPath, and for one that has used up
+// its tries in earlier boots. Without Machine.Running the error is [ErrRunningUnknown], of a
+// machine that is off [ErrOffline].
 //
-// Only the ESP and its place in the partition table are needed: what else is wrong with the disk
-// does not keep a good version from becoming permanent. Where the uncounted name is taken by the
-// same file, the counted one goes; by another file, it is a [*TwinError]. The disk must have a
-// method Sync and is locked, as by [Plan.Apply].
+// Only the ESP and its place in the partition table are needed: other faults of the disk do not
+// prevent a commit. Where the uncounted name is taken by the same file, the counted one goes; by
+// another file, it is a [*TwinError]. The disk must have a method Sync and is locked, as by
+// [Plan.Apply].
 func Commit(disk osmith.Disk, m Machine, entry string) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	switch {
@@ -97,15 +97,15 @@ func (s *State) bless(counted, uncounted string) error {
 	return s.esp.Remove(counted)
 }
 
-// Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another one
-// at the next start. entry is its path or id, with any counter; "" is what runs. It returns the
-// path that the entry has then. Rolling back twice is not an error.
+// Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another
+// entry at the next start. entry is its path or id, with any counter; "" is what runs. It returns
+// the path that the entry has then. Rolling back twice is not an error.
 //
-// Without a set that the machine then returns to, it is [ErrNothingToReturnTo], and nothing is
-// written: so it is where loader.conf or a variable pins the entry, where firmware refuses the
-// other set, or no slot holds it. The loader's variables must be known (Machine.Loader), and so
-// must be the whole menu. Whether the other file system is undamaged is not looked at. The disk
-// must have a method Sync and is locked, as by [Plan.Apply].
+// Without a set that the machine then returns to, the error is [ErrNothingToReturnTo], and nothing
+// is written: for example if loader.conf or a variable pins the entry, firmware refuses the other
+// set, or no slot holds it. The loader's variables must be known (Machine.Loader), and so must be
+// the whole menu. The other file system is not checked for damage. The disk must have a method Sync
+// and is locked, as by [Plan.Apply].
 func Rollback(disk osmith.Disk, m Machine, entry string) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Loader == nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// DiskContents is what is on a disk that may have to make room: what tables, file systems, volumes
-// and members of RAIDs are recognised by, and what is not recognised.
+// DiskContents lists the contents of a disk that may be overwritten: recognised tables, file
+// systems, volumes and members of RAIDs, and unrecognised data.
 type DiskContents struct {
 	// Table is "gpt", "mbr", "damaged gpt" or "", which is none.
 	Table  string
@@ -34,7 +34,7 @@ type DiskContents struct {
 	table *partition.Table // of a GPT
 }
 
-// FoundContent is one thing that is on a disk.
+// FoundContent is one item found on a disk.
 type FoundContent struct {
 	Offset    int64  // bytes from the start of the disk
 	Size      int64  // bytes; 0: not known
@@ -92,8 +92,8 @@ const maxFound = 16
 
 // ReadContents finds out what is on a disk. It writes nothing, and reads the table, both ends of
 // the disk and of each partition, and each place where something is recognised: a disk with other
-// data somewhere else, and with zeros in all of these places, passes for an empty one. Where it
-// cannot be read the error says so, since what is there is not known then.
+// data somewhere else, and with zeros in all of these places, passes for an empty one. A read error
+// is an error, since the contents are unknown then.
 func ReadContents(disk osmith.Source) (c *DiskContents, err error) {
 	defer prefix.Add("upgrade", &err)
 	return readContents(disk, nil)
@@ -357,7 +357,7 @@ func allZero(b []byte) bool {
 type OccupiedError struct {
 	Contents *DiskContents
 
-	// Agreed is the digest of something else that the options say may go: the disk is another one,
+	// Agreed is the digest of something else that the options say may go: the disk was exchanged,
 	// or has changed since. "": none.
 	Agreed string
 }

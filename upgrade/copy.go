@@ -19,12 +19,12 @@ const (
 	copyWorkers = 4       // they wait for the disk most of the time; each has a chunk in memory
 )
 
-// copyVerified writes a root file system to the start of a partition. Every block is held against
-// the tree before it is written, so that the release's file system is read once; what is a hole in
-// the source is checked, too, and made zero. Chunks are read, checked and written side by side: in
-// what order they reach the medium does not matter, since nothing uses the slot yet. What an
-// interrupted upgrade has written already is not written again: begun says that there may be some
-// of it.
+// copyVerified writes a root file system to the start of a partition. Every block is checked
+// against the tree before it is written, so that the release's file system is read once; what is a
+// hole in the source is checked, too, and made zero. Chunks are read, checked and written side by
+// side: in what order they reach the medium does not matter, since nothing uses the slot yet. What
+// an interrupted upgrade has written already is not written again: begun says that there may be
+// some of it.
 func (a *applier) copyVerified(dst osmith.Disk, root osmith.Source, im verity.Image, begun bool) error {
 	reader, err := verity.NewReader(im, verity.ReaderOptions{})
 	if err != nil {

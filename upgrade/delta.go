@@ -60,7 +60,7 @@ func (p *Plan) judgeDelta(j *Verdict) {
 	}
 }
 
-// patch fills the slot from the running set and the release. Every block is held against the
+// patch fills the slot from the running set and the release. Every block is checked against the
 // release's tree before it is written.
 func (a *applier) patch() error {
 	p := a.plan

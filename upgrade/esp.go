@@ -193,7 +193,8 @@ func (s *scratch) SectorSize() int {
 	return 0
 }
 
-// Exclusive is asked of what is not changed: whoever uses a partition there would be in the way.
+// Exclusive is asked of what is not changed: a program that uses a partition there would be in the
+// way.
 func (s *scratch) Exclusive(off, n int64) (release func() error, err error) {
 	return blockdev.Exclusive(s.Source, off, n)
 }
@@ -399,7 +400,7 @@ func openFile(esp fs.FS, name string) (osmith.Source, error) {
 	return nil, fmt.Errorf("%s on the ESP is not a file", name)
 }
 
-// sameDigest compares a file on the ESP with a digest. A file that is not there is another one.
+// sameDigest compares a file on the ESP with a digest. A missing file differs.
 func (s *State) sameDigest(name string, want [sha256.Size]byte) (bool, error) {
 	have, err := openFile(s.esp, name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -97,7 +97,7 @@ func Example() {
 func ExamplePlan_Apply_refused() {
 	disk, machine, set, remove := exampleDisk()
 	defer remove()
-	// somebody pressed "d" in the boot menu
+	// a person pressed "d" in the boot menu
 	machine.Loader = &bootloader.Variables{EntryDefault: "acme_1.efi"}
 
 	ctx := context.Background()

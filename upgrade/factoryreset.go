@@ -59,12 +59,12 @@ func (e *NotStateError) Error() string {
 // its header; then both headers. Of anything else the sector goes first by which it is recognised.
 // Then both ends of the partition become zero, and every place where something would be recognised.
 // A power cut leaves each partition as it was, a volume perhaps with fewer keys, or with nothing in
-// it that could be opened or mounted; the same call goes on. What else stands in a partition that
-// is not encrypted stays on the medium, and can be found by who looks for it: state whose loss has
-// to be sure belongs into an encrypted volume.
+// it that could be opened or mounted; the same call goes on. Unencrypted contents of a partition
+// stay on the medium, and can be found there: state whose loss has to be sure belongs into an
+// encrypted volume.
 //
 // The partition is then empty, and formatted at the next boot by systemd-repart (FactoryReset=,
-// Format=) or systemd-makefs, or by whoever does so. The request of systemd is not looked at: that
+// Format=) or systemd-makefs, or another program. The request of systemd is not looked at: that
 // is [ReadResetRequest], and [CompleteReset] behind this. The disk must have a method Sync and is
 // locked, as by [Plan.Apply].
 func FactoryReset(disk osmith.Disk, m Machine, declared []StatePartition) (reset []ResetPartition, err error) {

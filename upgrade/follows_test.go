@@ -179,7 +179,7 @@ func TestDowngrade(t *testing.T) {
 	s.bootAndRun()
 	p := s.plan(s.build("1"), override)
 	require.ErrorContains(t, p.Refused(), "sorts behind it")
-	// What somebody else prefers is left alone.
+	// What another program prefers is left alone.
 	s = newSystem(t, "")
 	require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("preferred acme_1*\n"))))
 	p = s.plan(s.build("2"), upgrade.PlanOptions{})

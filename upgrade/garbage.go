@@ -12,7 +12,7 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// Garbage is a file on a boot partition that nothing starts any more, and nothing is known to need.
+// Garbage is a file on a boot partition that is no longer started and no longer needed.
 type Garbage struct {
 	Path   string
 	Size   int64 // bytes
@@ -141,8 +141,8 @@ func (p *Plan) collectGarbage() {
 // next, the last good set and what Machine.Keep names are none, and the machine must come up with a
 // good set afterwards, else it is [ErrNothingToReturnTo] and nothing is written. The loader's
 // variables must be known (Machine.Loader), and what runs, unless the machine is off. The disk must
-// have a method Sync and is locked, as by [Plan.Apply]. A plan collects by itself what it needs the
-// room of.
+// have a method Sync and is locked, as by [Plan.Apply]. A plan collects garbage by itself where it
+// needs the space.
 func Collect(disk osmith.Disk, m Machine) (gone []Garbage, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Running == nil && !m.Offline {

@@ -144,7 +144,7 @@ func (im *image) judgeStart(j *Verdict, name string) {
 }
 
 // unified is a UKI with what firmware, stub and TPM see of it, found out once, in one pass over its
-// content. What cannot be found out is kept as the error that it is for whoever asks.
+// content. What cannot be read is kept as its error, which the accessor returns.
 type unified struct {
 	file   *uki.File
 	size   int64

@@ -24,8 +24,8 @@ func imagePolicies(cmdline string) (list []string) {
 }
 
 // judgeImagePolicy says of an image policy on the command line when it does not demand the
-// signature that whoever wrote it may think it does. The root hash on the command line protects the
-// file system in any case, so that it is a restriction and no failure.
+// signature that it seems to demand. The root hash on the command line protects the file system in
+// any case, so that it is a restriction and no failure.
 func (p *Plan) judgeImagePolicy(j *Verdict, cmdline string) {
 	const name = "systemd.image_policy"
 	policies := imagePolicies(cmdline)

@@ -189,10 +189,10 @@ func (e *RecoveryError) Error() string {
 // of firmware. It writes nothing.
 //
 // A disk that has anything on it ([ReadContents]) is an [*OccupiedError] that lists it, unless the
-// options name its digest. Once they do, [StepClaimDisk] is the point of no return. A disk with
-// this very installation, by the same seed, is gone on with if that was interrupted, and has
-// nothing to do if it is whole; once a machine has changed it, it is a disk like any other. A
-// machine that was started from the disk is [ErrRunsFromDisk].
+// options name its digest. Once they do, [StepClaimDisk] is the point of no return. An interrupted
+// installation with the same seed is continued, and a complete one leaves nothing to do; once a
+// machine has changed the disk, it is a disk like any other. A machine that was started from the
+// disk is [ErrRunsFromDisk].
 //
 // The verdicts are those of [NewPlan], by the same code, on the disk as it will be, which is made
 // in memory: fits, boots and unlocks, with keys on the ESP and headers of encrypted volumes as they

@@ -33,7 +33,7 @@ const (
 	StepBootOption   StepKind = "boot-option" // in the variables of firmware
 )
 
-// InstallResult is what became of an installation whose disk is written.
+// InstallResult is the result of an installation whose disk is written.
 type InstallResult struct {
 	// BootOption are the changes of variables. BootOptionErr is why firmware has not taken them, or
 	// why they were not made: the disk is installed nevertheless, and firmware finds the loader in
@@ -157,8 +157,8 @@ func (p *InstallPlan) findWipes() (list []extent) {
 // Until [StepClaimDisk] the disk is as it was; from there to the end of [StepActivateDisk] it has a
 // table without partitions, so that firmware finds no file system and no loader on it. After an
 // error or a power cut the same call, with the same seed, goes on. What is written is read back
-// from the medium, where the disk can be told so, before the table has it. That firmware does not
-// take the boot option is no error, and in the result.
+// from the medium, if the disk supports that, before the table names it. If firmware refuses the
+// boot option, the result says so, without an error.
 //
 // The kernel of the machine that this runs on still has the partitions of before:
 // [partition.UpdateKernel] tells it, or the next start.

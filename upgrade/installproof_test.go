@@ -196,8 +196,8 @@ func TestInstallProof(t *testing.T) {
 				where := describe(state)
 				seen[judge(state.Disk, where)]++
 				if states++; states%every != 0 {
-					// Nobody is asked again, but for a disk whose sector 0 is all that listed what
-					// was there.
+					// No agreement is asked for again, but for a disk whose sector 0 is all that
+					// listed what was there.
 					if state.Kind == faultio.FaultPrefix && !k.bare && (!testing.Short() || states%6 == 0) {
 						_, err := i.onDisk(state.Disk).planInstall("2")
 						require.NoError(t, err, where)

@@ -58,7 +58,7 @@ func loopDisk(t *testing.T, s *system) (disk *osmith.Device, parts []string) {
 }
 
 // A partition that the kernel uses is not written: what is mounted is named, before the first write
-// and in the plan. A partition that nobody uses cannot be mounted while the plan is applied.
+// and in the plan. A partition that is not in use cannot be mounted while the plan is applied.
 func TestPartitionInUse(t *testing.T) {
 	s := newSystem(t, "")
 	disk, parts := loopDisk(t, s)
@@ -115,7 +115,7 @@ func TestPartitionInUse(t *testing.T) {
 	require.NoError(t, syscall.Unmount(dir, 0))
 	requireRefused(err, parts[free], dir)
 
-	// Nobody mounts it in the middle.
+	// It cannot be mounted in the middle.
 	ready = plan()
 	tried := 0
 	require.NoError(t, ready.Apply(context.Background(), func(int, int64, int64) {

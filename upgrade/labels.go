@@ -38,9 +38,9 @@ func expandPatterns(l partition.Labels, product string) (partition.Labels, error
 	return l, nil
 }
 
-// slotLabels are the labels that the target slot gets. Whoever else updates the disk, such as
-// systemd-sysupdate, knows versions by labels, so that the new ones are made as those of the slot
-// that runs are.
+// slotLabels are the labels that the target slot gets. Other updaters of the disk, such as
+// systemd-sysupdate, know versions by labels, so the new labels have the form of those of the
+// running slot.
 func (p *Plan) slotLabels() partition.Labels {
 	pattern := p.patterns
 	if pattern == (partition.Labels{}) {

@@ -53,7 +53,7 @@ func (r *loaderRules) by() string {
 	return ", by the rules of systemd-boot " + strings.Join(names, " and ")
 }
 
-// choice is what the loader boots when nobody touches a key.
+// choice is what the loader boots if no key is pressed.
 type choice struct {
 	entry *bootloader.Entry // nil: nothing
 	why   bootloader.Reason

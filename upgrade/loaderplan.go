@@ -58,14 +58,14 @@ type LoaderPlan struct {
 }
 
 // NewLoaderPlan works out what makes an ESP have that boot loader, by
-// [bootloader.PlanInstallation], and judges it as a new set is judged: the changes are made on a
-// copy of the ESP in memory, and what firmware, loader and TPM make of that is asked. fits: the
-// files fit at each step. boots: firmware starts every loader that it may start, by db, dbx and
-// SBAT, also once keys on the ESP are enrolled, and the loader starts the same entry as before;
-// with a shim in front, a power cut behind any change leaves a shim that firmware starts with a
-// loader that it starts. unlocks: the volumes of the disk open with PCR 4 as it will be. returns:
-// what follows if that entry fails ends with a good set. A loader that would be a step back is not
-// replaced, and is in Findings.
+// [bootloader.PlanInstallation], and judges it like a new set: the changes are made on a copy of
+// the ESP in memory, and firmware, loader and TPM are simulated on the copy. fits: the files fit at
+// each step. boots: firmware starts every loader that it may start, by db, dbx and SBAT, also once
+// keys on the ESP are enrolled, and the loader starts the same entry as before; with a shim in
+// front, a power cut behind any change leaves a shim that firmware starts with a loader that it
+// starts. unlocks: the volumes of the disk open with PCR 4 as it will be. returns: what follows if
+// that entry fails ends with a good set. A downgrade of a loader is not planned, and is in
+// Findings.
 func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Installation, m Machine, o LoaderOptions) (plan *LoaderPlan, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Running == nil && !m.Offline {
@@ -166,7 +166,7 @@ func (p *LoaderPlan) try(j *Verdict) error {
 		return nil
 	}
 	m := p.machine
-	m.Mounted = nil // the copy is of nobody else
+	m.Mounted = nil // no other program has the copy
 	p.copied = &scratch{p.disk, map[int64][scratchSector]byte{}}
 	boot, _, err := m.openBoot(p.copied, p.state.table)
 	if err != nil {
@@ -300,9 +300,9 @@ func (p *LoaderPlan) Refused() error {
 
 // Apply carries the plan out, as [Plan.Apply] does: nothing is written without the verdicts, or if
 // the disk is not what it was; each file is whole or not at all, is on the medium and read back
-// before the next one begins. A power cut leaves loaders of which each is the old or the new one;
-// what is left to do, a new plan has. Progress, if it is not nil, is called with the number of the
-// change, and with bytes of all.
+// before the next one begins. After a power cut each loader is the old or the new one; a new plan
+// does the rest. Progress, if it is not nil, is called with the number of the change, and with
+// bytes of all.
 func (p *LoaderPlan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	switch err := p.Refused(); {

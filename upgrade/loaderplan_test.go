@@ -161,7 +161,7 @@ func TestLoaderPlanRefuses(t *testing.T) {
 	require.NoError(t, s.esp().WriteFile("EFI/filler", source(make([]byte, s.esp().Free()-4096))))
 	requireRefused(s, s.loaderPlan(s.signedLoader("262.1"), upgrade.LoaderOptions{}), upgrade.ProofFits, "8192 bytes are missing")
 
-	// Somebody changes the ESP after the plan.
+	// Another program changes the ESP after the plan.
 	s = base("257.13")
 	p = s.loaderPlan(s.signedLoader("262.1"), upgrade.LoaderOptions{})
 	require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("timeout 9\n"))))

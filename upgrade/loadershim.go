@@ -52,8 +52,7 @@ func (e *NoShimError) Error() string {
 // Unwrap is why.
 func (e *NoShimError) Unwrap() []error { return e.Refused }
 
-// ErrShimUnknown says that there are several shims to choose from and it is not known which of them
-// firmware starts.
+// ErrShimUnknown says that there are several shims, and which of them firmware starts is unknown.
 var ErrShimUnknown = errors.New("which of several shims firmware starts is unknown: set Machine.Firmware, or give one shim")
 
 // maxShim is as much of a shim as is read, in bytes. Shims have about 1 MiB.

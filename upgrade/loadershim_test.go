@@ -30,7 +30,7 @@ func shimSystem(t *testing.T, loader string) *system {
 	return s
 }
 
-// loaderBy is a loader that somebody else has signed.
+// loaderBy is a loader that another vendor has signed.
 func loaderBy(t *testing.T, version string, by secureboot.KeyPair) osmith.Source {
 	t.Helper()
 	var out bytes.Buffer

@@ -134,8 +134,8 @@ type Running struct {
 	Version string
 
 	// ESP is the partition that the UKI was started from: StubDevicePartUUID, or
-	// LoaderDevicePartUUID. Zero: not known. Another one than the disk's is a [*NotRunningError]:
-	// two disks may have the same content.
+	// LoaderDevicePartUUID. Zero: not known. If it differs from the disk's, the error is a
+	// [*NotRunningError]: two disks may have the same content.
 	ESP osmith.GUID
 
 	// BootCountPath is LoaderBootCountPath: the name that the loader has given to the entry when it
@@ -147,8 +147,8 @@ type Running struct {
 	Log *tpm.Log
 }
 
-// ErrRunningUnknown is returned for a machine of which it is not said what it runs: any slot might
-// be in use.
+// ErrRunningUnknown is returned if neither Machine.Running nor Machine.Offline is set: any slot
+// might be in use.
 var ErrRunningUnknown = errors.New("what the machine runs is unknown: give Machine.Running with StubImageIdentifier and the mounted root hash, or set Machine.Offline")
 
 // check refuses facts that contradict each other.

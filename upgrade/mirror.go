@@ -38,11 +38,10 @@ type MirrorOptions struct {
 // firmware may start from either, as with root file systems on a RAID. It is done after each
 // [Plan.Apply], [Commit] and [Rollback], and at each start, since the loader counts on the ESP that
 // it was started from. The UKIs with what lies beside them, the loaders and loader/ are made equal,
-// but for the random seed; other directories stay. It returns what was changed; nothing if they
-// were in step.
+// but for the random seed; other directories stay. It returns what was changed, if anything.
 //
-// New files come first, each whole or not at all, then changed ones, then those go that are no
-// more: a power cut leaves an ESP from which the machine starts a version that was on one of the
+// New files are written first, each atomically, then changed files, then obsolete files are
+// removed: a power cut leaves an ESP from which the machine starts a version that was on one of the
 // two. Everything is read back. Machine is that of the disk; its Mounted may name the other ESP. A
 // disk with an extended boot loader partition has no mirror. Both disks may be one. The other disk
 // must have a method Sync and is locked, as by [Plan.Apply]; this one must not change meanwhile. A

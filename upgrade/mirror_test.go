@@ -37,7 +37,7 @@ func TestMirror(t *testing.T) {
 		s.bootAndRun()
 		k := &diskKind{}
 		p := newProver(s, k, "1", "2", "3")
-		p.Roots = map[string][]oracle.Content{} // root file systems are somebody else's
+		p.Roots = map[string][]oracle.Content{} // root file systems are not the mirror's
 		mirror := s.another()
 		if mounted {
 			mirror.mount()

@@ -14,8 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// InUseError says that the kernel uses a partition that is to be written: who writes below a
-// mounted file system destroys it.
+// InUseError says that the kernel uses a partition that is to be written: writing below a mounted
+// file system destroys it.
 type InUseError struct {
 	Name string // of the block device, "/dev/sda1"
 	// where it is mounted; "": it is not, or that cannot be seen from here, as in another mount

@@ -120,10 +120,10 @@ type MountError struct {
 func (e *MountError) Error() string { return fmt.Sprintf("%s: %s", e.Directory, e.Reason) }
 
 // FindMounted finds the boot partitions of a disk that are mounted here, for [Machine].Mounted; an
-// empty map if none is, or if the disk is no block device. A mount that nothing can be changed
-// through, because it is read-only or shows a part of the file system, is a [*MountError]. An
-// automount unit that has not mounted anything yet is no mount. Close the directories after use
-// ([CloseMounted]).
+// empty map if none is mounted, or if the disk is not a block device. A mount that nothing can be
+// changed through, because it is read-only or shows a part of the file system, is a [*MountError].
+// An automount unit that has not mounted anything yet does not count. Close the directories after
+// use ([CloseMounted]).
 func FindMounted(disk *osmith.Device) (mounted map[osmith.GUID]MountedVolume, err error) {
 	defer prefix.Add("upgrade", &err)
 	mounted = map[osmith.GUID]MountedVolume{}

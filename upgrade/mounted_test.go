@@ -114,7 +114,7 @@ func TestMountedThroughTheKernelAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "2", s.bootAndRun().Version)
 
-	// Somebody else writes there after the plan was made.
+	// Another program writes there after the plan was made.
 	p, err = upgrade.NewPlan(t.Context(), spied, s.build("4").Release(), s.machine, upgrade.PlanOptions{})
 	require.NoError(t, err)
 	esp, _, _, _ := s.espVolume()
@@ -184,7 +184,7 @@ func listing(t *testing.T, s *system) (names []string) {
 }
 
 // Two names on one chain, which a cut may leave, are not changed through the kernel: what frees one
-// damages the other. Somebody who has the partition alone repairs it.
+// damages the other. A caller that has the partition alone repairs it.
 func TestMountedDamage(t *testing.T) {
 	s := mountedSystem(t)
 	require.NoError(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Apply(t.Context(), nil))
@@ -278,8 +278,8 @@ func TestMountedElsewhere(t *testing.T) {
 	require.ErrorContains(t, err, "the mounted partition 09000000-0000-0000-0000-000000000000")
 }
 
-// What an interrupted upgrade has left in any state goes with the next one, without anybody's help:
-// also a file whose chain is not whole.
+// What an interrupted upgrade has left in any state goes with the next one, without a person's
+// help: also a file whose chain is not whole.
 func TestStagedFileIsDamaged(t *testing.T) {
 	s := newSystem(t, "")
 	s.bootAndRun()

@@ -87,7 +87,7 @@ func TestFallBack(t *testing.T) {
 	s := newSystem(t, "")
 	p := s.plan(s.build("2"), upgrade.PlanOptions{Tries: 2})
 	require.NoError(t, p.Apply(context.Background(), nil))
-	// Good boots that nobody commits use up their tries, too.
+	// Good boots that are not committed use up their tries, too.
 	require.Equal(t, "2", s.boot().Version)
 	require.Equal(t, "2", s.boot().Version)
 	require.Equal(t, "1", s.boot().Version)
@@ -104,7 +104,7 @@ func TestRollback(t *testing.T) {
 	require.NoError(t, rollback(s.disk, s.machine, p.Entry), "twice is once")
 	require.Equal(t, "1", s.boot().Version)
 	require.ErrorContains(t, rollback(s.disk, s.machine, "EFI/Linux/other.efi"), "upgrade: roll back: EFI/Linux/other.efi: no such entry on the ESP")
-	// What was rolled back is installed again only by somebody who says so.
+	// What was rolled back is installed again only on request.
 	require.ErrorAs(t, s.plan(s.build("2"), upgrade.PlanOptions{}).Refused(), new(*upgrade.FailedError))
 	require.NoError(t, s.plan(s.build("2"), upgrade.PlanOptions{Override: []upgrade.Proof{upgrade.ProofFollows}}).Apply(context.Background(), nil))
 	b := s.boot()

@@ -16,8 +16,8 @@ import (
 // has a SbatLevel: shim measures more into PCRs 4, 7 and 14.
 var ErrShimNotPredicted = errors.New("the machine has a SbatLevel, as shim leaves it: give the shim (Machine.Shim), or say that there is none (Machine.NoShim)")
 
-// ErrUBootNotPredicted is why nothing is predicted for a machine whose firmware is U-Boot: it
-// measures other events, in another order than edk2.
+// ErrUBootNotPredicted is why nothing is predicted for a machine whose firmware is U-Boot: its
+// events and their order differ from edk2's.
 var ErrUBootNotPredicted = errors.New("what U-Boot measures is not predicted")
 
 // BootImages are what a boot starts: the loader, which is nil for a UKI that the firmware starts

@@ -239,8 +239,8 @@ func (m *RunningMachine) readTPM(root fs.FS) {
 	}
 }
 
-// CloneError says that several disks have the partition that the machine was booted from. Which one
-// that was, their content does not tell.
+// CloneError says that several disks have the partition that the machine was booted from. Their
+// contents do not tell which one it was.
 type CloneError struct {
 	Partition osmith.GUID
 	Disks     []string // sorted
@@ -255,8 +255,8 @@ var ErrNotBootDisk = errors.New("no disk has the partition from which the machin
 
 // FindDisk finds the disk that a machine was booted from, among all that it has, by the partition
 // that its UKI or loader was started from ([Running].ESP). Disks without a partition table are
-// passed over. Where several have the partition, the error is a [*CloneError]; a disk that cannot
-// be read is an error, since it might have it as well. The error is [ErrNotBootDisk] if none has.
+// ignored. Where several have the partition, the error is a [*CloneError]; a disk that cannot be
+// read is an error, since it might have it as well. The error is [ErrNotBootDisk] if none has.
 func FindDisk(disks map[string]osmith.Source, bootedFrom osmith.GUID) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	if bootedFrom.IsZero() {

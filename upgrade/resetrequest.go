@@ -136,8 +136,7 @@ func (r *ResetRequest) Ask(store bootloader.VariableStore) (err error) {
 	return store.Set(bootloader.EFIVariable{Name: resetVariable, Vendor: resetVendor, Attributes: bootloader.VariableKept, Data: efi.AppendUTF16(nil, string(text)+"\x00")})
 }
 
-// CompleteReset takes the request away once the reset is done, or to cancel it. It is no error if
-// there is none.
+// CompleteReset removes the request, if there is one, after the reset or to cancel it.
 func CompleteReset(store bootloader.VariableStore) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := store.Delete(resetVariable, resetVendor); !errors.Is(err, fs.ErrNotExist) {

@@ -16,8 +16,8 @@ import (
 )
 
 // NotStartedError says that firmware has not started a set that runs, or is not known to have: it
-// came up by kexec or a soft reboot, or the file on the ESP is another one. Whether it comes up
-// when the machine is switched on is not known then.
+// came up by kexec or a soft reboot, or the file on the ESP has changed. Whether it comes up when
+// the machine is switched on is not known then.
 type NotStartedError struct {
 	Entry  string // path on the ESP
 	Reason string
@@ -152,7 +152,7 @@ func espPath(name string) string {
 	return strings.TrimLeft(strings.ReplaceAll(name, `\`, "/"), "/")
 }
 
-// checkStart holds what is known of the start against the set that firmware says it has started.
+// checkStart checks what is known of the start against the set that firmware says it has started.
 func (s *State) checkStart() error {
 	r, e := s.machine.Running, s.Started
 	switch p := espPath(r.BootCountPath); {

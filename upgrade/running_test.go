@@ -157,8 +157,8 @@ func TestKexec(t *testing.T) {
 	_, err = upgrade.NewPlan(t.Context(), s.disk, s.build("3").Release(), s.machine, upgrade.PlanOptions{})
 	require.ErrorAs(t, err, new(*upgrade.NoTargetError))
 
-	// Somebody takes its counter off all the same: with a third slot, that is where the chain would
-	// end.
+	// Another program takes its counter off all the same: with a third slot, that is where the
+	// chain would end.
 	s = newSystemOf(t, "", 3)
 	one = s.bootAndRun()
 	s.apply("2")
@@ -197,7 +197,7 @@ func TestStartedWithoutSlot(t *testing.T) {
 	require.ErrorAs(t, err, new(*upgrade.UnboundError))
 }
 
-// The firmware's log and the loader's counting are held against what runs.
+// The firmware's log and the loader's counting are checked against what runs.
 func TestHowItCameUp(t *testing.T) {
 	s := newSystem(t, "")
 	one := s.bootAndRun()
@@ -326,7 +326,7 @@ func TestWhatMakesRoom(t *testing.T) {
 	s.install(s.build("2"))
 	s.machine = s.running(s.boot())
 	s.apply("3")
-	s.machine.Running = one.Running // somebody chose version 1 in the menu
+	s.machine.Running = one.Running // a person chose version 1 in the menu
 	state, err := upgrade.Inspect(s.disk, s.machine)
 	require.NoError(t, err)
 	require.Equal(t, "EFI/Linux/acme_3+3.efi", state.Next.Path)

@@ -22,7 +22,7 @@ type SlotImage struct {
 	Name    string // of the partition among those of a slot, as in [SlotLayout]
 	Content osmith.Source
 
-	// Tree and RootHash are the dm-verity hash tree of Content: each block is held against it
+	// Tree and RootHash are the dm-verity hash tree of Content: each block is checked against it
 	// before it is written. Without them Content is read once for its SHA-256, when the plan is
 	// made, and must be the same when it is written.
 	Tree     osmith.Source
@@ -358,8 +358,8 @@ func markSlot(store SlotStore, m bootslots.Mark) error {
 	return store.Change(change)
 }
 
-// write fills the partition. Each block is held against the tree first, or each piece against what
-// was read when the plan was made.
+// write fills the partition. Each block is checked against the tree first, or each piece against
+// what was read when the plan was made.
 func (t *slotTarget) write(a *applier) error {
 	if t.Tree != nil {
 		return a.copyVerified(t.window, t.Content, t.image(), false)
@@ -390,7 +390,7 @@ func CommitSlot(store SlotStore, running string) (err error) {
 	return nil
 }
 
-// RollBackSlot marks a slot as bad: the machine starts another one, which has to be known to be
+// RollBackSlot marks a slot as bad: the machine starts another slot, which has to be known to be
 // good.
 func RollBackSlot(store SlotStore, slot, fallback string) (err error) {
 	defer prefix.Add("upgrade", &err)
@@ -400,8 +400,8 @@ func RollBackSlot(store SlotStore, slot, fallback string) (err error) {
 	return nil
 }
 
-// CancelSlot takes back what an upgrade has had tried and no boot has started yet. What the slot
-// has stays whole, where the store can say so.
+// CancelSlot cancels an upgrade that no boot has started yet. The contents of the slot stay, where
+// the store can express that.
 func CancelSlot(store SlotStore, slot, running string) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := markSlot(store, bootslots.Mark{Slot: slot, As: bootslots.AsCancelled, Fallback: running}); err != nil {

@@ -178,8 +178,8 @@ func (s CopySlots) Slots() (store bootslots.Store, err error) {
 	return s.Parse(copies...)
 }
 
-// Change implements [SlotStore]. What needs a whole object to change at once is [ErrNotWhole], and
-// nothing is written.
+// Change implements [SlotStore]. A change that must be atomic is [ErrNotWhole], and nothing is
+// written.
 func (s CopySlots) Change(c *bootslots.Change) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if c.Needs == bootslots.NeedsWhole && len(c.Writes) > 0 {

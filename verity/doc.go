@@ -21,23 +21,23 @@
 //	case errors.Is(err, verity.ErrSpare): // the tree is of more data than the superblock says
 //	}
 //
-// Format and Verify read the image once (Verify twice if neither the root hash nor the
-// tree fits), in parallel, without reading the holes of a sparse file, and keep a fixed
-// amount of memory however large the image is. Where the data is written anyway, a
-// [Writer] makes the tree on the way. A [Reader] verifies what it reads, block by block,
-// as the kernel does. [MaxTreeSize], [MaxDataSize] and [MaxSharedDataSize] tell how
-// large partitions must be. [Diff] finds what a new image has in common with an old one, from
-// the trees alone, and [Patch] builds it. [SignRootHash] signs a root hash for the kernel.
-// Package verity/dm has what activates an image: tables and the kernel command line.
+// Format and Verify read the image once (Verify twice if neither the root hash nor the tree fits),
+// in parallel, without reading the holes of a sparse file, and keep a fixed amount of memory
+// however large the image is. A [Writer] makes the tree while the data is written. A [Reader]
+// verifies what it reads, block by block, as the kernel does. [MaxTreeSize], [MaxDataSize] and
+// [MaxSharedDataSize] tell how large partitions must be. [Diff] finds the blocks that a new image
+// shares with an old one, from the trees alone, and [Patch] builds the new one. [SignRootHash]
+// signs a root hash for the kernel. Package verity/dm has what activates an image: tables and the
+// kernel command line.
 //
 // [Params] has what veritysetup can choose: hash formats 1 and 0, SHA-1 and SHA-2,
 // block sizes, data and tree on one device, no superblock. An image without superblock,
 // or with one that is not at the start of the hash device, is described by an [Image].
 //
-// Nothing is chosen here: the salt and the UUID are arguments, so the same inputs
-// give the same tree. A salt protects nothing that a root hash does not already
-// protect, but a different one for every image keeps precomputed collisions from
-// being shared between images; systemd-repart and veritysetup use 32 bytes.
+// The salt and the UUID are arguments, so the same inputs give the same tree. A salt protects
+// nothing that a root hash does not already protect, but a different one for every image keeps
+// precomputed collisions from being shared between images; systemd-repart and veritysetup use 32
+// bytes.
 //
 // On amd64, SHA-256 hashes two blocks at a time where the CPU has the SHA extensions, and
 // SHA-384 and SHA-512 eight with AVX-512, in assembly. The build tag purego leaves that
@@ -48,7 +48,7 @@
 // Hashes other than SHA-1, SHA-256, SHA-384 and SHA-512 are read from superblocks but not computed:
 // ErrNotSupported. Block sizes are 512 bytes to 512 KiB, as in veritysetup; a kernel maps data
 // blocks up to its page size. Salts are 0 to 256 bytes long. Data must be a whole number of blocks.
-// The bytes between the superblock and the tree mean nothing: Format makes them zero, and nothing
-// looks at them. All other bytes that hold no digest must be zero, as they must be for veritysetup;
-// a kernel, which compares the digests of whole hash blocks, does not look at them.
+// The bytes between the superblock and the tree have no meaning: Format makes them zero, and they
+// are never read. All other bytes that hold no digest must be zero, as they must be for
+// veritysetup; a kernel, which compares the digests of whole hash blocks, does not look at them.
 package verity

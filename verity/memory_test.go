@@ -20,7 +20,7 @@ const (
 	jobBlocks  = jobSize / blockSize
 )
 
-// memory is a device in memory. Bytes that nobody wrote are 0xaa, so that a
+// memory is a device in memory. Unwritten bytes are 0xaa, so that a
 // skipped write shows.
 type memory []byte
 

@@ -45,8 +45,8 @@ type Params struct {
 	// data.
 	HashOffset int64
 
-	// NoSuperblock leaves the superblock out. All other parameters must then reach
-	// whoever verifies the image by another way.
+	// NoSuperblock leaves the superblock out. All other parameters must then reach the verifier of
+	// the image by another way.
 	NoSuperblock bool
 }
 

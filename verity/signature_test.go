@@ -36,7 +36,7 @@ func newSigner(t *testing.T, name string, authority *x509.Certificate, authority
 	require.NoError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(int64(len(name))), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1, 0), // nobody looks
+		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1, 0), // not checked
 		BasicConstraintsValid: true, IsCA: authority == nil,
 	}
 	if authority == nil {

@@ -85,7 +85,7 @@ func sparePlaces(l *layout, level int) map[string]sparePlace {
 	return places
 }
 
-// What holds no digest must be zero for whoever verifies, as for veritysetup: every byte of it, on
+// What holds no digest must be zero for Verify, as for veritysetup: every byte of it, on
 // every level.
 func TestSpare(t *testing.T) {
 	ctx := context.Background()

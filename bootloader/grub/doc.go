@@ -7,15 +7,15 @@
 // simple command is measured with its words after expansion, before it runs; a function definition,
 // the words if, for and their like are not, but the commands in them are; menuentry and submenu are
 // measured with their block as it is written; each file that is read is measured under the name
-// that GRUB was given. What depends on something that is not known here, or was not seen, is an
-// [*UnsupportedError], and nothing is predicted then: an environment block that exists, loops over
-// what a disk has, commands that are not in the list below.
+// that GRUB was given. A configuration that this package does not know how to follow is an
+// [*UnsupportedError], without a prediction: an environment block that exists, loops over what a
+// disk has, commands that are not in the list below.
 //
 // Commands that are followed: set, NAME=VALUE, export, unset, true, false, echo, sleep, clear,
 // insmod, terminal_input, terminal_output, serial, search, search.fs_uuid, [ and test, source and
 // ., configfile, functions, setparams, return, menuentry, submenu, loadfont of a file that is
 // missing, fwsetup --is-supported, linux, initrd, chainloader, boot.
 //
-// Recorded boots are the judge (tpm/testdata/boot-shim: s3-shim-grub, s3-grub-debian), and GRUB
-// itself in the tests of package e2e. No source of GRUB was read.
+// It is tested against recorded boots (tpm/testdata/boot-shim: s3-shim-grub, s3-grub-debian), and
+// against GRUB itself in package e2e. No source of GRUB was read.
 package grub

@@ -42,8 +42,8 @@ func findRelease(version string) (release, error) {
 }
 
 // Version reads the release of a GRUB from its section .sbat: "2.12" of "grub,7,Free Software
-// Foundation,grub,2.12,https://...". The error is an [*osmith.FormatError] for a file that is no PE
-// image.
+// Foundation,grub,2.12,https://...". The error is an [*osmith.FormatError] for a file that is not a
+// PE image.
 func Version(file osmith.Source) (_ string, err error) {
 	defer prefix.Add("grub", &err)
 	f, err := pe.Parse(file, file.Size())

@@ -134,7 +134,7 @@ func (a *AndroidMisc) Slots() (all []Slot) {
 
 // Boot is documented with [Reader]. The rule is that of libavb_ab and of AOSP's boot control: the
 // highest priority, of equal ones the first, and a slot that is not successful loses a try. A
-// loader of a vendor may have another one, so what follows is not known where the rule leaves two
+// vendor's loader may have a different rule, so what follows is not known where the rule leaves two
 // slots of one priority.
 func (a *AndroidMisc) Boot() (Start, Reader) {
 	best := -1

@@ -67,7 +67,7 @@ func ParseAutoboot(text []byte, tryboot Answer) (a *Autoboot, err error) {
 func (a *Autoboot) MarshalBinary() ([]byte, error) { return bytes.Clone(a.raw), nil }
 
 // partition is the one that a section has, "" for none. Of two settings the last one holds. Not ok:
-// it is no number of a partition.
+// it is not a number of a partition.
 func (a *Autoboot) partition(section string) (text string, ok bool) {
 	for _, i := range slices.Backward(a.items) {
 		if i.section == section && i.Name == "boot_partition" {

@@ -155,7 +155,7 @@ func prove(t *testing.T, k kind, m medium, s slots.Store, mark slots.Mark) (medi
 	return done, read
 }
 
-// sameStarts holds Predict against the judge.
+// sameStarts checks Predict against the judge.
 func sameStarts(t *testing.T, r slots.Reader, m machine) {
 	t.Helper()
 	chain := slots.Predict(r)

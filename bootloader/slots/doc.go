@@ -1,7 +1,7 @@
 // Package slots reads and writes where systems with several slots keep what starts next, and which
-// slot is good, other than in the file names that systemd-boot counts in (package bootloader): bits
-// of GPT entries, variables of firmware, environments of boot loaders, small files. It takes bytes
-// and gives bytes: nothing is opened, mounted or started.
+// slot is good, for boot loaders other than systemd-boot (package bootloader): bits of GPT entries,
+// variables of firmware, environments of boot loaders, small files. It takes bytes and returns
+// bytes: it opens, mounts and starts nothing.
 //
 //	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, copy1, copy2)
 //	store, err := slots.NewRAUCUBoot(env, []string{"A", "B"}, slots.RAUCOptions{Script: slots.AnswerYes})
@@ -22,9 +22,9 @@
 //
 // # The stores
 //
-// What a store cannot say is a value, too ([Properties]): tries are counted by whom, whether it
-// falls back by itself, whether good can be told from being tried, what a write that is cut off
-// leaves. "Depends" is [AnswerUnknown] there.
+// [Properties] says what each store can express: who counts tries, whether it falls back by itself,
+// whether a good slot differs from one being tried, and what an interrupted write leaves. "Depends"
+// in this table is [AnswerUnknown] there.
 //
 //	store                       type         tries  counted by       good told   a torn write leaves            evidence  who uses it
 //	gptprio                     GPTPrio      1-15   firmware, GRUB   yes         old or new, if the table does  tool      ChromeOS, Flatcar, Bottlerocket
@@ -38,15 +38,15 @@
 //	FWU metadata                FWU          -      depends          yes         the other copy                 source    firmware of Arm machines
 //	autoboot.txt                Autoboot     -      firmware         no          depends                        source    Raspberry Pi
 //
-// A store with a dash for its tries is read only: it is no [Store]. What reads and writes it are
-// programs of vendors that no distribution has, so that no judge but the published documents says
-// whether its bytes are right ([EvidenceSource]). With [EvidenceTool] cgpt, efibootmgr,
-// grub-editenv, fw_setenv, mkenvimage or rauc has read what is written here, and is read (but for
-// copies of the scheme [UBootActive], which fw_printenv reads and none was seen to write). Boot
-// rules are those of published documents and sources for all stores; those of the two with GRUB
-// were also run by GRUB itself (grub-emu 2.06).
+// A store with a dash for its tries is read only: it is a [Reader] and not a [Store]. Vendors'
+// programs that no distribution ships read and write these stores, so only published documents say
+// whether the bytes are right ([EvidenceSource]). With [EvidenceTool], cgpt, efibootmgr,
+// grub-editenv, fw_setenv, mkenvimage or rauc has read what this package writes, and this package
+// what they write (except copies of the scheme [UBootActive], which fw_printenv reads and no tested
+// tool writes). Boot rules are those of published documents and sources for all stores; those of
+// the two with GRUB were also run by GRUB itself (grub-emu 2.06).
 //
-// [RAUCStatus] is RAUC's own record of what was installed. It has no part in what starts.
+// [RAUCStatus] is RAUC's own record of what was installed. It does not affect what starts.
 //
 // # Power cuts
 //
@@ -54,8 +54,8 @@
 // of them: one that is good, or the one that is tried and then the one to return to. [Change].Needs
 // says what has to hold of a single write for that: nothing at all where there are two copies with
 // checksums (the older one is written), that a sector is not torn where all that changes is in one,
-// and that the object changes as a whole otherwise. An object that is a file gets that by being
-// written beside and renamed; variables of firmware and partition tables by whoever writes them.
+// and that the object changes as a whole otherwise. For a file, write a new one beside it and
+// rename that; for firmware variables and partition tables, the writer has to ensure it.
 //
 // # What is kept
 //

@@ -24,7 +24,7 @@ func parsed(t *testing.T, ok bool, err error) bool {
 	return ok
 }
 
-// walk follows a store, and holds it against its judge where it has one.
+// walk follows a store, and checks it against its judge where it has one.
 func walk(t *testing.T, r slots.Reader, m machine) {
 	t.Helper()
 	chain := slots.Predict(r)

@@ -105,8 +105,8 @@ const maxGPTPartitions = 512
 //
 // The [Write]s of a change are of eight bytes, the attributes as they are in an entry of the table
 // (little-endian, at byte 48). They go into one update of the table or into one each: the machine
-// starts a right slot in between. That the table itself survives a power cut is for whoever writes
-// it, as package partition does.
+// starts a right slot in between. That the table itself survives a power cut is for its writer to
+// ensure, as package partition does.
 type GPTPrio struct {
 	profile    GPTProfile
 	partitions []GPTPartition

@@ -82,7 +82,7 @@ type Properties struct {
 	// started.
 	Counts Answer
 
-	// FallsBack: when a slot has used its tries up, another one is started without code of either
+	// FallsBack: when a slot has used its tries up, another slot is started without code of either
 	// system.
 	FallsBack Answer
 
@@ -97,8 +97,8 @@ type Properties struct {
 	KeepsValid Answer
 
 	// Torn: a write that was cut off leaves the old or the new state, also if the medium has torn a
-	// sector. Where the answer is no, [Change].Needs says what the medium, or whoever writes, has
-	// to see to.
+	// sector. Where the answer is no, [Change].Needs says what the medium, or the writer, has to
+	// ensure.
 	Torn Answer
 }
 
@@ -119,7 +119,7 @@ type Outcome uint8
 const (
 	OutcomeUnknown Outcome = iota // it depends on what the store does not say: [Start].Reason
 	OutcomeSlot                   // a slot is started
-	OutcomeOther                  // something is started that is no slot: [Start].Reason names it
+	OutcomeOther                  // something other than a slot is started: [Start].Reason names it
 	OutcomeNothing                // nothing can be started
 )
 
@@ -198,7 +198,7 @@ type Write struct {
 	After  []byte // nil: the variable is to be deleted
 }
 
-// Needs is what a write asks of the medium or of whoever makes it, so that a power cut leaves the
+// Needs is what a write needs from the medium or the writer, so that a power cut leaves the
 // old or the new state.
 type Needs uint8
 
@@ -274,7 +274,7 @@ func (m Mark) check(s Store) error {
 	return err
 }
 
-// judge holds what a mark leads to against what it is for.
+// judge checks the outcome of a mark against its purpose.
 func (m Mark) judge(after Reader) error {
 	first := func(reader Reader) (Start, Reader) {
 		if reader == nil {

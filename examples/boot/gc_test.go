@@ -61,7 +61,7 @@ func TestGarbage(t *testing.T) {
 	require.Len(t, kept.Garbage, 1)
 	require.Contains(t, b.ok("gc -dry-run"+off), "EFI/Linux/acme_7.efi.extra.d/x.addon.efi  9 bytes  (its UKI is not there)\n")
 
-	// Firmware that has the keys of somebody else starts nothing of this.
+	// Firmware with another vendor's keys starts nothing of this.
 	when := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	others, err := acmeos.GenerateKeys(when)
 	require.NoError(t, err)

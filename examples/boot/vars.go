@@ -51,8 +51,8 @@ func readVariables(c *cli.Call, name string) (*variables, error) {
 	return v, nil
 }
 
-// open opens the store. That a file is none is no answer about the ESP, so the type of the error is
-// not kept.
+// open opens the store. That a file is none is not an answer about the ESP, so the type of the
+// error is not kept.
 func (v *variables) open(name string) error {
 	dir := name
 	if name == "efivarfs" {

@@ -61,7 +61,7 @@ func (f *layoutFlags) plan(c *cli.Call, l *partition.Layout, dir string) (*parti
 	return im, f.advise(err)
 }
 
-// dropUnmade leaves the partitions that somebody else fills as zeros.
+// dropUnmade leaves the partitions that another program fills as zeros.
 func dropUnmade(im *partition.Image) error {
 	for i := range im.Table.Partitions {
 		if _, ok := im.Content(i).(unmade); ok {

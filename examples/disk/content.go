@@ -17,7 +17,7 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// unmade is a content that only has a size: what somebody else makes.
+// unmade is a content that only has a size: another program makes it.
 type unmade int64
 
 func (u unmade) Size() int64 { return int64(u) }

@@ -22,7 +22,7 @@
 // systemd-repart; without a seed it is random. build makes what package build makes: copies of
 // files (CopyBlocks=), FAT, EROFS, swap areas, hash trees, signatures of root hashes (-private-key,
 // -certificate) and encrypted volumes (-key-file); with -layout-only it places partitions, copies
-// files, and leaves the rest to somebody else. Specifiers of definition files are given by
+// files, and leaves the rest to other programs. Specifiers of definition files are given by
 // -specifier M=acmeos or -os-release FILE, the architecture by -architecture (the local one) or
 // -force-architecture (--architecture of systemd-repart). plan without IMG plans a new disk.
 // SOURCE_DATE_EPOCH is the time in FAT file systems. PART is a number, a name or a PARTUUID;
@@ -37,7 +37,7 @@
 //
 // inspect says what firmware and kernels see otherwise in the table, and answers 1 then; so does
 // repair if it refuses, or if something is left that a person has to decide. esp menu says what
-// systemd-boot lists and boots when nobody touches a key and no EFI variable says otherwise, by the
+// systemd-boot lists and boots if no key is pressed and no EFI variable says otherwise, by the
 // rules of the version that is there, what it ignores, and which files are missing; entries that
 // cannot boot answer 1. repair gives partitions without an ID of their own a random one.
 //

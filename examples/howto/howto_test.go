@@ -48,8 +48,8 @@ func lessons(t *testing.T) []string {
 	return names
 }
 
-// A lesson is one file that can be copied out of here: it needs what anybody may import, and
-// nothing beside it.
+// A lesson is one file that can be copied out of here: it needs only packages that other modules
+// may import.
 func TestRules(t *testing.T) {
 	private := regexp.MustCompile(`(^|/)(internal|examples|e2e|hack)(/|$)`)
 	for _, name := range lessons(t) {
@@ -227,7 +227,7 @@ func TestPrograms(t *testing.T) {
 		}, "release-pack acme_1.efi keys/PCR.key one", "^sha256:[0-9a-f]{64}\n$", 0},
 		{nil, "release-pack acme_2.efi keys/PCR.key two", "^sha256:", 0},
 		{nil, "release-verify one cosign.pub", `^acme 1 amd64 \d+ bytes\n$`, 0},
-		{nil, "release-verify out/oci cosign.pub", "^$", 1}, // nobody has signed it
+		{nil, "release-verify out/oci cosign.pub", "^$", 1}, // it is not signed
 		{nil, "release-compare one two", "IMAGE_VERSION=2", 0},
 	} {
 		words := strings.Fields(c.call)

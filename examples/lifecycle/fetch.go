@@ -15,7 +15,7 @@ import (
 )
 
 // serve makes the vendor's side of a release: its layout as plain files behind a web server, which
-// nobody has to trust.
+// need not be trusted.
 func serve(dir string) (base string, stop func() error, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -33,7 +33,7 @@ type openedResult struct {
 	Tokens  []int  `json:"tokens"`
 }
 
-// keyOptions are for keys that nobody can guess.
+// keyOptions are for keys that cannot be guessed.
 var keyOptions = luks.KeyOptions{Rand: rand.Reader, KDF: luks.RandomKeyKDF}
 
 // makeState makes the partition offline: a recovery key in key slot 0, the TPM's in the next one.

@@ -134,7 +134,7 @@ func removeFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// opensAnother makes sure that a slot is left that somebody can open.
+// opensAnother makes sure that a slot is left that a person can open.
 func opensAnother(v *luks.Volume, passphrase secret, id int, leave bool) error {
 	for _, s := range v.Header().Slots {
 		if s.ID == id && !leave {

@@ -18,7 +18,7 @@
 // format makes the file, of -size bytes, if it does not exist, and refuses to overwrite a volume,
 // or a disk that begins with a partition table, without -force. A passphrase file is taken as it
 // is, with its newline if it has one; -strip-newline takes one away. A recovery key may be in upper
-// case and without dashes. recovery prints a new one, once: nobody can show it again. remove asks
+// case and without dashes. recovery prints a new one, once: it cannot be shown again. remove asks
 // for a passphrase that opens another slot, so that at least one is known to. encrypt writes F as
 // the data, and decrypt reads all of it.
 //

@@ -114,7 +114,7 @@ func (s secret) open(c *cli.Call, operand string, flag int, slot *int) (*luks.Vo
 	return v, key, nil
 }
 
-// unlock opens a volume with what is in the file: as it is, or as a recovery key that somebody has
+// unlock opens a volume with what is in the file: as it is, or as a recovery key that a person has
 // typed.
 func (s secret) unlock(v *luks.Volume, slot *int) (*luks.Key, error) {
 	passphrase, err := s.read()

@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// readExpected reads what a boot is held against: the boots of a BOOT.json, a predicted log, or the
-// log of another boot.
+// readExpected reads what a boot is checked against: the boots of a BOOT.json, a predicted log, or
+// the log of another boot.
 func readExpected(c *cli.Call, name string, userspace userspaceFlags) (tpm.Alternatives, error) {
 	raw, err := os.ReadFile(name)
 	if err != nil {

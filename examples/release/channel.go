@@ -78,8 +78,8 @@ type channelAt struct {
 	keys     []crypto.PublicKey // whose signatures of documents and releases are believed here
 }
 
-// open verifies the last document: who edits a document that somebody else could write signs what
-// that one likes.
+// open verifies the last document: editing a document that an attacker could write would sign the
+// attacker's content.
 func (e *editing) open(c *cli.Call, operands []string, begin bool) (*channelAt, error) {
 	at := &channelAt{editing: e, operands: operands}
 	for _, name := range e.keys {
@@ -267,8 +267,8 @@ func (at *channelAt) believed(c *cli.Call, src cosign.ArtifactSource, draft ocis
 	return nil
 }
 
-// publish moves the channel's name to a document, if machines will accept it and nobody else has
-// published one meanwhile.
+// publish moves the channel's name to a document, if machines will accept it and no other document
+// was published meanwhile.
 func (at *channelAt) publish(c *cli.Call, d *channel.Document, draft ocispec.Descriptor) error {
 	if err := at.believed(c, at.store, draft); err != nil {
 		return err
@@ -339,7 +339,7 @@ func (at *channelAt) released(c *cli.Call, ref string, by cli.List) (*release.Ar
 	}
 	name := ref
 	if strings.Contains(ref, ":") {
-		name = "" // whoever says a digest knows which release it is
+		name = "" // a digest names one release
 	}
 	if name != "" || len(by) > 0 {
 		if _, err := cosign.Verify(c, at.place, subject, cosign.Policy{Keys: keys}); err != nil {

@@ -22,7 +22,7 @@ import (
 // days is a time in the summer of the tests.
 func days(n int) string { return fmt.Sprintf("2026-06-%02dT12:00:00Z", 1+n) }
 
-// A shop is a workshop with releases 1 and 2, signed, and a channel that somebody edits on a day.
+// A shop is a workshop with releases 1 and 2, signed, and a channel that the vendor edits on a day.
 type shop struct {
 	workshop
 	key string
@@ -204,8 +204,8 @@ func TestChannelMirror(t *testing.T) {
 	}
 }
 
-// Who edits a channel does not sign what a server has made of the last document, nor a release that
-// nobody vouches for.
+// Who edits a channel does not sign what a server has made of the last document, nor an unsigned
+// release.
 func TestChannelEditRefused(t *testing.T) {
 	s := newShop(t)
 	s.edit(t, "publish", "1", "-new")
@@ -268,7 +268,7 @@ func TestChannelSignedElsewhere(t *testing.T) {
 		assert.True(t, joined.Published)
 		assert.Equal(t, draft.Digest, joined.Digest)
 		assert.Contains(t, ok(t, "channel", "list", s.path("layout"), "stable", "-key", s.path("build.pub")), draft.Digest)
-		if i == 1 { // a draft of yesterday is published by nobody
+		if i == 1 { // a draft of yesterday is never published
 			status, _, stderr = call3(t, append(join, s.path("sig"))...)
 			assert.Equal(t, 1, status)
 			assert.Contains(t, stderr, "does not follow what is there")

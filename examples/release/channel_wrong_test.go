@@ -28,8 +28,8 @@ func (s *shop) of(t *testing.T, ref, osRelease string) packResult {
 	return r
 }
 
-// Whoever has the vendor's layout gives releases other names, and the vendor publishes none of them
-// under these.
+// An attacker with the vendor's layout gives releases other names, and the vendor publishes none of
+// them under these.
 func TestChannelPublishesWhatItSays(t *testing.T) {
 	s := newShop(t)
 	s.edit(t, "publish", "1", "-new")

@@ -17,7 +17,7 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/sysupdate"
 )
 
-// manifest reads SHA256SUMS, and holds every file that it lists against it.
+// manifest reads SHA256SUMS, and checks every file that it lists against it.
 func (w workshop) manifest(t *testing.T, dir string) *sysupdate.Manifest {
 	t.Helper()
 	m, err := readManifest(w.path(dir + "/SHA256SUMS"))

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// signed is the test data of package keyless: release@acme.example has signed release 2, and nobody
-// release 3.
+// signed is the test data of package keyless: release@acme.example has signed release 2; release 3
+// is unsigned.
 var signed = filepath.Join("..", "..", "signing", "cosign", "keyless", "testdata", "identities")
 
 // A policy that names identities is verified and pulled by, from files and from a web server.

@@ -152,7 +152,7 @@ func judge(c *cli.Call, p *place, a *release.Artifact) error {
 	return errors.Join(err, done())
 }
 
-// openWhole opens a release with every blob held against its digest.
+// openWhole opens a release with every blob checked against its digest.
 func openWhole(c *cli.Call, p *place, a *release.Artifact) (r *release.Release, done func() error, err error) {
 	fsys, remove := fs.FS(nil), func() error { return nil }
 	if p.dir != "" {

@@ -28,7 +28,7 @@
 //
 // LAYOUT is an OCI image layout: a directory, a tar archive, or the http or https address of a
 // directory that a web server serves, release serve or any other. REF is a name in it, or a digest;
-// a name is believed by nobody, and every answer says the digest that it is about. sign, attest,
+// a name is never trusted, and every answer says the digest that it is about. sign, attest,
 // verify, inspect, pull and channel take a repository of a registry instead of LAYOUT REF:
 // REGISTRY/REPO:TAG or REGISTRY/REPO@sha256:HEX. They and push take -user NAME, whose password is
 // in REGISTRY_PASSWORD, and -plain-http. push takes the signatures along.
@@ -54,16 +54,16 @@
 //
 // A policy is the JSON of package cosign ("osmith.policy/1"); the files of keys in it are relative
 // to it. The rule that counts is that of -repository, or of the address without its scheme if
-// LAYOUT is one, or of REGISTRY/REPO. The validity of authorities is held against -at (RFC 3339),
-// or the clock. A policy that names identities needs -trusted-root, the file trusted_root.json of a
-// Sigstore instance, such as "cosign trusted-root create" makes; it is never fetched.
-// -without-log-entry and -without-certificate-timestamps do without proofs that a private Sigstore
-// cannot give.
+// LAYOUT is one, or of REGISTRY/REPO. The validity of authorities is checked against -at (RFC
+// 3339), or the clock. A policy that names identities needs -trusted-root, the file
+// trusted_root.json of a Sigstore instance, such as "cosign trusted-root create" makes; it is never
+// fetched. -without-log-entry and -without-certificate-timestamps do without proofs that a private
+// Sigstore cannot give.
 //
-// verify and pull hold a release against what was asked for: REF must be its version, "v" and the
+// verify and pull check a release against what was asked for: REF must be its version, "v" and the
 // version, or the version with "-" and the architecture, unless it is a digest or -version says
 // another; -id, -variant and -arch must be what the release says. A name that says no version, such
-// as latest, needs -version or -accept-any-version, since nobody has signed what it stands for.
+// as latest, needs -version or -accept-any-version, since no signature says what it stands for.
 //
 // pull verifies first and then fetches; what was fetched before is not fetched again. Signatures
 // come along, so that LAYOUTDIR can be verified by itself. With an old root file system and its

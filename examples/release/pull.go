@@ -234,7 +234,7 @@ func compare(c *cli.Call, old *cli.Input, oldTree osmith.Source, want verity.Tre
 
 // rehash makes a hash tree of the old root file system with the salt, the hash and the block sizes
 // of the new tree: only such trees can be compared. It is not trusted more than the old tree was:
-// every block that is taken is held against the new one.
+// every block that is taken is checked against the new one.
 func rehash(c *cli.Call, old *cli.Input, oldTree, tree osmith.Source) (osmith.Source, error) {
 	was, err := verity.ReadSuperblock(oldTree, 0)
 	if err != nil {
@@ -265,8 +265,8 @@ func rehash(c *cli.Call, old *cli.Input, oldTree, tree osmith.Source) (osmith.So
 }
 
 // target is where the new root file system goes: into a file of its own, or the one that pulling
-// goes on with and finds whole. What a layer has behind the bytes that the tree is over, and that
-// nobody installs, is zeros mostly.
+// goes on with and finds whole. What a layer has behind the bytes that the tree covers is not
+// installed, and is mostly zeros.
 func target(c *cli.Call, root ocispec.Descriptor, size int64, remote *release.BlobReader, p *pulling) (out io.WriterAt, keep func() error, err error) {
 	if p.outRoot != "" {
 		file, err := cli.Create(p.outRoot)

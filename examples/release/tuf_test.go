@@ -137,11 +137,11 @@ func TestChannelFromTUF(t *testing.T) {
 		assert.Equal(t, marshal(d), marshal(got))
 		assert.EqualValues(t, i+1, state.Sequence)
 	}
-	// What TUF refuses, nobody looks at: its timestamp has expired before the document has.
+	// What TUF refuses is not looked at: its timestamp has expired before the document has.
 	_, err = fetch(now.AddDate(0, 0, 8))
 	require.ErrorContains(t, err, "expired")
 	// What TUF accepts is judged all the same: its targets may be changed to an older document by
-	// whoever has their key.
+	// an attacker who has their key.
 	repository.publish(t, "stable", marshal(first), now.AddDate(0, 0, 7))
 	_, err = fetch(now)
 	require.ErrorAs(t, err, new(*channel.OlderError))

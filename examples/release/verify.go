@@ -127,7 +127,7 @@ func verifyFlags(set *flag.FlagSet) func(*cli.Call, []string) error {
 	}
 }
 
-// A verified is what was held against a policy.
+// A verified is what was checked against a policy.
 type verified struct {
 	verification
 	place  *place
@@ -141,7 +141,7 @@ func (v *verified) object(c *cli.Call) any {
 	return verifyResult{c.Header(), v.verification}
 }
 
-// verify finds an artifact and holds it against the policy. A refusal is an error and has what is
+// verify finds an artifact and checks it against the policy. A refusal is an error and has what is
 // to be said about it, too.
 func verify(c *cli.Call, operands []string, t *trust, a *access) (*place, *verified, cosign.Policy, error) {
 	p, artifact, err := find(c, operands, a)

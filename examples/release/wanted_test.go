@@ -20,7 +20,7 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// rename lets another name in a layout's index stand for what has a name there, as whoever serves
+// rename lets another name in a layout's index stand for what has a name there, as the server of
 // the layout can.
 func rename(t *testing.T, layout, from, to string) {
 	t.Helper()
@@ -118,8 +118,8 @@ func TestPackJudges(t *testing.T) {
 	}
 }
 
-// What somebody else has packed is judged, too, in a directory and behind a server, and so is what
-// an index says about it.
+// What another program has packed is judged, too, in a directory and behind a server, and so is
+// what an index says about it.
 func TestInspectJudges(t *testing.T) {
 	w := newWorkshop(t)
 	part := func(name string) *bytes.Reader { return bytes.NewReader(read(t, w.path(name))) }

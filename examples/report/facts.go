@@ -19,7 +19,7 @@ const schema = "osmith.report/1"
 // hexadecimal. A list is empty where there is nothing; docs/schema/report.json has it all.
 type report struct {
 	cli.Header
-	// that validity is held against, "2026-01-31"; "" if none was given
+	// that validity is checked against, "2026-01-31"; "" if none was given
 	Date     string    `json:"date"`
 	Releases []*system `json:"releases"`         // one, or the old and then the new one
 	Change   *change   `json:"change,omitempty"` // absent with one release
@@ -233,7 +233,7 @@ type slot struct {
 	Version string `json:"version"`
 }
 
-// A release is a stranger's until somebody has verified it. What is shown of it has an end.
+// A release is untrusted until it was verified. What is shown of it has an end.
 const (
 	maxText = 2048 // bytes of a text
 	maxName = 256  // of a name

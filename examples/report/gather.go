@@ -38,7 +38,7 @@ type opened struct {
 	predicted *build.ReleasePCRs // nil: o.facts.PCR11Error says why
 }
 
-// openRelease opens LAYOUT:REF. Every blob is held against its digest.
+// openRelease opens LAYOUT:REF. Every blob is checked against its digest.
 func openRelease(c *cli.Call, name, arch string) (*opened, error) {
 	dir, ref := releaseflags.Split(name)
 	layout, err := cosign.OpenLayout(os.DirFS(dir))

@@ -23,8 +23,8 @@
 // it. -token is a token or the JSON of a LUKS2 header, of which the TPM is asked in the initrd;
 // PCRs that systemd measures more than phases into are not known there, unless -phases-alone says
 // that it does not. -baseline is the event log of an earlier boot, by which the firmware's own PCRs
-// are known. -date is the day that the validity of certificates is held against; the program does
-// not look at the clock.
+// are known. -date is the day that the validity of certificates is checked against; the program
+// does not look at the clock.
 //
 // Without -o the page goes to stdout, or with -json the same facts as one object:
 // docs/schema/report.json. -json with -o writes both. -progress is of no use here.

@@ -166,7 +166,7 @@ func TestRefused(t *testing.T) {
 	require.Equal(t, no, r.claims()["the TPM opens "+b.path("ours.json")].Answer)
 }
 
-// Validity is held against the day that the call gives, and nothing else.
+// Validity is checked against the day that the call gives, and nothing else.
 func TestDate(t *testing.T) {
 	b := newKit(t)
 	b.build(recipe{version: "1"})

@@ -21,8 +21,8 @@ func (a about) Error() string {
 // Unwrap keeps what the error is.
 func (a about) Unwrap() error { return a.err }
 
-// cannot is for an input that a verb cannot work on, which is no answer of the verb, so that there
-// is nothing to unwrap.
+// cannot is for an input that a verb cannot work on, which is not an answer of the verb, so that
+// there is nothing to unwrap.
 func cannot(name string, err error) error { return unanswered{about{name, err}} }
 
 type unanswered struct{ about about }

@@ -27,7 +27,7 @@ type target struct {
 	file     *uki.File
 }
 
-// images finds the images of an entry, or all of them if it is "". What is no image is none.
+// images finds the images of an entry, or all of them if it is "". What is not an image is none.
 func images(c *cli.Call, v *espvolume.Volumes, entry string, assume int) (found []target, err error) {
 	for i, volume := range v.Each() {
 		list, err := fs.ReadDir(volume, imageDir)

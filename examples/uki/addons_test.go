@@ -62,7 +62,7 @@ func TestAddonCheck(t *testing.T) {
 	require.Equal(t, strings.Repeat("0", 64), r.PCR12Before)
 	require.Contains(t, ok(t, append([]string{"addon", "check", console, "-uki", path("out.efi")}, trusted...)...), "PCR 12        sha256 "+r.PCR12)
 
-	// What is not known is no yes, until somebody says so by name.
+	// Unknown is not yes, until an option names it.
 	require.Equal(t, []string{"unknown signature"}, codes(check(1, console)))
 	require.Equal(t, "unknown", check(0, console, "-override", "signature").Signature)
 	unsigned := path("unsigned.addon.efi")

@@ -80,8 +80,8 @@ func (f *common) open(c *cli.Call, write bool) (*subject, error) {
 const patience, pause = 50, 200 * time.Millisecond
 
 // awaitOthers gives others ten seconds to be done with a disk that they have locked: udev looks at
-// each one that somebody has closed who could have written to it, the call before this one among
-// them. What stays locked is refused by the operation itself.
+// each one that was closed by a program that could have written to it, the call before this one
+// among them. What stays locked is refused by the operation itself.
 func awaitOthers(c *cli.Call, disk *osmith.Device) error {
 	for range patience {
 		unlock, err := disk.Lock()

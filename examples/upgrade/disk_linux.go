@@ -36,8 +36,8 @@ func closed(c *cli.Call) func(*osmith.Device, error) (*osmith.Device, error) {
 	}
 }
 
-// findMounted finds what is mounted of a disk. Whoever only looks may do so through a mount that
-// cannot be changed: the kernel has nothing to write there.
+// findMounted finds what is mounted of a disk. Reading may go through a mount that cannot be
+// changed: the kernel has nothing to write there.
 func findMounted(c *cli.Call, disk *osmith.Device, write bool) (map[osmith.GUID]upgrade.MountedVolume, error) {
 	mounted, err := upgrade.FindMounted(disk)
 	if is[*upgrade.MountError](err) && !write {

@@ -43,8 +43,8 @@
 // first. REF is a tag or digest, which may be left out if there is one release. The release is
 // verified as release verify does, by the JSON of package cosign or by public keys, and every byte
 // of it is read before the plan is made, but for a root file system on a web server, of which each
-// block is held against the hash tree before it is written. Of an index, the release for -arch is
-// taken. VERDICT is one of fits, boots, unlocks, returns, follows.
+// block is checked against the hash tree before it is written. Of an index, the release for -arch
+// is taken. VERDICT is one of fits, boots, unlocks, returns, follows.
 //
 // plan prints the verdicts, the steps, the PCRs to expect and what the disk holds after each step,
 // and writes nothing; -svg draws that. apply prints the plan and carries it out, unless it is

@@ -240,7 +240,7 @@ func TestInterrupted(t *testing.T) {
 	require.Empty(t, stdout.String())
 }
 
-// Whom to believe is said by a policy, by keys, or by the word that nobody is asked.
+// Whom to believe is said by a policy, by keys, or by the option that asks for no signature.
 func TestRelease(t *testing.T) {
 	b := newBench(t)
 	set := b.build("2")
@@ -371,7 +371,7 @@ func TestStore(t *testing.T) {
 	b.refused(1, "pinned", "plan -disk @disk.img -vars @pinned.fd -nothing-sealed"+two)
 	b.refused(2, "has the variables of the loader", "plan -disk @disk.img -vars @pinned.fd -no-loader-variables -nothing-sealed"+two)
 
-	// The store of a machine with the keys of somebody else.
+	// The store of a machine with another vendor's keys.
 	b.file("ms.fd", readFile(t, r.Path("usr/share/OVMF/OVMF_VARS_4M.ms.fd")))
 	b.refused(1, "refused, nothing was written: boots", "plan -disk @disk.img -vars @ms.fd -nothing-sealed -no-loader-variables"+two)
 }

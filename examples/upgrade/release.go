@@ -151,7 +151,7 @@ func (s *source) open(c *cli.Call, o release.PullOptions) (*release.Release, []s
 	return r, signers, nil
 }
 
-// verify holds the artifact against the policy, and returns what was signed and by whom.
+// verify checks the artifact against the policy, and returns what was signed and by whom.
 func (s *source) verify(c *cli.Call, from releaseSource, d ocispec.Descriptor) (signed ocispec.Descriptor, by []string, err error) {
 	policy, err := s.Policy(time.Now())
 	if err != nil {

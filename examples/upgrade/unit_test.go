@@ -13,7 +13,7 @@ import (
 	"github.com/osmith-dev/osmith/examples/internal/machineflags"
 )
 
-// strangers are keys of somebody else.
+// strangers are keys of another vendor.
 func strangers(t *testing.T) *acmeos.Keys {
 	t.Helper()
 	k, err := acmeos.GenerateKeys(when)

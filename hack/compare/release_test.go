@@ -27,7 +27,7 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release/weblayout"
 )
 
-// releasePull fetches a release of 1.2 GB from a file server on this machine, holds it against its
+// releasePull fetches a release of 1.2 GB from a file server on this machine, checks it against its
 // digests and syncs it; the reference fetches the same files.
 func releasePull(b *testing.B) sides {
 	_, _, r, _ := machine(b)

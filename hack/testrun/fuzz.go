@@ -172,7 +172,7 @@ func (b fuzzBinary) run(name string, share time.Duration) (string, error) {
 			return out, nil
 		}
 		if m := crasher.FindStringSubmatch(out); m != nil {
-			// The machine may be gone when somebody reads the log: keep the input in it.
+			// The machine may be gone when the log is read: keep the input in it.
 			input, readErr := os.ReadFile(filepath.Join(b.dir, m[1]))
 			if readErr != nil {
 				return out, readErr

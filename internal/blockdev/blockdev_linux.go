@@ -160,7 +160,7 @@ func exclusive(f *os.File, off, n int64) (release func() error, err error) {
 		}
 		held = append(held, node)
 	}
-	// Whoever has the disk as a whole has all of it.
+	// A program that has the whole disk open has all of its partitions.
 	if err := d.inUse(nil); err != nil {
 		return nil, errors.Join(err, release())
 	}

@@ -21,7 +21,7 @@ var (
 	oidCountersignature = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 6}
 )
 
-// A Timestamp is somebody's statement that a signature was there at a time.
+// A Timestamp is an authority's statement that a signature was there at a time.
 type Timestamp struct {
 	RFC3161   bool              // a token of RFC 3161; else a counter-signature of PKCS #9
 	Time      time.Time         // zero when Err is set

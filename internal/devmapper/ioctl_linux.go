@@ -19,9 +19,9 @@ const (
 	firstBuffer = 16 << 10
 	maxBuffer   = 16 << 20
 
-	// primarySource is DM_UDEV_PRIMARY_SOURCE_FLAG of libdevmapper in the upper half
-	// of the event number: without it udev's rules take an event for somebody else's
-	// and make no link in /dev/mapper.
+	// primarySource is DM_UDEV_PRIMARY_SOURCE_FLAG of libdevmapper in the upper half of the event
+	// number: without it udev's rules take an event for another program's and make no link in
+	// /dev/mapper.
 	primarySource = 0x0040 << 16
 )
 

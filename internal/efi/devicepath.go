@@ -28,7 +28,7 @@ func eachNode(path []byte, do func(kind, sub byte, data []byte) bool) (whole boo
 // PathText is a device path as text, nodes separated by slashes, in the notation of UEFI 2.10,
 // section 10.6: for example PciRoot(0x0)/Pci(0x1,0x0)/HD(1,GPT,…)/\EFI\BOOT\BOOTX64.EFI. A node of
 // an unknown kind is Path(type,subtype,bytes); what cannot be a node ends the text with "…".
-// Whoever wrote the path may have put anything into it: the text is not safe to print.
+// The path may contain anything: the text is not safe to print.
 func PathText(path []byte) string {
 	var nodes []string
 	whole := eachNode(path, func(kind, sub byte, data []byte) bool {

@@ -29,8 +29,8 @@ type Header struct {
 	Name                                                    string
 }
 
-// Append writes the header with the name and its NUL byte behind it. Whoever has the archive fills
-// it up to a multiple of four bytes, and does so behind the content.
+// Append writes the header with the name and its NUL byte behind it. The caller pads the archive to
+// a multiple of four bytes, after the header and after the content.
 func (h Header) Append(b []byte, d Digits) []byte {
 	b = append(b, "070701"...)
 	// Two zeros for the device that the file is on, and at the end one for a checksum, which this

@@ -64,8 +64,7 @@ func Create(dir string) (*Writer, error) {
 
 // WriteBlob copies r into the layout and returns its descriptor.
 func (w *Writer) WriteBlob(mediaType string, r io.Reader) (ocispec.Descriptor, error) {
-	// Not os.CreateTemp, whose files nobody but their owner can read: a web server is somebody
-	// else.
+	// Not os.CreateTemp, whose files only their owner can read: a web server is another user.
 	tmp, err := os.OpenFile(filepath.Join(w.dir, ".blob-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -233,7 +232,7 @@ func marshalIndex(index *ocispec.Index) ([]byte, error) {
 
 func (w *Writer) replace(name string, b []byte) error {
 	path := filepath.Join(w.dir, name)
-	// A name that nobody can have put a link at, which would be written through.
+	// A name at which no attacker can have put a link, which would be written through.
 	f, err := os.OpenFile(filepath.Join(w.dir, ".new-"+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)

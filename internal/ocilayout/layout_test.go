@@ -98,7 +98,8 @@ func TestValues(t *testing.T) {
 	require.ErrorIs(t, CheckIndex(make([]byte, 4<<20+1)), ErrTooLarge)
 }
 
-// Links that somebody has put into the directory are replaced, and what they lead to is left alone.
+// Links that an attacker has put into the directory are replaced, and what they lead to is left
+// alone.
 func TestLinksAreNotWrittenThrough(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	precious := filepath.Join(outside, "precious")

@@ -17,8 +17,8 @@ const maxEntries = 1 << 16
 
 // TarFS shows the regular files of an uncompressed tar archive as a file system, without copying
 // them: files implement [io.ReaderAt]. This is how "cosign save", "skopeo copy oci-archive:" and
-// "podman save" pack a layout. A name that stands in the archive twice, and one that is no path
-// below its root, are errors: readers of the same archive would not agree about them.
+// "podman save" pack a layout. A name that is listed in the archive twice, and one that is not a
+// path below its root, are errors: readers of the same archive would not agree about them.
 func TarFS(r io.ReaderAt, size int64) (fs.FS, error) {
 	t := &tarFS{files: map[string]tarFile{}, dirs: map[string][]fs.DirEntry{".": nil}}
 	// The reader seeks over contents and never reads ahead of a header, so the position behind one
@@ -110,8 +110,8 @@ func (t *tarFS) Open(name string) (fs.File, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }
 
-// A tarFile is one file of the archive and what [fs.FileInfo] tells of it. Times and modes are
-// nobody's business.
+// A tarFile is one file of the archive and what [fs.FileInfo] tells of it. Times and modes do not
+// matter.
 type tarFile struct {
 	name     string
 	at, size int64

@@ -61,7 +61,7 @@ const (
 	// loader chose. The loader does not go on with the next one: it waits at its menu, or since 258
 	// starts the machine again ([Choice.Restarts]).
 	OutcomeFailed
-	// OutcomeMenu is that somebody has to come: the loader has no entry but the firmware's setup,
+	// OutcomeMenu is that a person has to come: the loader has no entry but the firmware's setup,
 	// or is told to wait at its menu.
 	OutcomeMenu
 )
@@ -132,8 +132,8 @@ func Boot(esp, xbootldr *Volume, v LoaderVariables) Choice {
 	return m.Boot()
 }
 
-// Chain is what happens when the machine is switched on again and again and nobody says that a boot
-// was good: all choices up to the first that changes nothing, at most so many.
+// Chain is what happens when the machine is switched on again and again and no boot is marked good:
+// all choices up to the first that changes nothing, at most so many.
 func (m Machine) Chain(most int) (chain []Choice) {
 	for len(chain) < most {
 		c := m.Boot()

@@ -115,7 +115,7 @@ func (im *peImage) sectionsOf(part []peSection) map[string]*peSection {
 	return found
 }
 
-// maxProfiles is how many profiles a UKI can have. There is a limit in the loader, too, but nobody
+// maxProfiles is how many profiles a UKI can have. There is a limit in the loader, too, but no test
 // has met it.
 const maxProfiles = 256
 

@@ -63,7 +63,7 @@ func (m Machine) config(version int) (c loaderConfig) {
 	return c
 }
 
-// choose returns the entry that the loader starts when nobody touches a key.
+// choose returns the entry that the loader starts if no key is pressed.
 func (m Machine) choose(entries []*BootEntry, config loaderConfig, version int) (*BootEntry, BootReason) {
 	if version < sincePreferred {
 		config.preferred = ""

@@ -8,7 +8,8 @@ const FirstRead = dosHeaderSize
 // HeadersSize tells how many bytes at the start of a file have to be there before its headers can
 // be parsed. It is for readers of a stream: called with FirstRead bytes it asks for more, called
 // with those it asks for all of the headers, SizeOfHeaders bytes or at least those up to that
-// field, and then returns len(prefix). The number is the file's word, to be held against a limit.
+// field, and then returns len(prefix). The number is the file's word, to be checked against a
+// limit.
 func HeadersSize(prefix []byte) (int64, error) {
 	le := binary.LittleEndian
 	if len(prefix) < dosHeaderSize {

@@ -75,8 +75,8 @@ func TestLies(t *testing.T) {
 		})
 	}
 
-	// These are none: nobody looks at the offset of a section without data or of a table without a
-	// size.
+	// These are none: no reader looks at the offset of a section without data or of a table without
+	// a size.
 	for _, harmless := range []func([]byte) []byte{u32(0x148+16, 0, all), u32(0x58+144, all, 0), u32(0x58+64, all)} {
 		b := harmless(image())
 		f, err := Parse(bytes.NewReader(b), int64(len(b)))

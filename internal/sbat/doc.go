@@ -9,6 +9,6 @@
 //
 // [Parse], [ParseLevel] and [Level.Revokes] do what shim 15.8 to 16.1 does (csv.c and sbat.c are
 // the same in all of them), with all that it lets pass: bytes that are not ASCII, columns too many,
-// text behind a NUL byte, a generation that is no number. [Lines] is for who makes an image, and
+// text behind a NUL byte, a generation that is not a number. [Lines] is for who makes an image, and
 // refuses what shim would not read as it was meant.
 package sbat

@@ -146,7 +146,7 @@ func parseLine(line []byte, columns, required int) (Entry, error) {
 
 // generation reads the number at the start of a column as shim does, whose atoi
 // (AsciiStrDecimalToUintn of its Cryptlib) knows no signs, and which puts the result into 16 bits:
-// 0 for what is no number, and 0 again for 65536.
+// 0 for what is not a number, and 0 again for 65536.
 func generation(s string) (n uint16) {
 	for _, c := range []byte(strings.TrimLeft(s, " \t")) {
 		if c < '0' || c > '9' {

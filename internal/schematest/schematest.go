@@ -1,4 +1,4 @@
-// Package schematest holds JSON against the schemas in docs/schema. It is for tests.
+// Package schematest checks JSON against the schemas in docs/schema. It is for tests.
 package schematest
 
 import (

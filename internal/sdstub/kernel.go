@@ -97,7 +97,7 @@ var booted = []int{252, 254, 257, 262}
 //     259 clear memory from there to the end of the first 4 GiB.
 //   - Size of image: likewise, 258 to 261 do not hold the part of a section that has no data in the
 //     file against it, and clear memory behind the image.
-//   - Entry point: up to 261 nothing is held against it, and what lies behind the image is run.
+//   - Entry point: up to 261 nothing is checked against it, and what lies behind the image is run.
 //   - Booted: the kernels of internal/petest, RefusedKernels, made of Debian's 6.12 for x86-64,
 //     under OVMF 2022.11 without Secure Boot.
 var kernelRows = []KernelRow{

@@ -57,8 +57,8 @@ func Signatures(entries []Entry) ([]Signature, error) {
 }
 
 // ReadSignature reads the PKCS #7 message at an offset of the file, padding included where a tool
-// counts that. A well-formed one with an outdated algorithm or a wrong signature value is no error,
-// but has its Err.
+// counts that. A well-formed one with an outdated algorithm or a wrong signature value is not an
+// error, but has its Err.
 func ReadSignature(b []byte, offset int64) (Signature, error) {
 	sd, err := parseMessage(b, offset)
 	if err != nil {
@@ -122,7 +122,7 @@ type digestInfo struct {
 
 // peImageData is SpcPeImageData { flags ”, file [0] { [2] { [0] BMPString "<<<Obsolete>>>" } } } as
 // signtool and sbsign write it: no flags (the specification's default, includeResources, is written
-// by nobody) and the text that stands for a file link.
+// by no tool) and the text that stands for a file link.
 var peImageData = func() []byte {
 	const text = "<<<Obsolete>>>"
 	var name []byte

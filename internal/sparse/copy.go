@@ -79,7 +79,7 @@ const (
 	bufferSize = 1 << 20
 	// written to a file so far before the kernel is asked to start with the disk
 	writeback = 8 << 20
-	// zero runs shorter than this are written: more holes than extents help nobody
+	// zero runs shorter than this are written: more holes than extents are of no use
 	grain = 64 << 10
 )
 

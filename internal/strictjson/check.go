@@ -14,7 +14,7 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// checker holds a document against the type that it is decoded into, so that encoding/json has
+// checker checks a document against the type that it is decoded into, so that encoding/json has
 // nothing left to be lenient about or to find words for.
 type checker struct {
 	doc      []byte
@@ -120,7 +120,7 @@ func (c checker) check(v value, t reflect.Type, path string) error {
 	return nil
 }
 
-// members holds the members of an object against the fields of a struct.
+// members checks the members of an object against the fields of a struct.
 func (c checker) members(v value, t reflect.Type, path string) error {
 	fields := map[string]reflect.Type{}
 	folded := map[string]string{}

@@ -256,7 +256,7 @@ func TestObject(t *testing.T) {
 	require.EqualError(t, err, "JSON at 0x0: an object, want an array")
 }
 
-// FuzzParse holds the scanner against encoding/json: it takes what that takes, less what can be
+// FuzzParse checks the scanner against encoding/json: it takes what that takes, less what can be
 // read in two ways.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"a":[1,"b",{"c":null}]}`))

@@ -1,6 +1,6 @@
 // Package unitfile reads the syntax that the configuration files of systemd's programs share
 // (systemd.syntax(7); where it says nothing, as systemd 262 does it): lines, values that mean the
-// same for every key, and files that are not to be read. What keys there are is for whoever reads a
+// same for every key, and files that are not to be read. Which keys exist is for the reader of a
 // kind of file.
 package unitfile
 

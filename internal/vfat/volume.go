@@ -44,8 +44,8 @@ type Volume struct {
 	freed, used int64  // clusters, of which FSINFO does not know yet
 }
 
-// Mount mounts the volume at the start of a disk. It writes nothing. What is no FAT, or has smaller
-// sectors than a disk that tells its own, is a [*osmith.FormatError].
+// Mount mounts the volume at the start of a disk. It writes nothing. What is not a FAT, or has
+// smaller sectors than a disk that tells its own, is a [*osmith.FormatError].
 func Mount(disk osmith.Disk) (*Volume, error) {
 	v := &Volume{disk: disk, hint: 2}
 	if err := v.mount(); err != nil {

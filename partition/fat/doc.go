@@ -5,7 +5,7 @@
 // and the UEFI Specification 2.10, section 13.3
 // (https://uefi.org/specs/UEFI/2.10/13_Protocols_Media_Access.html#file-system-format).
 //
-// A new volume from files, the same bytes each time:
+// A new volume from files, reproducible:
 //
 //	files := []osmith.ESPFile{
 //		{Path: "EFI/BOOT/BOOTX64.EFI", Content: loader},
@@ -13,7 +13,7 @@
 //	}
 //	err := fat.Build(target, files, fat.BuildOptions{Size: 256 << 20, VolumeID: 0x12345678, Label: "ESP"})
 //
-// And an update of a live one, which a power cut cannot break:
+// And an update of an existing one, which a power cut cannot break:
 //
 //	esp, err := fat.Open(disk)
 //	err = esp.WriteFile("EFI/Linux/os_1.1+3-0.efi", newUKI)
@@ -26,30 +26,29 @@
 // the device writes a sector whole or not at all: its logical sector, that is ([OpenOptions]), and
 // not that of the FAT, which may be eight times as large. After a cut the volume shows what it
 // showed before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that
-// lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. The boot
-// sector is never written, and so there is no dirty bit: nothing that a dirty bit would announce
-// can have happened.
+// lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. An update
+// never writes the boot sector and so sets no dirty bit, since it never leaves the damage that a
+// dirty bit announces.
 //
 // Disks with physical sectors of 4 KiB and logical ones of 512 bytes (512e) can lose the 4 KiB that
-// they rewrite, whatever the order of writes. A new volume keeps files, directories and their FAT
-// entries in 4 KiB of their own, and changes take such, where there is room: a FAT32 has it, unless
-// it is nearly full or has thousands of files. Then an upgrade rewrites nothing that holds the
-// files of the running system. It rewrites them itself where it renames or removes one, or moves
-// the end of its directory.
+// they rewrite, in any order of writes. A new volume keeps files, directories and their FAT entries
+// in separate blocks of 4 KiB, and changes take unused ones where there is room: a FAT32 has it,
+// unless it is nearly full or has thousands of files. Then an upgrade rewrites no block of the
+// running system's files, except to rename or remove one, or to move the end of its directory.
 //
-// # Volumes of others
+// # Volumes made by other systems
 //
 // Before the first change of a volume all its directories and chains are read. Where the copies of
-// the FAT differ, or one does not begin with the media byte, that shows which copy the files need,
-// and the others are made the same; where it does not show, every change is [ErrFATsDiffer] or
-// [ErrFATDamaged]. A cluster that a file has is never written over and never freed with another
-// name, whatever the FAT says. [FS.Check] says what is wrong with a volume, and what its dirty bits
-// say; [FS.Repair] says what it puts right.
+// the FAT differ, or one does not begin with the media byte, the copy that the files need is kept
+// and written over the others; if that is not clear, every change fails with [ErrFATsDiffer] or
+// [ErrFATDamaged]. A cluster that belongs to a file is never written over, and never freed with
+// another file, whatever the FAT says. [FS.Check] says what is wrong with a volume, and what its
+// dirty bits say; [FS.Repair] says what it puts right.
 //
 // Names are compared as [SameName] does, and by the 8.3 alias too. A name in its exact case comes
-// first; a change of a name that could be that of two files is [ErrAmbiguous]. A long name that
-// cannot be an element of a path ([Attributes]) stays as it is on the disk, and its file has the
-// 8.3 alias as its name.
+// first; a change of a name that two files could have fails with [ErrAmbiguous]. A long name that
+// cannot be an element of a path ([Attributes]) stays as it is on the disk, and its file is listed
+// by its 8.3 alias.
 //
 // # Limits
 //

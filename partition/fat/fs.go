@@ -195,7 +195,7 @@ func (f *FS) resolve(name string, change bool) (d *directory, e *entry, above []
 const maxDepth = 256
 
 // enter reads the directory of e. A tree of directories that contain each other, or that several
-// parents share, would have no end for whoever walks it: each directory is read under one parent.
+// parents share, would make a walk endless: each directory is read under one parent.
 // What '.' and '..' say is not asked, because old versions of mtools wrote cluster 0 there.
 func (f *FS) enter(above []uint32, e *entry, name string) (*directory, error) {
 	bad := func(format string, args ...any) (*directory, error) {

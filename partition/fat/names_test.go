@@ -86,7 +86,7 @@ func TestNamesThatDifferByCase(t *testing.T) {
 }
 
 // The directories of a path are found by the same rule, and a name that a damaged directory has
-// twice is nobody's.
+// twice belongs to no file.
 func TestAmbiguousDirectories(t *testing.T) {
 	d := build(t, smallESP(), BuildOptions{Size: 24 << 20})
 	f, err := Open(d)

@@ -59,8 +59,8 @@ var otherFormats = []struct {
 	{4096, "EFI PART", NotFATError{"GPT", "a disk with a partition table (GPT, 4096-byte sectors)", remedyPart}},
 }
 
-// otherFormat recognises what is no FAT, or returns nil. It is asked when the boot sector cannot be
-// that of a FAT.
+// otherFormat recognises what is not a FAT, or returns nil. It is asked when the boot sector cannot
+// be that of a FAT.
 func otherFormat(r osmith.Source) *NotFATError {
 	size := r.Size()
 	has := func(off int64, magic string) bool {

@@ -16,7 +16,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/oracle"
 )
 
-// What is no FAT is named in the error of Open.
+// What is not a FAT is named in the error of Open.
 func TestOtherFormats(t *testing.T) {
 	mbr := func(change func(b []byte)) func(d *faultio.Disk) {
 		return func(d *faultio.Disk) {

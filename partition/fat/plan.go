@@ -159,7 +159,7 @@ func (n *node) add(f osmith.ESPFile) error {
 func (n *node) measure(o BuildOptions, root bool) error {
 	taken := newAliases(len(n.children))
 	for _, c := range n.children {
-		// names that are their own short name come first: nobody else may have it
+		// names that are their own short name come first: no other name may take theirs
 		if s, _, _, ok := exactShort(c.name); ok {
 			c.short = s
 			taken.used[s] = true
@@ -503,7 +503,7 @@ func (p *planner) choose(root *node, kind int, size int64) (g geometry, possible
 	return g, possible, false
 }
 
-// pick is the kind that a volume of size bytes will be if nobody asks for one.
+// pick is the kind that a volume of size bytes will be if none is asked for.
 func (p *planner) pick(root *node, size int64) int {
 	for _, kind := range p.kinds() {
 		if _, possible, _ := p.choose(root, kind, size); possible {

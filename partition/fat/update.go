@@ -338,7 +338,7 @@ func (f *FS) chain(e *entry, name string) ([]run, error) {
 	return newTableReader(f.r, &f.geo).runs(e.cluster, -1, limit, "/"+name)
 }
 
-// MkdirAll makes a directory and the parents that are missing. One that exists is no error.
+// MkdirAll makes a directory and the parents that are missing. It may exist already.
 func (f *FS) MkdirAll(name string) error {
 	if name == "." {
 		return nil

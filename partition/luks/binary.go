@@ -117,7 +117,7 @@ func parseBinary(b []byte, off int64) (*rawHeader, error) {
 	return &raw, nil
 }
 
-// checkSum holds a whole copy against the checksum in its binary header.
+// checkSum checks a whole copy against the checksum in its binary header.
 func (raw *rawHeader) checkSum(whole []byte, off int64) error {
 	name, _ := text(raw.ChecksumAlg[:])
 	sum, err := checksum(whole, name)

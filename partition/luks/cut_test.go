@@ -342,7 +342,7 @@ func TestFailing(t *testing.T) {
 					require.ErrorIs(t, err, faultio.ErrIO)
 					d.Faulty()
 					if f.Op == faultio.OpWrite || f.Op == faultio.OpSync {
-						// nobody knows what is on the disk
+						// what is on the disk is unknown
 						_, err := v.AddToken([]byte(`{"type":"probe"}`), nil, TokenOptions{})
 						require.ErrorIs(t, err, ErrBroken, "failure %d of %+v", k, f)
 					}

@@ -92,7 +92,8 @@ func (e *extent) encrypt(b []byte, off int64) {
 }
 
 // A Reader is the data of a volume, decrypted: an [osmith.Source], safe for concurrent use.
-// Encryption proves nothing: what somebody else wrote to the disk reads as noise, without an error.
+// Encryption proves nothing: what another program wrote to the disk reads as noise, without an
+// error.
 type Reader struct {
 	e   *extent
 	src io.ReaderAt

@@ -2,8 +2,8 @@
 // root, device mapper or cryptsetup.
 //
 // It follows the LUKS2 On-Disk Format Specification, version 1.1.4
-// (https://gitlab.com/cryptsetup/LUKS2-docs), and where that and cryptsetup 2.6 to 2.8 differ, what
-// cryptsetup takes. A new volume with a recovery key, and data in it:
+// (https://gitlab.com/cryptsetup/LUKS2-docs), and, where they differ, cryptsetup 2.6 to 2.8. A new
+// volume with a recovery key, and data in it:
 //
 //	v, key, err := luks.Format(disk, passphrase, luks.FormatOptions{Rand: rand.Reader, Label: "state"})
 //	recovery, slot, err := v.AddRecoveryKey(key, luks.KeyOptions{Rand: rand.Reader})
@@ -19,23 +19,23 @@
 //	slot, err := v.AddKey(key, sealing.Passphrase(secret), luks.KeyOptions{Rand: rand.Reader, KDF: luks.RandomKeyKDF, Token: token})
 //	err = v.ChangeKey(key, slot, sealing.Passphrase(secret), luks.KeyOptions{Rand: rand.Reader, KDF: luks.RandomKeyKDF, Token: token})
 //
-// [NewImage] is a volume with content as a Source, for the content of a partition.
+// [NewImage] makes an encrypted volume with its content as a Source, for a partition of an image.
 //
 // # Reading
 //
 // A header has two copies, of which the newer one counts, and the first if they are equally new. It
-// is read once, checked, and used from memory. What cryptsetup takes and this package refuses:
-// members that are there twice, sectors of other sizes than 512 to 4096, key slots whose area is
-// too small for their key, or with another number of stripes than 4000 or another priority than 0
-// to 2, numbers with leading zeros, key slots and tokens above 31, and digests or salts of another
-// length. With an empty digest cryptsetup says of any passphrase that it opens the volume.
+// is read once, checked, and used from memory. Cryptsetup accepts, and this package refuses:
+// members that are listed twice, sectors of other sizes than 512 to 4096, key slots whose area is
+// too small for their key, whose stripes are not 4000 or whose priority is not 0 to 2, numbers with
+// leading zeros, key slots and tokens above 31, and digests or salts of the wrong length. (With an
+// empty digest cryptsetup reports success for any passphrase.)
 //
-// Members, tokens, slot types, digests and flags that are not known stay, byte for byte, through
-// every change. A requirement that is not known, reencryption, OPAL, inline tags, integrity and the
-// null cipher make a volume that is only shown ([Header].Unsupported): keys, changes and data are
-// an [*UnsupportedError]. Nobody has signed a header: who can write to the disk can exchange it for
-// that of another volume, whose key they know. Compare the key, or measure it, before what is
-// inside is trusted.
+// Unknown members, tokens, slot types, digests and flags stay, byte for byte, through every change.
+// A volume with an unknown requirement, reencryption, OPAL, inline tags, integrity or the null
+// cipher can only be shown ([Header].Unsupported): its keys, changes and data are an
+// [*UnsupportedError]. Headers are not signed: an attacker who can write to the disk can replace a
+// header by that of a volume whose key they know. Compare or measure the key before the contents
+// are trusted.
 //
 // # Power cuts
 //
@@ -52,13 +52,13 @@
 // Random bytes are an argument, so that the same bytes give the same volume; give
 // [crypto/rand.Reader] where they are to be a secret. KDFs are [DefaultKDF] unless said otherwise,
 // are never changed with anything else, and bounded by [Limits] when a slot is opened. The last
-// slot that a person can use stays: a passphrase, a recovery key, a FIDO2 or PKCS #11 token
+// slot that a person can use (passphrase, recovery key, FIDO2 or PKCS #11 token) cannot be removed
 // ([LastKeyError]). Tokens are values: tpm/sealing makes and reads those of TPMs.
 //
 // # Limits
 //
 // Data is aes-xts-plain64, by keys of 256 or 512 bits; key slots of other ciphers stay and are not
-// opened. LUKS1 is recognised ([ErrLUKS1]), and of a detached header all but the data can be used
-// ([ErrDetached]). A volume must not be open elsewhere while it is changed. Memory is at most some
-// copies of the header, of 4 MiB at most, what the KDF takes, and some MiB for data.
+// opened. LUKS1 is recognised ([ErrLUKS1]), and a detached header can be used for everything but
+// the data ([ErrDetached]). A volume must not be open elsewhere while it is changed. Memory is
+// bounded by a few copies of the header (at most 4 MiB each), the KDF's, and a few MiB for data.
 package luks

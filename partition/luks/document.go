@@ -13,7 +13,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// A node is a value of the metadata, as it stands there, with the place that errors name.
+// A node is a value of the metadata as it is on the disk, with the place that errors name.
 type node struct {
 	key  string
 	path string // "keyslots.0.area"

@@ -293,7 +293,7 @@ func (b badArea) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // A key slot that cannot be read is skipped, since another may open; it is told when none does, it
-// does not count as a key that somebody has, and it can be removed.
+// does not count as a key that a person has, and it can be removed.
 func TestUnreadableSlot(t *testing.T) {
 	d, v, key := formatted(t, small(1))
 	_, err := v.AddKey(key, []byte("second"), with(KeyOptions{KDF: fastKDF}))

@@ -30,7 +30,7 @@ func newHash(name string) (hash.Hash, bool) {
 	return nil, false
 }
 
-// hashFunc is newHash for who needs many.
+// hashFunc is newHash for callers that need many.
 func hashFunc(name string) func() hash.Hash {
 	return func() hash.Hash {
 		h, _ := newHash(name)

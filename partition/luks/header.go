@@ -20,7 +20,7 @@ type Header struct {
 	Segments     []Segment
 	Digests      []Digest
 	Tokens       []Token
-	JSON         []byte // the metadata as it stands there
+	JSON         []byte // the metadata as it is on the disk
 
 	// Unsupported says why the volume is only shown: one or more [*UnsupportedError]. nil: it can
 	// be used.
@@ -115,8 +115,9 @@ type Segment struct {
 
 const segmentCrypt = "crypt"
 
-// nullCipher reports whether a cipher does not encrypt at all. A header is not authenticated: who
-// can write to the disk could have a machine take such a volume for its own (CVE-2025-59054).
+// nullCipher reports whether a cipher does not encrypt at all. A header is not authenticated: an
+// attacker who can write to the disk could make a machine accept such a volume as its own
+// (CVE-2025-59054).
 func nullCipher(cipher string) bool { return strings.Contains(strings.ToLower(cipher), "null") }
 
 func (p parser) segments() error {
@@ -218,7 +219,7 @@ func parseSegment(n node, count int) (g Segment, err error) {
 	return g, nil
 }
 
-// Digest is what a key is held against.
+// Digest verifies a key.
 type Digest struct {
 	ID         int
 	Type       string // "pbkdf2"
@@ -245,7 +246,7 @@ type Token struct {
 	ID       int
 	Type     string // "systemd-tpm2", "systemd-recovery", or whatever
 	Keyslots []int
-	JSON     json.RawMessage // all of it, as it stands there
+	JSON     json.RawMessage // all of it, as it is on the disk
 }
 
 func parseToken(n node, exists func(id int) bool) (t Token, err error) {

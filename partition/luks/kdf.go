@@ -37,8 +37,8 @@ var (
 	DefaultKDF = KDF{Type: Argon2id, Iterations: 4, Memory: 256 << 20, Threads: 4}
 	// PassphrasePBKDF2 is for what people remember, where Argon2 is not to be had.
 	PassphrasePBKDF2 = KDF{Type: PBKDF2, Hash: "sha512", Iterations: 600_000}
-	// RandomKeyKDF is for keys of 16 random bytes or more, which nobody can guess: what systemd has
-	// for its own.
+	// RandomKeyKDF is for keys of 16 random bytes or more, which cannot be guessed: what systemd
+	// has for its own.
 	RandomKeyKDF = KDF{Type: PBKDF2, Hash: "sha512", Iterations: 1000}
 )
 
@@ -51,8 +51,8 @@ const (
 	maxThreads    = 4
 )
 
-// Limits bound the work of a key slot. A header is not authenticated, so that whoever wrote it
-// could have it ask for anything.
+// Limits bound the work of a key slot. A header is not authenticated, so an attacker could make it
+// ask for any amount of work.
 type Limits struct {
 	// Memory is the most that Argon2 may take, in bytes. 0: 4 GiB, the most that cryptsetup writes.
 	Memory int64
@@ -134,8 +134,7 @@ func (k KDF) forNew() (KDF, error) {
 	return k, nil
 }
 
-// kdfMembers are all that a kdf has: other programs drop what else they find, so that nobody may
-// count on it.
+// kdfMembers are all that a kdf has: other programs drop further members, so they are not reliable.
 var kdfMembers = map[KDFType][]string{
 	PBKDF2:   {"type", "hash", "iterations", "salt"},
 	Argon2i:  {"type", "time", "memory", "cpus", "salt"},
@@ -217,8 +216,8 @@ func stretch(hash string, passphrase, salt []byte, iterations int64, size int) (
 
 // MeasureArgon2id tries how much this machine does in a time, and returns parameters for a new
 // slot: 4 passes over as much memory as it can be, at most maxMemory bytes, and more passes where
-// that is all the memory. It takes some times as long as that. It is the one function here that
-// looks at a clock, so that the result is another one each time.
+// that is all the memory. It takes some times as long as that. It is the only function here that
+// uses a clock, so its result varies.
 func MeasureArgon2id(target time.Duration, maxMemory int64, threads int) (KDF, error) {
 	k := KDF{Type: Argon2id, Iterations: minPasses, Memory: maxMemory / 1024 * 1024, Threads: threads}
 	if _, err := k.forNew(); err != nil {

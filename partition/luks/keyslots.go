@@ -184,8 +184,7 @@ func (m *metadata) rewrite(section *object, change func(id int, slots []int) []i
 }
 
 // dropSlot takes a slot out of the metadata, with what names it. A token of systemd that is left
-// without a slot goes, as systemd has it; what others mean by a token nobody knows here, and it
-// stays.
+// without a slot goes, as systemd has it; a token of an unknown type stays.
 func (m *metadata) dropSlot(id int, h *Header) error {
 	m.keyslots.remove(strconv.Itoa(id))
 	if err := m.unbind(id); err != nil {

@@ -43,7 +43,8 @@ func NewRecoveryKey(rand io.Reader) (string, error) {
 }
 
 // ParseRecoveryKey takes a recovery key as a person types it, in upper case or without dashes, and
-// returns the text that opens the slot. ok is false for what is none: then it may be a passphrase.
+// returns the text that opens the slot. ok is false for any other text: then it may be a
+// passphrase.
 func ParseRecoveryKey(typed string) (key string, ok bool) {
 	var letters []byte
 	for i := range len(typed) {

@@ -110,7 +110,7 @@ func (v *Volume) mayTry(s Slot, limits Limits) error {
 	return limits.check(s.KDF)
 }
 
-// trySlot returns the key, or nil if the passphrase is another one.
+// trySlot returns the key, or nil if the passphrase does not match.
 func (v *Volume) trySlot(s Slot, passphrase []byte) (*Key, error) {
 	area := make([]byte, contentSize(s.KeySize))
 	if err := sparse.ReadFull(v.src, area, s.Area.Offset); err != nil {
@@ -166,7 +166,7 @@ func (v *Volume) VolumeKey(key []byte) (k *Key, err error) {
 	return k, nil
 }
 
-// checkKey holds the key of the data against its digest, which it returns.
+// checkKey checks the key of the data against its digest, which it returns.
 func (v *Volume) checkKey(k *Key) (Digest, error) {
 	d, ok := v.h.dataDigest()
 	if !ok {

@@ -11,17 +11,16 @@
 //	case errors.Is(err, authenticode.ErrUnsigned), errors.Is(err, authenticode.ErrUntrusted), errors.As(err, &changed):
 //	}
 //
-// An image that is just being written need not be read again: a [Digester] hashes what passes by,
-// and a [StreamSigner] signs it on the way into its file. A key that is elsewhere signs between
-// [Prepare] and [Prepared.Join]; [Prepared.JoinAttributes] and [Attach] take what systemd-sbsign,
-// sbsign or osslsigncode prepared or signed. [Signatures] lists, [Remove], [RemoveAll] and
-// SignOptions.Replace take away.
+// To avoid reading an image again, a [Digester] hashes it, and a [StreamSigner] signs it, while it
+// is written. A remote key signs between [Prepare] and [Prepared.Join]; [Prepared.JoinAttributes]
+// and [Attach] take what systemd-sbsign, sbsign or osslsigncode prepared or signed. [Signatures]
+// lists, [Remove], [RemoveAll] and SignOptions.Replace remove signatures.
 //
 // A signature has the structure that sbsign and systemd-sbsign write: SignedData over
 // SpcIndirectData with "<<<Obsolete>>>" for a file link, the signed attributes contentType,
 // messageDigest and, if a time is given, signingTime, which has to be inside the validity of the
 // certificate. The S/MIME capabilities that these two add by an accident of their library, and the
-// statement type that osslsigncode adds, are left out: nobody looks at them. sbverify,
+// statement type that osslsigncode adds, are left out: no verifier reads them. sbverify,
 // osslsigncode, pesigcheck and edk2 accept the result, and what sbsign, systemd-sbsign,
 // osslsigncode and pesign wrote is accepted here.
 //
@@ -29,25 +28,23 @@
 // dates, no time stamps, no key usage of the signer; any of several signatures is enough; a
 // certificate in the middle of a chain can be the trusted one. It is stricter in what it parses:
 // DER only; overlapping sections, bytes behind the certificate table, padding that is not zero, and
-// a signature that cannot be read next to a good one are errors. What old tools did is accepted
-// where it is signed with the rest: pesign before version 114 wrote another type into
-// SpcIndirectData, as the signatures of Debian 11 have it, and of fwupd in Debian 12. Whether a
-// given machine would boot an image, with its db and dbx and by its kind of firmware, is what
-// package secureboot answers.
+// a signature that cannot be read next to a good one are errors. Deviations of old tools are
+// accepted if the signature covers them: pesign before version 114 wrote a different type into
+// SpcIndirectData, as in the signatures of Debian 11, and of fwupd in Debian 12. Package secureboot
+// answers whether a given machine, with its db, dbx and kind of firmware, would boot an image.
 //
-// Of an image that Verify accepts, all is what was signed but for the checksum in its header and
-// what is not signed in the certificate table: unsigned attributes, which is where time stamps are;
+// In an image that Verify accepts, every bit is signed, except the checksum in its header and the
+// unsigned parts of the certificate table: unsigned attributes, which hold time stamps;
 // certificates that the path to the trusted one does not need, and revocation lists; whether
-// algorithms have no parameters or NULL ones, and by what the signer is named; other entries; the
-// lengths around these; and, in an image with gaps between its sections, what is in the gaps.
-// Without any of them no bit can be changed.
+// algorithms have no parameters or NULL ones, and how the signer is named; other entries; the
+// lengths around these; and, in an image with gaps between its sections, the gaps.
 //
 // Files are read in pieces of 256 KiB at most, whatever their size. The certificate table is
 // limited to 16 MiB, the headers of an image to be signed to 1 MiB.
 //
 // Limits: time stamps are read but neither made nor trusted; page hashes and nested signatures are
 // ignored; SHA-1 signatures are read and listed, never accepted, nor is a chain with one in it; no
-// RSA-PSS. A certificate that crypto/x509 cannot parse makes its signature one that cannot be read.
+// RSA-PSS. A signature whose certificate crypto/x509 cannot parse cannot be read.
 // An image with gaps between its sections can be verified but not signed ([ErrGaps]), since tools
 // disagree about its digest.
 package authenticode

@@ -24,7 +24,7 @@ var (
 	// removed or replaced.
 	ErrNoMatch = errors.New("the image has none of the requested signatures")
 
-	// ErrNotPE says that a file is no PE image at all.
+	// ErrNotPE says that a file is not a PE image.
 	ErrNotPE = pe.ErrNotPE
 )
 

@@ -83,8 +83,8 @@ func TestPesign(t *testing.T) {
 	}
 }
 
-// A signature that osslsigncode stamped as an authority of ours: the time is found, and nobody is
-// asked to trust it.
+// A signature that osslsigncode stamped as an authority of ours: the time is found, and not
+// trusted.
 func TestTimestamps(t *testing.T) {
 	id := newIdentity(t, "rsa1", "self", nil)
 	timeStamping, err := asn1.Marshal([]asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 8}})
@@ -114,7 +114,7 @@ func TestTimestamps(t *testing.T) {
 	require.Equal(t, tsa.cert.Raw, stamp.Authority.Raw)
 
 	// Wherever the token is changed, the signature of the image stays valid; the time is gone, or
-	// the change is in the certificates that the token carries, in which nobody believes yet.
+	// the change is in the certificates that the token carries, which are not trusted yet.
 	token := bytes.Index(b, []byte{0x06, 0x0a, 0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x03, 0x03, 0x01})
 	require.Positive(t, token)
 	first, last := bytes.Index(b, tsa.cert.Raw), bytes.LastIndex(b, tsa.cert.Raw)+len(tsa.cert.Raw)

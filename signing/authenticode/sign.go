@@ -56,7 +56,7 @@ func (o SignOptions) hash() crypto.Hash {
 //
 // The key must be that of cert, RSA or ECDSA. The same inputs give the same bytes with an RSA key
 // (PKCS #1 v1.5) and with an *ecdsa.PrivateKey (RFC 6979). src is read twice and must not change in
-// between; it never is in memory as a whole. On an error what was written is no image.
+// between; it never is in memory as a whole. After an error, discard what was written.
 func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certificate, o SignOptions) (err error) {
 	defer prefix.Add("authenticode", &err)
 	p, err := Prepare(src, cert, o)
@@ -183,7 +183,7 @@ func (p *Prepared) Join(w io.Writer, src osmith.Source, signature []byte) error 
 // p.Hash. They are one DER element of type SET and must be about this image: a content type of
 // SpcIndirectData, the message digest of what this package signs, which is what sbsign and
 // systemd-sbsign sign too, and anything else, a signing time for one, which counts instead of that
-// of the options and is held against the certificate as that is.
+// of the options and is checked against the certificate as that is.
 func (p *Prepared) JoinAttributes(w io.Writer, src osmith.Source, attributes, signature []byte) error {
 	t := p.template
 	t.RawAttributes = attributes

@@ -75,8 +75,8 @@ func SignedBy(cert *x509.Certificate) func(i int, s Signature) bool {
 	return func(_ int, s Signature) bool { return s.Signer != nil && s.Signer.Equal(cert) }
 }
 
-// A Timestamp is somebody's statement that a signature existed at a time, added to it later and not
-// covered by it. That it is there does not mean that anybody trusts its authority.
+// A Timestamp is an authority's statement that a signature existed at a time, added to it later and
+// not covered by it. Its presence does not mean that its authority is trusted.
 type Timestamp struct {
 	// a token as RFC 3161 has it; else a PKCS #9 counter-signature, the older kind
 	RFC3161   bool

@@ -176,7 +176,7 @@ func mutate(r *rand.Rand, b []byte, table int) []byte {
 	return b
 }
 
-// With more in the table, more may be changed by whoever carries the file, as firmware has it: the
+// With more in the table, more may be changed by an attacker on the way, as firmware has it: the
 // attributes that are not signed, which is where timestamps are; certificates that do not belong to
 // the path; other signatures. It is exactly this.
 func TestWhatIsNotCovered(t *testing.T) {

@@ -40,7 +40,7 @@ func TestVerifyErrors(t *testing.T) {
 	require.True(t, ok, "%v", err)
 	require.NotEqual(t, e.Want, e.Got)
 
-	// A second signature by somebody else does not spoil the first.
+	// A second signature by another signer does not spoil the first.
 	twice := sign(t, signed, foreign, authenticode.SignOptions{})
 	for _, id := range []identity{ca, leaf, foreign} {
 		_, err = authenticode.Verify(bytes.NewReader(twice), id.list())

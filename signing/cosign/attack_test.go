@@ -153,7 +153,7 @@ func TestBundleErrors(t *testing.T) {
 			assert.ErrorContains(t, rejection(t, dir, artifact), test.message)
 		})
 	}
-	// One altered letter of the payload, and the signature is somebody else's.
+	// One altered letter of the payload, and the signature is for another payload.
 	payload := base64.StdEncoding.EncodeToString([]byte("{}"))
 	addBundle(t, dir, artifact, strings.Replace(good, payload, base64.StdEncoding.EncodeToString([]byte("[]")), 1))
 	assert.ErrorIs(t, rejection(t, dir, artifact), cosign.ErrOtherKey)

@@ -12,10 +12,10 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// A Content is a value that the predicate of an attestation must have: who has built, or how a test
-// went. Either values or a regular expression must be given. A predicate that lacks the value, or
-// has an object, an array or null there, has it not, and one of more than 65,536 JSON values is not
-// looked into.
+// A Content is a value that the predicate of an attestation must have: the builder, or the result
+// of a test. Either values or a regular expression must be given. A predicate that lacks the value,
+// or has an object, an array or null there, has it not, and one of more than 65,536 JSON values is
+// not looked into.
 type Content struct {
 	// Pointer says where the value is: a JSON Pointer (RFC 6901), such as "/runDetails/builder/id".
 	Pointer string

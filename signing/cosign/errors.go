@@ -72,7 +72,7 @@ func (e *IncompleteError) Unwrap() []error { return e.Errs }
 type UntrustedError struct {
 	Subject  digest.Digest
 	Want, Of int                  // authorities that must have signed, of how many
-	Signed   []string             // who has
+	Signed   []string             // names of those that have
 	Absent   []string             // names of authorities who have not; Policy.Keys have none
 	Missing  []MissingAttestation // that the policy asks for
 	Rejected []Rejection          // signatures and attestations that do not count
@@ -177,7 +177,7 @@ func (r Rejection) String() string {
 	return fmt.Sprintf("%s: %v", text, r.Err)
 }
 
-// maxText bounds what is kept of a text that anybody may have written, in bytes.
+// maxText bounds what is kept of an untrusted text, in bytes.
 const maxText = 256
 
 func short(text string) string {

@@ -150,7 +150,7 @@ func ExampleOpenBlob() {
 	content, err := io.ReadAll(r)
 	fmt.Printf("%s, %v\n", content, err)
 
-	d.Size-- // somebody else's idea of it
+	d.Size-- // the wrong size
 	r, err = cosign.OpenBlob(ctx, store, d)
 	if err != nil {
 		log.Fatal(err)

@@ -22,9 +22,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// ParseKeys returns the public keys of a PEM file such as cosign.pub; there must be
-// at least one, and nothing but public keys and certificates. Of a certificate, only
-// the key counts: neither its dates nor its names are looked at.
+// ParseKeys returns the public keys of a PEM file such as cosign.pub; there must be at least one,
+// and no other PEM blocks. Of a certificate, only the key counts: neither its dates nor its names
+// are looked at.
 func ParseKeys(text []byte) ([]crypto.PublicKey, error) {
 	keys, err := parseKeys(text)
 	return keys, prefix.Error("cosign", err)

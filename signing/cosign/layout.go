@@ -196,7 +196,7 @@ func (l *Layout) Blob(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser
 }
 
 // BlobRange opens n bytes of a blob from an offset on, if the files of the layout implement
-// io.ReaderAt as those of os.DirFS do. There is no digest to hold a part against.
+// io.ReaderAt as those of os.DirFS do. A part has no digest to check.
 func (l *Layout) BlobRange(ctx context.Context, desc ocispec.Descriptor, off, n int64) (r io.ReadCloser, err error) {
 	defer prefix.Add("cosign", &err)
 	if off < 0 || n < 0 || n > desc.Size-off {

@@ -9,15 +9,15 @@ import (
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
-// Limits on what is read into memory, in bytes, and on what is looked at. Whoever writes a document
-// of these kinds is refused beyond them, since this package would not read it again.
+// Limits on what is read into memory, in bytes, and on what is looked at. Writing a document of
+// these kinds beyond them is refused, since this package would not read it again.
 const (
 	maxManifest    = 4 << 20
 	maxPayload     = 1 << 20  // of simple signing
 	maxAttestation = 32 << 20 // by default
 	maxLayers      = 256      // signatures of one manifest
 	maxCandidates  = 1024     // manifests that one artifact's signatures are looked for in
-	maxValues      = 1 << 16  // JSON values in a document that anybody may have written
+	maxValues      = 1 << 16  // JSON values in an untrusted document
 )
 
 // Limits bound what is read for one artifact, whatever a source offers. A zero field stands for the

@@ -163,7 +163,7 @@ func TestLargeAttestation(t *testing.T) {
 	}
 }
 
-// addTagged puts somebody's layers under a tag of the artifact.
+// addTagged puts another signer's layers under a tag of the artifact.
 func addTagged(t testing.TB, store cosign.Store, tag string, layers ...ocispec.Descriptor) {
 	t.Helper()
 	config, err := store.WriteBlob(ocispec.MediaTypeImageConfig, strings.NewReader("{}"))
@@ -250,7 +250,7 @@ func TestConcurrentSigners(t *testing.T) {
 	require.Len(t, underTag(t, memory, "sha256-"+artifact.Digest.Encoded()+".sig").Layers, 6)
 }
 
-// racing lets somebody else write at certain moments.
+// racing lets another signer write at certain moments.
 type racing struct {
 	*cosign.Memory
 	resolve, settle func()
@@ -273,8 +273,8 @@ func (r *racing) Settle(ctx context.Context) error {
 	return r.Memory.Settle(ctx)
 }
 
-// Whoever writes between our look at the tag and our write, or right after it from an older look,
-// is merged.
+// A signer that writes between our look at the tag and our write, or right after it from an older
+// look, is merged.
 func TestMergedSigners(t *testing.T) {
 	_, _, artifact := newArtifact(t)
 	tag := "sha256-" + artifact.Digest.Encoded() + ".sig"
@@ -293,7 +293,7 @@ func TestMergedSigners(t *testing.T) {
 	require.NoError(t, simple(t.Context(), after, artifact))
 	require.Len(t, underTag(t, after, tag).Layers, 2)
 
-	// Somebody who never lets go is an error, and not for ever.
+	// A signer that writes again and again is an error, and not an endless loop.
 	never := &racing{Memory: new(cosign.Memory)}
 	n := 0
 	var again func()
@@ -322,7 +322,7 @@ func (l *lost) ReplaceManifest(ctx context.Context, m ocispec.Manifest, tag stri
 }
 
 // A signature whose write had no answer is found under the tag, and looked after there as one that
-// had: whoever writes from an older look is merged.
+// had: a signer that writes from an older look is merged.
 func TestAnswerIsLost(t *testing.T) {
 	_, _, artifact := newArtifact(t)
 	tag := "sha256-" + artifact.Digest.Encoded() + ".sig"

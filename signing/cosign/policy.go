@@ -34,8 +34,8 @@ type Policy struct {
 	// FormatSimpleSigning say a name, so others do not count then.
 	References []string
 
-	// At is the time that the validity of authorities is held against, which no
-	// signature by a key can tell by itself. It is needed if an authority has one.
+	// At is the time at which authorities must be valid; a signature by a key does not tell its
+	// time. It is needed if an authority has one.
 	At time.Time
 
 	// Limits bound what is read; the zero value has defaults.
@@ -47,7 +47,7 @@ type Policy struct {
 	Identities IdentityVerifier
 }
 
-// An Authority is somebody whose signature counts once: by any of the keys, or by a
+// An Authority is a signer whose signature counts once: by any of the keys, or by a
 // certificate for any of the identities.
 type Authority struct {
 	Name string // distinct within a policy
@@ -297,7 +297,7 @@ func (r *AttestationRule) satisfied(all []Attestation) (bool, []error) {
 	return len(by) >= max(r.Threshold, 1), reasons
 }
 
-// says holds the predicate of an attestation against what the rule demands of it.
+// says checks the predicate of an attestation against what the rule demands of it.
 func (r *AttestationRule) says(a *Attestation) error {
 	for i := range r.Contents {
 		if err := r.Contents[i].holds(a.Predicate); err != nil {

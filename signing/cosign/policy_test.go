@@ -112,7 +112,7 @@ func TestPolicyErrors(t *testing.T) {
 	assert.ErrorIs(t, err, cosign.ErrNoIdentityVerifier)
 }
 
-// fakeVerifier says of every certificate that it is somebody's.
+// fakeVerifier says that every certificate is for one identity.
 type fakeVerifier struct{ issuer, subject string }
 
 func (f fakeVerifier) VerifyIdentity(_ context.Context, bundle, message []byte, _ []cosign.Identity) (*cosign.VerifiedIdentity, error) {

@@ -67,7 +67,7 @@ func matchRepository(pattern, name string) bool {
 	return err == nil && ok
 }
 
-// ParseRules reads the JSON form. Every member must be known and stand there once:
+// ParseRules reads the JSON form. Every member must be known and given once:
 //
 //	{"schema": "osmith.policy/1", "rules": [{
 //	  "repository": "registry.example/os/*",

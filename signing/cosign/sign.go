@@ -301,7 +301,7 @@ func (d *Draft) joinDSSE(ctx context.Context, store Store, sig []byte) error {
 	return d.joinTagged(ctx, store, []ocispec.Descriptor{layer}, attestationTag(d.artifact.Digest))
 }
 
-// maxMerges bounds how often a signature is added anew because somebody else wrote the tag in the
+// maxMerges bounds how often a signature is added anew because another program wrote the tag in the
 // meantime.
 const maxMerges = 64
 
@@ -313,9 +313,9 @@ const looks = 3
 var ErrBusy = errors.New("other writers keep changing the tag")
 
 // MergeTag adds layers to the manifest that a tag such as sha256-HEX.sig names, and returns once
-// they are there to stay, whoever else writes the tag. The store, a Settler, must have their blobs.
-// The error is or wraps a [*LimitError] for more than is read of a manifest, and [ErrBusy] if
-// others never let go.
+// they are there to stay, whatever other programs write to the tag. The store, a Settler, must have
+// their blobs. The error is or wraps a [*LimitError] for more than is read of a manifest, and
+// [ErrBusy] if others never let go.
 func MergeTag(ctx context.Context, store Store, tag string, layers []ocispec.Descriptor) error {
 	if _, ok := store.(Settler); !ok {
 		return fmt.Errorf("cosign: merge: a %T is no Settler", store)
@@ -458,7 +458,7 @@ func taggedManifest(ctx context.Context, store Store, desc ocispec.Descriptor, t
 }
 
 // tagged returns the manifest to add to, and the descriptor of what has the tag now. All that the
-// manifest under the tag has is kept, also what cannot be read here: it is somebody's.
+// manifest under the tag has is kept, also what cannot be read here: it belongs to another signer.
 func (d *Draft) tagged(ctx context.Context, store Store, tag string) (ocispec.Descriptor, ocispec.Manifest, error) {
 	var none ocispec.Manifest
 	desc, err := resolveTag(ctx, store, tag)

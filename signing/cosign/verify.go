@@ -156,7 +156,7 @@ func (v *verification) exhausted(manifest digest.Digest, err error) (more bool, 
 	return false, nil
 }
 
-// judge holds what was found against the policy.
+// judge checks the signatures that were found against the policy.
 func (v *verification) judge() (*Result, error) {
 	if len(v.Signatures)+len(v.Attestations) == 0 && len(v.Rejected) == 1 {
 		if incomplete, ok := errors.AsType[*IncompleteError](v.Rejected[0].Err); ok {
@@ -410,7 +410,7 @@ func (v *verification) certified(ctx context.Context, e *envelope) (*Authority, 
 			err = fmt.Errorf("%w: %q: %w", ErrOtherKey, a.Name, e)
 			continue
 		}
-		// The verifier is code of somebody else, and this is what everything hangs on.
+		// The verifier is the caller's code, and the verdict depends on this comparison.
 		if !slices.ContainsFunc(a.Identities, func(want Identity) bool { return want.Matches(id.Issuer, id.Subject) }) {
 			return nil, nil, fmt.Errorf("%w: %q: the verifier accepted %s of %s, whom the policy does not name", ErrOtherKey, a.Name, id.Subject, id.Issuer)
 		}

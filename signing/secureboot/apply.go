@@ -102,7 +102,7 @@ func Apply(v osmith.FirmwareVariables, p Pending) (osmith.FirmwareVariables, err
 // but for an append; this keeps the later of both. An append leaves out entries that the variable
 // has. Lists of unknown types and certificates without an RSA key are refused. Deleting PK ends in
 // Setup Mode; a first PK in Secure Boot. A first dbr is taken from KEK and PK; edk2 takes it from
-// anybody, and later ones from the same signer alone, so that these cannot be told.
+// any signer, and later ones from the same signer alone, so that these cannot be told.
 //
 // Rows differ: that of 2022.11 takes no signature by an elliptic curve, no SHA-384 and SHA-512, no
 // ContentInfo and no list of empty certificates; that of 2026.08 refuses an append as a whole where

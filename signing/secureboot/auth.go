@@ -156,7 +156,7 @@ func (u Update) join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 
 // Auth is an .auth file as read.
 type Auth struct {
-	// the zero time if the stamp is no date: firmware does not look whether it is one
+	// the zero time if the stamp is not a date: firmware does not look whether it is one
 	Time      time.Time
 	Payload   []byte // signature lists; empty deletes the variable
 	RawSigner []byte // the signer's certificate, DER
@@ -314,7 +314,7 @@ func (a *Auth) fits(p Pending) error {
 }
 
 // SignedFor tells for which variable the signer has signed the update, and whether as an append; ok
-// is false if it is none of those that hold keys, or the update was changed. Whom a machine trusts
+// is false if no variable that holds keys matches, or the update was changed. Whom a machine trusts
 // is left to [VerifyAuth] and [Apply].
 func (a *Auth) SignedFor() (variable string, appendWrite, ok bool) {
 	for _, k := range keyVariables(new(osmith.FirmwareVariables)) {
@@ -355,7 +355,7 @@ func (a *Auth) verify(p Pending, certs []*edk2.Certificate, o edk2.Options, want
 			closest = fmt.Errorf("the certificate %q chains there, but firmware does not use it: %w", subject(c), err)
 		}
 	}
-	// Why not: the signature does not fit the update, or it is of somebody else.
+	// Why not: the signature does not fit the update, or another signer made it.
 	if err := a.fits(p); err != nil && !edk2.IsUnknown(err) {
 		return err
 	}
@@ -424,7 +424,7 @@ func (s efiStamp) fields() [6]int {
 	return [6]int{int(binary.LittleEndian.Uint16(s[:])), int(s[2]), int(s[3]), int(s[4]), int(s[5]), int(s[6])}
 }
 
-// time is the time; false if the stamp is no date and time from 1900 on.
+// time is the time; false if the stamp is not a date and time from 1900 on.
 func (s efiStamp) time() (time.Time, bool) {
 	f := s.fields()
 	t := time.Date(f[0], time.Month(f[1]), f[2], f[3], f[4], f[5], 0, time.UTC)

@@ -43,7 +43,7 @@ type Verdict struct {
 	// allowed, and nothing says that it is refused.
 	Unknown bool
 
-	// Differs are the other rows of firmware whose answer is another one: they refuse what is
+	// Differs are the other rows of firmware whose answer differs: they refuse what is
 	// allowed, or allow what is not.
 	Differs []Firmware
 
@@ -85,13 +85,13 @@ type EvaluateOptions struct {
 //
 // The rows of edk2 follow it (SecurityPkg, DxeImageVerificationLib, DxeImageVerificationHandler,
 // and what that calls of CryptoPkg and OpenSSL) with what that overlooks and what it refuses, by
-// the row that the options name: every signature is held against dbx, certificates and digests; any
-// one signature that leads to a certificate in db, or the digest of the image in db, is enough; the
-// first matching entry of db is the authority. Dates do not matter. A certificate that dbx revokes
-// from some time on counts as revoked, since time stamps are not read. Where dbx has a certificate
-// to which some path leads, the image is revoked, also if firmware would not find that path: then a
-// warning says so. What cannot be told is not allowed. Variables that cannot be parsed allow
-// nothing; a SecureBoot that is known not to exist is off, and one that is nil is not known.
+// the row that the options name: every signature is checked against dbx, certificates and digests;
+// any one signature that leads to a certificate in db, or the digest of the image in db, is enough;
+// the first matching entry of db is the authority. Dates do not matter. A certificate that dbx
+// revokes from some time on counts as revoked, since time stamps are not read. Where dbx has a
+// certificate to which some path leads, the image is revoked, also if firmware would not find that
+// path: then a warning says so. What cannot be told is not allowed. Variables that cannot be parsed
+// allow nothing; a SecureBoot that is known not to exist is off, and one that is nil is not known.
 //
 // The rows of U-Boot follow what it was seen to do with 194 images and 35 combinations of db and
 // dbx, and say of everything that is not like these that it cannot be told. It refuses an image

@@ -106,7 +106,7 @@ func (p Pending) title(i int) string {
 	return fmt.Sprintf("%d, of %s", i+1, p.Variable)
 }
 
-// warnings are about keys that anybody has.
+// warnings are about keys whose private half is public.
 func warnings(v osmith.FirmwareVariables) (texts []string) {
 	for _, s := range []struct {
 		name string

@@ -38,7 +38,7 @@ type firmwareRow struct {
 	judge func(keyLists, Image) Verdict
 }
 
-// keyLists are the lists that images are held against.
+// keyLists are the lists that images are checked against.
 type keyLists struct {
 	db, dbx   []SignatureList
 	hasDBX    bool

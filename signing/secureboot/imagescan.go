@@ -13,8 +13,8 @@ import (
 )
 
 // An ImageScan reads a PE image, as [ReadImage] does, of which all bytes are written to it in the
-// order of the file: whoever copies the image, or examines it in other ways at the same time, has
-// it read once.
+// order of the file: a program that copies the image, or examines it otherwise at the same time,
+// reads it once.
 type ImageScan struct {
 	image   Image
 	hashes  []crypto.Hash

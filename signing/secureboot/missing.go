@@ -20,8 +20,8 @@ type MissingEntry struct {
 
 // Missing returns the entries of want that a variable with the lists of have lacks: of dbx, what a
 // machine does not revoke yet. Each comes once, in order. An entry is there if one of its type has
-// the same data, whoever owns it. A security version number is there if have asks for at least that
-// version of its application; of several for one application the highest is returned.
+// the same data, whatever its owner. A security version number is there if have asks for at least
+// that version of its application; of several for one application the highest is returned.
 //
 // A certificate and its digest are two entries: one does not stand for the other.
 func Missing(have, want []SignatureList) (missing []MissingEntry) {
@@ -81,7 +81,7 @@ func SameContent(a, b []byte) (same bool, err error) {
 	return maps.Equal(entriesOf(first), entriesOf(second)), nil
 }
 
-// A PublishedUpdate is one of a set of updates that somebody publishes for many machines, such as
+// A PublishedUpdate is one of a set of updates published for many machines, such as
 // Microsoft's of dbx: each machine takes those whose signer leads to one of its keys.
 type PublishedUpdate struct {
 	Name string // for reports: its file

@@ -37,7 +37,7 @@ func microsoftMachine(t testing.TB, years ...int) osmith.FirmwareVariables {
 	return v
 }
 
-// publishedUpdates are files as somebody publishes them.
+// publishedUpdates are files as vendors publish them.
 func publishedUpdates(t testing.TB, patterns ...string) (all []secureboot.PublishedUpdate) {
 	t.Helper()
 	for _, pattern := range patterns {

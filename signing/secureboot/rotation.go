@@ -20,7 +20,7 @@ import (
 // each changes one variable, and after each of which everything that has to boot does. It is a
 // value: store it as JSON, ask [Rotation.Next] what to do, do it, ask again.
 //
-// PK, KEK and db are told from the plan's by their content. When somebody else changes one in
+// PK, KEK and db are told from the plan's by their content. When another program changes one in
 // between, such as an update of db by Microsoft, Next says so, and a new plan from there takes up
 // what is left: both keys are valid until the last steps.
 type Rotation struct {
@@ -268,7 +268,7 @@ func (p *planner) has(name string, pair KeyPair) bool {
 	return containsCertificate(p.lists[name], pair.Cert)
 }
 
-// check holds the machine as it would be now against what has to boot and against its room.
+// check checks the machine as it would be now against what has to boot and against its room.
 func (p *planner) check() error {
 	if err := checkSpace(p.v, p.RoomForVariables); err != nil {
 		return err
@@ -423,8 +423,8 @@ type State struct {
 	Images []Image
 }
 
-// An OffPlanError says that PK, KEK or db are not as any step leaves them: somebody else has
-// changed them, or the plan is that of another machine. Make a new plan from the machine as it is.
+// An OffPlanError says that PK, KEK or db are not as any step leaves them: another program has
+// changed them, or the plan is for another machine. Make a new plan from the machine as it is.
 type OffPlanError struct {
 	Variables []string // that differ from what the plan expects where it last was
 }

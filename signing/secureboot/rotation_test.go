@@ -143,7 +143,7 @@ func TestRotationNeverLocksOut(t *testing.T) {
 			require.Less(t, turn, 100)
 			m.check()
 			if rng.IntN(4) == 0 {
-				m.boots++ // somebody else reboots
+				m.boots++ // another program reboots
 			}
 			if rng.IntN(6) == 0 { // plan anew from here
 				o.Machine, o.MustBoot, o.Time = m.variables, m.images, o.Time.Add(time.Minute)

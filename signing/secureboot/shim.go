@@ -18,8 +18,8 @@ import (
 // A Shim is a shim (https://github.com/rhboot/shim) as far as it decides what runs behind it.
 // [ReadShim] reads it from its file. A zero Shim lets nothing run, since nothing is known of it.
 type Shim struct {
-	// Image is shim itself. Firmware judges it; and shim holds its own .sbat against the level, and
-	// stops if that is too old.
+	// Image is shim itself. Firmware judges it; and shim checks its own .sbat against the level,
+	// and stops if that is too old.
 	Image Image
 
 	// VendorCertificate is the certificate that it was built to trust (DER), or VendorDB are

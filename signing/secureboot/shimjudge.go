@@ -386,8 +386,8 @@ func (j *shimJudge) doubt(format string, args ...any) {
 	j.open = append(j.open, doubt{RuleNotModelled, fmt.Sprintf(format, args...)})
 }
 
-// leads holds a signature against the certificate of a list at which shim looks, nil if it looks at
-// none. The error says why it does not lead there, or that this cannot be told.
+// leads checks a signature against the certificate of a list at which shim looks, nil if it looks
+// at none. The error says why it does not lead there, or that this cannot be told.
 func (j *shimJudge) leads(l shimList, list SignatureList, m *edk2.Message) (*Signature, *edk2.Certificate, error) {
 	e, root, err := j.certificate(l, list)
 	if root == nil {

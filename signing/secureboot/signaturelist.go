@@ -330,7 +330,7 @@ func Without(lists []SignatureList, drop func(typ osmith.GUID, s Signature) bool
 	return rest
 }
 
-// without returns lists without a certificate, whoever owns it.
+// without returns lists without a certificate, whatever its owner.
 func without(lists []SignatureList, c *x509.Certificate) []SignatureList {
 	return Without(lists, func(typ osmith.GUID, s Signature) bool { return typ == TypeX509 && string(s.Data) == string(c.Raw) })
 }
@@ -351,7 +351,7 @@ func entriesOf(lists []SignatureList) map[entryKey]bool {
 	return all
 }
 
-// containsCertificate looks for a certificate whoever owns it.
+// containsCertificate looks for a certificate, whatever its owner.
 func containsCertificate(lists []SignatureList, c *x509.Certificate) bool {
 	for _, l := range lists {
 		if l.Type != TypeX509 {

@@ -20,8 +20,8 @@ import (
 )
 
 // What U-Boot's EFI loader does with an image, as its answers show it. Its source was not read for
-// this file; "source" below is what somebody else read there. Images a00 to a24 (booted) and 00 to
-// 24 (run: asked for a verdict) were given to 2025.01, to 2026.10-rc2 and to that with
+// this file; "source" below comes from a description of that source. Images a00 to a24 (booted) and
+// 00 to 24 (run: asked for a verdict) were given to 2025.01, to 2026.10-rc2 and to that with
 // LEGACY_CRYPTO (testdata/uboot, testdata/firmware); then the images b to 2025.01, 2026.10-rc5 and
 // 2023.01, all as Debian builds them, with many combinations of db and dbx
 // (testdata/uboot/b-images.tar.gz, b-cases.txt). 2023.01 has no MbedTLS, and did with a00 to a24
@@ -380,7 +380,7 @@ func (j *ubootJudge) fatal(format string, args ...any) ubootFinding {
 	return ubootFinding{kind: findingCrash, rule: RuleParserFails, reason: "U-Boot crashes and resets: " + fmt.Sprintf(format, args...)}
 }
 
-// digest holds the digest that was signed against that of the image. nil: it is the same.
+// digest checks the digest that was signed against that of the image. nil: it is the same.
 func (j *ubootJudge) digest(s *signedpe.Signature, m *edk2.Message) *ubootFinding {
 	own := j.image.Digests[s.Hash]
 	same := string(s.Digest) == string(own)
@@ -399,7 +399,7 @@ func (j *ubootJudge) digest(s *signedpe.Signature, m *edk2.Message) *ubootFindin
 	return nil
 }
 
-// revoked holds the certificates of a message against dbx. nil: dbx is about others.
+// revoked checks the certificates of a message against dbx. nil: dbx is about others.
 func (j *ubootJudge) revoked(s *signedpe.Signature, m *edk2.Message) *ubootFinding {
 	signer, err := edk2.ParseCertificate(s.Signer.Raw)
 	if err != nil {

@@ -187,8 +187,8 @@ func (k variable) parse(b []byte) ([]byte, error) {
 // ReadVariables reads the Secure Boot state of a machine from /sys/firmware/efi/efivars, as
 // os.DirFS has it, or from a whole copy of that directory: the files
 // PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Firmware without Secure Boot has no SecureBoot
-// or SetupMode, which are then empty. A directory with no variable at all, or that is another one,
-// is an [fs.ErrNotExist]. Times are not known to efivarfs.
+// or SetupMode, which are then empty. A directory without variables, or that is not efivarfs, is an
+// [fs.ErrNotExist]. Times are not known to efivarfs.
 //
 // Of shim's state there are the copies, which it makes at each start. Where it made MokListRT, no
 // SbatPolicy, or no copy of MokSBState, MokDBState, MokPolicy or MokListTrusted means that there is
@@ -288,7 +288,7 @@ func (e *SpaceError) Error() string {
 	return fmt.Sprintf("the variables need %d bytes of the machine's variable store, which has room for %d: keep fewer certificates and digests", e.Need, e.Room)
 }
 
-// checkSpace holds variables against a room in bytes; 0 is not checked.
+// checkSpace checks variables against a room in bytes; 0 is not checked.
 func checkSpace(v osmith.FirmwareVariables, room int64) error {
 	if need := Space(v); room > 0 && need > room {
 		return &SpaceError{Need: need, Room: room}

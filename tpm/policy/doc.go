@@ -1,6 +1,6 @@
-// Package policy computes policies of a TPM 2.0 without a TPM: what a secret is sealed to, from the
-// values of PCRs, the keys that may sign for others, and the contents of NV indices. It writes,
-// signs and reads the .pcrsig of a UKI.
+// Package policy computes the policies of a TPM 2.0 that secrets are sealed to, without a TPM: from
+// the values of PCRs, the keys that may sign further values, and the contents of NV indices. It
+// writes, signs and reads the .pcrsig of a UKI.
 //
 // Values come from package tpm, and the two do not import each other, so that a signer links no
 // event log:
@@ -9,14 +9,14 @@
 //	signatures, err := policy.Sign(key, states, "")         // key is a crypto.Signer
 //	pcrsig, err := signatures.MarshalJSON()                 // contents of the UKI's .pcrsig
 //
-// A state is the values of some PCRs by bank and number. Where the key is elsewhere, [Prepare]
-// lists what is to be signed and [PCRPolicies.Join] takes the signatures.
+// A state is the values of some PCRs by bank and number. For a remote key, [Prepare] lists what is
+// to be signed and [PCRPolicies.Join] takes the signatures.
 //
 // A [Digest] is that of a policy session. The functions that are named after TPM commands give the
 // digest after the command: [PolicyPCR], [PolicyAuthorize], [PolicyAuthorizeNV], [PolicyNV],
 // [PolicyAuthValue] and [PolicyOR]. [Tree] joins more policies than one PolicyOR takes, [AnyState]
-// several states of PCRs, and a [Union] names them: the set that runs, those that have not booted
-// yet, and each with an announced firmware update. [PCRLock] is the policy of systemd-pcrlock.
+// several states of PCRs, and a [Union] names them: the running set, sets that have not booted yet,
+// and each of them with an announced firmware update. [PCRLock] is the policy of systemd-pcrlock.
 //
 // # What it follows
 //

@@ -192,7 +192,7 @@ func (t *TPM) Quote(k *AttestationKey, nonce []byte, pcrs map[crypto.Hash][]int)
 		return nil, err
 	}
 	defer t.flush(key.Handle)
-	// Somebody may extend a PCR between the reading and the quote; then both are made again.
+	// A PCR may be extended between the reading and the quote; then both are made again.
 	for range maxTries {
 		q, err := t.quote(key, nonce, selected, pcrs)
 		if !errors.Is(err, errMoved) {
@@ -238,7 +238,7 @@ func (t *TPM) quote(key tpm2.NamedHandle, nonce []byte, selected tpm2.TPMLPCRSel
 	return q, nil
 }
 
-// EKHandle is where the endorsement key lives if somebody has made it persistent (TCG TPM v2.0
+// EKHandle is where the endorsement key lives if it was made persistent (TCG TPM v2.0
 // Provisioning Guidance 1.0, section 7.8; systemd 262).
 const EKHandle = 0x81010001
 
@@ -251,8 +251,8 @@ type Challenge struct {
 }
 
 // EndorsementKey is the public half (TPMT_PUBLIC) of the TPM's endorsement key: of the one at
-// [EKHandle], or else made of the TCG's template for ECC P-256. Whoever relies on it compares it
-// with the TPM's certificate, or with what was noted when the machine was installed.
+// [EKHandle], or else made of the TCG's template for ECC P-256. A verifier compares it with the
+// TPM's certificate, or with what was noted when the machine was installed.
 func (t *TPM) EndorsementKey() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	ek, done, err := t.endorsementKey()

@@ -134,7 +134,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestEndorsementKeys are keys that a challenge is not made for: whoever has their private half is
+// TestEndorsementKeys are keys that a challenge is not made for: a holder of their private half is
 // not known to be one TPM.
 func TestEndorsementKeys(t *testing.T) {
 	name := append([]byte{0, 0x0b}, make([]byte, 32)...)

@@ -11,14 +11,14 @@
 //	token, err = sealing.ParseToken(text) // or one of systemd-cryptenroll
 //	secret, err = t.Unseal(token, sealing.Unlock{Signatures: signatures, PIN: "1234"})
 //
-// Whether a token opens in a state of the machine, [Token.Check] says without the TPM: by an event
+// [Token.Check] says, without the TPM, whether a token opens in a state of the machine: by an event
 // log, a prediction or values.
 //
 // A [Policy] combines values of PCRs, PCRs in any state that a key has signed for (.pcrsig), a
-// policy of systemd-pcrlock, a PIN, several states of which any will do, and a counter that closes
-// the way back. [TPM.Reseal] makes tokens for the system that runs, the one that is staged and the
-// one before. [TPM.Quote] and [NewChallenge] are the two sides of remote attestation;
-// [Quote.Verify] is the rest of it.
+// policy of systemd-pcrlock, a PIN, several alternative states, and a counter that prevents a
+// rollback. [TPM.Reseal] makes tokens for the running, the staged and the previous system.
+// [TPM.Quote] and [NewChallenge] are the two sides of remote attestation; [Quote.Verify] completes
+// it.
 //
 // # What it follows
 //
@@ -28,27 +28,27 @@
 //     gets the one that systemd 262 takes at unlock;
 //   - pcrlock.json and its NV index: systemd 262.
 //
-// # What it makes sure of
+// # Guarantees
 //
-// No PCR is bound that is not named. Banks that firmware does not measure into are refused
+// Only PCRs that the policy names are bound. Banks that firmware does not measure into are refused
 // ([BankError]). Sessions are always salted with the storage root key, of which the token holds the
-// name, and parameters that hold a secret are encrypted: the bus and a key in the middle learn
-// nothing. PCRs that are sealed to as they are at present are read in such a session: who lies
-// about them on the way is an [ErrTampered]. Secrets without a PIN are exempt from the TPM's
-// protection against guessing, which power cuts trip. What was sealed is unsealed before [TPM.Seal]
-// returns, where the policy can hold at present. A policy that does not hold is a [PolicyError],
-// which names PCRs and, with logs, events; a [LockoutError] says for how long.
+// name, and parameters that hold a secret are encrypted: an attacker on the bus or with a false key
+// learns nothing. Current values of PCRs to seal to are read in such a session: values changed on
+// the way are [ErrTampered]. Secrets without a PIN are exempt from the TPM's protection against
+// guessing, which power cuts trip. [TPM.Seal] unseals what it sealed before it returns, where the
+// policy can hold at present. A policy that does not hold is a [PolicyError], which names PCRs and,
+// with logs, events; a [LockoutError] says how long the lockout lasts.
 //
 // # Limits
 //
 // Sealing trusts the storage root key that the TPM shows; unsealing does not, since the token has
 // its name. Keys that sign policies are RSA, the only kind that systemd verifies. A storage root
-// key of another kind than RSA or NIST curves with AES is refused, not replaced, and the
-// authorisations of owner and endorsement hierarchy must be empty. Secrets are not sealed without
-// the TPM at hand, though such tokens of systemd are unsealed. Reading and writing the volume
-// itself is not done here. A TPM that stops to answer is given up after 5 minutes, or when the
-// context of [TPM.WithContext] ends; then the connection is not used any more, and what was loaded
-// stays in a TPM without a resource manager. The package draws random bytes for salts, nonces and
+// key that is neither RSA nor on a NIST curve, with AES, is refused, not replaced. The
+// authorisations of owner and endorsement hierarchy must be empty. Sealing needs the TPM at hand;
+// tokens that systemd sealed without the TPM are unsealed. The package does not read or write the
+// volume. A TPM that stops answering is given up after 5 minutes, or when the context of
+// [TPM.WithContext] ends; the connection is not used after that, and without a resource manager
+// loaded objects stay in the TPM. The package draws random bytes for salts, nonces and
 // [Policy.NewSecret]; it waits, for a second at most, when a TPM asks for patience. Devices are
 // opened on Linux; elsewhere bring a [Transport].
 //

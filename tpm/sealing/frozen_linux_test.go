@@ -10,7 +10,7 @@ import (
 )
 
 // TestFrozenTPM stops a TPM: what is asked of it ends with its context, and the answer that comes
-// when it goes on is nobody's.
+// when it goes on is discarded.
 func TestFrozenTPM(t *testing.T) {
 	t.Parallel()
 	s := newTPM(t)

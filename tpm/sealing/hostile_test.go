@@ -39,7 +39,7 @@ const (
 
 func command(b []byte) uint32 { return binary.BigEndian.Uint32(b[6:]) }
 
-// TestBus has somebody listen on the bus.
+// TestBus has an attacker listen on the bus.
 func TestBus(t *testing.T) {
 	t.Parallel()
 	s := newTPM(t)
@@ -62,7 +62,7 @@ func TestBus(t *testing.T) {
 	require.NotContains(t, wire.String(), string(secret))
 	require.NotContains(t, wire.String(), string(pin.auth))
 
-	// Somebody on the bus who shows a key of his own as the storage root key.
+	// An attacker on the bus who shows their own key as the storage root key.
 	mine := newTPM(t)
 	fake, err := mine.srk()
 	require.NoError(t, err)
@@ -80,7 +80,7 @@ func TestBus(t *testing.T) {
 	_, err = cheated.Unseal(token, Unlock{PIN: "1234"})
 	require.ErrorIs(t, err, ErrMissingKey)
 
-	// Somebody who changes what comes out.
+	// An attacker who changes what comes out.
 	changed := New(between{s.device, func(c, response []byte) []byte {
 		if command(c) == 0x015e { // TPM2_Unseal
 			response[20] ^= 1

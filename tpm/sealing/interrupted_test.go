@@ -283,7 +283,7 @@ func TestInterruptedWithoutClose(t *testing.T) {
 	device := New(s).WithContext(ctx)
 	_, err := device.Banks()
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	time.Sleep(10 * time.Millisecond) // for whoever would close it
+	time.Sleep(10 * time.Millisecond) // for a goroutine that would close it
 	_, err = device.Banks()
 	require.ErrorIs(t, err, ErrUnusable)
 }

@@ -17,7 +17,7 @@ import (
 // counter is raised, and with it the version of the system that it belongs to: the way back is
 // closed. Nothing but [TPM.RaiseCounter] raises one.
 
-// Counters are of this kind: the owner (whose authorisation is empty unless somebody has set it)
+// Counters are of this kind: the owner (whose authorisation is empty unless it was set)
 // may raise and remove them, and everybody may read them. Attempts to do so with a wrong value are
 // no attempts to guess a PIN.
 const counterAttributes = policy.NVCounter | policy.NVOwnerWrite | policy.NVOwnerRead | policy.NVAuthRead | policy.NVNoDA
@@ -30,7 +30,7 @@ const maxRaise = 1000
 var errNotCounter = errors.New("not a counter that DefineCounter made")
 
 // unraised is a counter that was defined and has no value yet. To callers it does not exist:
-// whoever makes one where there is [ErrNoIndex] goes on where the power was cut.
+// making one after [ErrNoIndex] goes on where the power was cut.
 type unraised uint32
 
 func (u unraised) Error() string {

@@ -48,8 +48,8 @@ type Policy struct {
 	PublicKeyRef  string
 
 	// PCRLock is the policy of systemd-pcrlock, kept in an NV index of this TPM; nil for none. With
-	// PublicKey both must hold, and the secret is cut in two. An index that anybody may write, not
-	// only who satisfies its own policy, is [ErrNotSupported].
+	// PublicKey both must hold, and the secret is cut in two. An index that can be written without
+	// satisfying its own policy is [ErrNotSupported].
 	PCRLock *policy.PCRLock
 
 	// PIN must be given; "" for none. It is stretched by PBKDF2, which every systemd since 253
@@ -143,8 +143,8 @@ func (p Policy) checked() (Policy, error) {
 }
 
 // prepare fills in what the policy leaves to the TPM. What is sealed to PCRs at present, and to a
-// bank that is in use, is sealed to what the TPM itself says of them: somebody on the bus who tells
-// of other values would otherwise choose the state that opens the secret.
+// bank that is in use, is sealed to what the TPM itself says of them: an attacker on the bus who
+// reports other values would otherwise choose the state that opens the secret.
 func (t *TPM) prepare(p Policy, srk *storageKey) (Policy, error) {
 	bound := len(p.PCRs) > 0 || p.PublicKey != nil
 	if !bound {

@@ -21,7 +21,7 @@ type Quote struct {
 	Signature []byte // TPMT_SIGNATURE
 
 	// PCRs are the values that were quoted, by bank. What is signed is a digest of them: in a quote
-	// that comes from elsewhere they are a claim, until Verify has held them against it.
+	// that comes from elsewhere they are a claim, until Verify has checked them against it.
 	PCRs map[crypto.Hash]map[int][]byte
 }
 
@@ -89,8 +89,8 @@ func (q *Quote) UnmarshalJSON(data []byte) (err error) {
 }
 
 // Verify verifies the quote offline as [tpm.VerifyQuote], for a verifier that asked with nonce, and
-// holds the PCRs against what was signed. It returns the values that are proved: those of PCRs that
-// the quote covers. A quote whose PCRs lead to another digest is a [*tpm.QuoteError].
+// checks the PCRs against the signed digest. It returns the values that are proved: those of PCRs
+// that the quote covers. A quote whose PCRs lead to another digest is a [*tpm.QuoteError].
 func (q *Quote) Verify(key crypto.PublicKey, nonce []byte) (_ *tpm.Quote, pcrs map[crypto.Hash]map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	quoted, err := tpm.VerifyQuote(key, q.Attest, q.Signature, nonce)

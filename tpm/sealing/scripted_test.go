@@ -173,7 +173,7 @@ type scriptedNV struct {
 	value  uint64
 }
 
-// count answers commands about NV counters; whoever asks may.
+// count answers commands about NV counters; every caller is allowed.
 func (s *scripted) count(c []byte) ([]byte, error) {
 	be := binary.BigEndian
 	cc := command(c)
@@ -256,7 +256,7 @@ func lie(response []byte, change func(value []byte)) []byte {
 	return out
 }
 
-// bus is somebody between here and the TPM who changes what is said of PCRs.
+// bus is an attacker on the way to the TPM who changes what is said of PCRs.
 type bus struct {
 	Transport
 	change func(c, response []byte) []byte
@@ -298,7 +298,7 @@ func liars(device Transport) map[string]Transport {
 	}
 }
 
-// TestLyingBus has somebody on the bus tell of other PCRs: nothing is sealed to the state that he
+// TestLyingBus has an attacker on the bus report other PCRs: nothing is sealed to the state that he
 // names. It needs no TPM.
 func TestLyingBus(t *testing.T) {
 	pcrs := registers{crypto.SHA256: {0: value(crypto.SHA256, 1), 7: value(crypto.SHA256, 7)}}

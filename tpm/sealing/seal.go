@@ -21,7 +21,7 @@ func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(n
 // secret.
 //
 // PCRs are taken from a bank that firmware measures into, or the answer is a [*BankError]. Values
-// at present are those that the TPM vouches for: an answer that somebody has changed on the way is
+// at present are those that the TPM vouches for: an answer that was changed on the way is
 // [ErrTampered]. What was sealed is loaded, and unsealed if that is possible at present: the PCRs
 // have the values that were sealed for, and with has the signatures that the policy needs; its PIN
 // and pcrlock policy are those of p. Signatures that are given must cover the present state: an

@@ -15,11 +15,11 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// saltedSession is a session whose key nobody else knows who does not have the private half of the
-// storage root key: a policy session whose responses are encrypted, or one that does nothing but
-// vouch for commands and responses (audit; TPM 2.0 Library, part 1, sections 17.7, 19.6 and 21). It
-// stands in for go-tpm's, which cuts an authorisation value at its first zero byte where only zeros
-// at the end are to be dropped: one PIN in eight would be refused.
+// saltedSession is a session whose key is known only with the private half of the storage root key:
+// a policy session whose responses are encrypted, or one that does nothing but vouch for commands
+// and responses (audit; TPM 2.0 Library, part 1, sections 17.7, 19.6 and 21). It stands in for
+// go-tpm's, which cuts an authorisation value at its first zero byte where only zeros at the end
+// are to be dropped: one PIN in eight would be refused.
 type saltedSession struct {
 	handle                tpm2.TPMHandle
 	key                   []byte // of the session
@@ -36,7 +36,7 @@ func (t *TPM) startPolicy(srk *storageKey, auth []byte) (*saltedSession, error) 
 }
 
 // startAudit starts a session that vouches for what a command without authorisation says and is
-// answered: whoever sits between here and the TPM cannot change either.
+// answered: an attacker on the way to the TPM cannot change either.
 func (t *TPM) startAudit(srk *storageKey) (*saltedSession, error) {
 	return t.startSession(srk, tpm2.TPMSEHMAC, sessionContinue|sessionAudit, nil)
 }
@@ -134,7 +134,7 @@ func (s *saltedSession) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, parms []byte, _ [
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(rc)))
 	h.Write(binary.BigEndian.AppendUint32(nil, uint32(cc)))
 	h.Write(parms)
-	// The other attributes are those of the command, or the HMAC is another.
+	// The other attributes are those of the command, or the HMAC differs.
 	attributes := s.attributes
 	if auth.Attributes.AuditExclusive {
 		attributes |= sessionExclusive

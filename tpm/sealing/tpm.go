@@ -102,7 +102,7 @@ func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) 
 }
 
 // VouchedPCRs is [TPM.PCRs] in a session that only the TPM can answer in, by its storage root key,
-// which is made if there is none: whoever sits between here and the TPM cannot change the values
+// which is made if there is none: an attacker on the way to the TPM cannot change the values
 // ([ErrTampered]). Seal to these.
 func (t *TPM) VouchedPCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)

@@ -255,7 +255,7 @@ func (s sender) exchange(ctx context.Context, command []byte) ([]byte, error) {
 		response []byte
 		err      error
 	}
-	answers := make(chan answer, 1) // one that comes too late is heard by nobody
+	answers := make(chan answer, 1) // one that comes too late is not received
 	go func() {
 		response, err := guard(func() ([]byte, error) { return s.Transport.Send(command) })
 		answers <- answer{response, err}

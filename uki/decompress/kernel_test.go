@@ -245,7 +245,7 @@ func xzFile(t testing.TB, header func([]byte) []byte) []byte {
 	return append(append(bytes.Clone(b[:12]), h...), b[12+size:]...)
 }
 
-// What a block asks for is held against bounds before it gets it.
+// What a block asks for is checked against bounds before it gets it.
 func TestXZDictionaries(t *testing.T) {
 	var before, after runtime.MemStats
 	for name, c := range map[string]struct {
@@ -282,8 +282,8 @@ func TestXZDictionaries(t *testing.T) {
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(6*maxWindow))
 }
 
-// What the headers, the index and the footer say is held against what is there. Their own checksums
-// are right.
+// What the headers, the index and the footer say is checked against what is there. Their own
+// checksums are right.
 func TestXZLies(t *testing.T) {
 	threads := vector(t, "threads.xz")
 	le := binary.LittleEndian

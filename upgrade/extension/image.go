@@ -32,8 +32,8 @@ const (
 	// [Image.Trusted]
 	ProtectionUnknown Protection = iota
 	ProtectionNone               // there is a file system alone
-	// there is a hash tree, and nothing vouches for its root hash: whoever changes the image makes
-	// another
+	// there is a hash tree, and nothing vouches for its root hash: an attacker who changes the
+	// image makes a new one
 	ProtectionVerity
 	// there is a signature of the root hash, by the certificate that it carries
 	ProtectionSigned
@@ -76,7 +76,7 @@ func (e *RootHashError) Error() string {
 	return fmt.Sprintf("partition ID of the %s: want %s from the signed root hash, got %s", e.Where, e.Want, e.Got)
 }
 
-// ErrUnprotected says that an image has no hash tree, so that there is nothing to hold it against.
+// ErrUnprotected says that an image has no hash tree, so that there is nothing to check it against.
 var ErrUnprotected = errors.New("the image has no hash tree")
 
 // Read reads an image as systemd does (Discoverable Partitions Specification; systemd-dissect

@@ -117,7 +117,7 @@ func openBlob(ctx context.Context, src BlobSource, d ocispec.Descriptor) (io.Rea
 	return ocilayout.CheckedReader(ctx, r, d), nil
 }
 
-// document reads a small blob whole and holds it against its digest, and against its size if that
+// document reads a small blob whole and checks it against its digest, and against its size if that
 // is known.
 func document(ctx context.Context, src BlobSource, d ocispec.Descriptor) ([]byte, error) {
 	if d.Size > maxDocument {

@@ -42,7 +42,7 @@ func (e *RootHashError) Error() string { return (*osset.RootHashError)(e).Error(
 // key of a certificate that it carries; every extension is signed and whole, and what is stated of
 // its extension-release goes with the UKI's os-release. It reads the root file system once.
 //
-// Pack packs what it is given. Whoever packs for others asks here first; the error for parts that
+// Pack packs what it is given. Call it before packing for others; the error for parts that
 // do not fit is an [*InconsistentError].
 func (r *Release) Check(ctx context.Context) error {
 	return prefix.Error("release", r.check(ctx))

@@ -1,6 +1,6 @@
 // Package release packs one version of an operating system as an OCI artifact, and reads it back:
 // the UKI, the root file system and its hash tree as layers of one manifest, with a small JSON
-// config that binds them (OCI Image Format Specification 1.1,
+// config that ties them together (OCI Image Format Specification 1.1,
 // https://github.com/opencontainers/image-spec/blob/v1.1.1/manifest.md, "Guidelines for Artifact
 // Usage").
 //
@@ -14,7 +14,7 @@
 //	}
 //	fmt.Println("sign this digest:", packed.Digest)
 //
-// Later and elsewhere, what cosign.Verify has vouched for is opened, and planned:
+// A machine opens what cosign.Verify has accepted, and plans the upgrade:
 //
 //	verified, err := cosign.Verify(ctx, layout, artifact, policy)
 //	if err != nil {
@@ -27,20 +27,19 @@
 //	defer rel.Close()
 //	plan, err := upgrade.NewPlan(ctx, disk, rel, machine, upgrade.PlanOptions{})
 //
-// A release comes from elsewhere by Read and Pull, from any [BlobSource]: a layout of package
-// cosign, a web server by package weblayout, a registry by the module upgrade/release/registry. Of
-// an index for several architectures, Select picks the release. docs/release.md describes the
-// format.
+// Read and Pull fetch a release from any [BlobSource]: a layout of package cosign, a web server by
+// package weblayout, a registry by the module upgrade/release/registry. Select picks the release
+// from an index for several architectures. docs/release.md describes the format.
 //
 // # What is checked
 //
-// A release is named by the digest of its manifest, never by a tag. Open holds the manifest and the
-// config against their digests, and reads every layer once against its digest and size before it
-// hands any of them out. Pull does the same before a blob gets its name. Only a [BlobReader] hands
-// on what has no digest, and so does the root file system of a release that [Stream] opens: they
-// are for who has a hash tree, such as verity.Patch and package upgrade. The UKI that Stream leaves
-// on its server was read once against its digest, and cannot become another one later. [UKIDigests]
-// are what it is judged by.
+// A release is named by the digest of its manifest, never by a tag. Open checks the digests of
+// manifest and config, and the digest and size of every layer, before it hands out any of them.
+// Pull does the same before a blob gets its name. Only a [BlobReader], and the root file system of
+// a release that [Stream] opens, hand out bytes without a check of their digest: they are for
+// callers with a hash tree, such as verity.Patch and package upgrade. The UKI that Stream leaves on
+// its server was checked once against its digest, and a later change of it is an error. It is
+// judged by its [UKIDigests].
 //
 // # Limits
 //

@@ -74,7 +74,7 @@ func TestPullIndex(t *testing.T) {
 	require.ErrorIs(t, release.Pull(t.Context(), src, a, to, release.PullOptions{Index: &other}), os.ErrNotExist)
 }
 
-// A document that could be read in two ways is refused, whoever signed it.
+// A document that could be read in two ways is refused, whatever its signatures.
 func TestAmbiguous(t *testing.T) {
 	dir := t.TempDir()
 	d, err := release.Pack(dir, "v2", full())

@@ -56,11 +56,11 @@ type PullOptions struct {
 }
 
 // Pull copies the release that a describes from a source into the OCI layout in dir, which is made
-// if absent. Every blob is held against its digest and size before it gets the name under which
-// anybody would look for it; a blob that is there is not fetched again. An interrupted transfer is
-// taken up where it stopped, by the same call, if the source is a [RangeSource]; what had arrived
-// is read once for its digest. The manifest is written last, so a layout that lists a release has
-// all of it but what was skipped.
+// if absent. Every blob is checked against its digest and size before it gets the name of its
+// digest; a blob that is there is not fetched again. An interrupted transfer is taken up where it
+// stopped, by the same call, if the source is a [RangeSource]; what had arrived is read once for
+// its digest. The manifest is written last, so a layout that lists a release has all of it but what
+// was skipped.
 //
 // The error for content that is not what was promised is a [*osmith.DigestError].
 func Pull(ctx context.Context, src BlobSource, a *Artifact, dir string, o PullOptions) error {
@@ -141,7 +141,7 @@ func PullLayer(ctx context.Context, src BlobSource, a *Artifact, dir, mediaType 
 }
 
 // Partial opens the file in which [Pull] has a blob until all of it is there, and makes it if it is
-// not. What was put into it in full by other means, such as verity.Patch, Pull holds against the
+// not. What was put into it in full by other means, such as verity.Patch, Pull checks against the
 // digest and does not fetch; what has another digest it fetches from the beginning. The layout in
 // dir must be there.
 func Partial(dir string, d ocispec.Descriptor) (*os.File, error) {

@@ -49,7 +49,7 @@ type Artifact struct {
 	byType   map[string][]ocispec.Descriptor
 }
 
-// Read fetches manifest and config of the release that d names, and holds both against their
+// Read fetches manifest and config of the release that d names, and checks both against their
 // digests. The size in d counts if it is not negative.
 func Read(ctx context.Context, src BlobSource, d ocispec.Descriptor) (*Artifact, error) {
 	a, err := read(ctx, src, d)
@@ -142,7 +142,7 @@ func (a *Artifact) Layer(mediaType string) (ocispec.Descriptor, bool) {
 	return ocispec.Descriptor{}, false
 }
 
-// Size is what has to be fetched for all layers, in bytes; a layer that stands there twice counts
+// Size is what has to be fetched for all layers, in bytes; a layer that is listed twice counts
 // once.
 func (a *Artifact) Size() int64 {
 	var n int64
@@ -157,7 +157,7 @@ func (a *Artifact) Size() int64 {
 }
 
 // Select returns the descriptor of the release for an architecture: of an index, whose bytes are
-// held against d, the entry; d itself if it names a release and not an index, whose own
+// checked against d, the entry; d itself if it names a release and not an index, whose own
 // architecture [Artifact.Matches] compares. The digest of d is what a signature vouches for, and
 // through it for the entry.
 func Select(ctx context.Context, src BlobSource, d ocispec.Descriptor, architecture string) (ocispec.Descriptor, error) {

@@ -96,8 +96,7 @@ type Release struct {
 	files []io.Closer
 }
 
-// Addon is a signed add-on of the UKI. Where it belongs on an ESP is for whoever installs it to
-// decide.
+// Addon is a signed add-on of the UKI. The installer decides where it belongs on an ESP.
 type Addon struct {
 	Name    string // of the file: letters, digits, "_" and, not first, ".", "-" and "+"; distinct
 	Content osmith.Source

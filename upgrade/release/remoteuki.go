@@ -114,8 +114,8 @@ func (r *remoteUKI) read(p []byte, at int64) (int, error) {
 	return 0, fmt.Errorf("no run has byte %d", at)
 }
 
-// fetch reads from the server. Whoever reads on where the last read ended will read up to the end
-// of the run, and gets that by one request.
+// fetch reads from the server. A read that begins where the last one ended is likely to go on to
+// the end of the run, which is fetched by one request.
 func (r *remoteUKI) fetch(p []byte, at, end int64) (int, error) {
 	if r.body == nil || r.at != at {
 		if err := r.hangUp(); err != nil {

@@ -19,13 +19,13 @@ import (
 // fetched into the OCI layout in dir, as by [Pull], and these two are read in ranges while they are
 // written to a slot and the ESP, so that they are written once and take no other room.
 //
-// The UKI is read once by Stream, which holds it against its digest and takes [Release].UKIDigests.
-// Whatever is read of it later must be the same bytes: if the server has others by then, it is a
-// [*ChangedUKIError]. With PullOptions.OldUKI, what an older UKI has is read there both times. A
-// UKI that is in dir already, as [PullLayer] fetches it, is taken from there, and from a source
-// that has whole blobs only it is fetched into dir.
+// The UKI is read once by Stream, which checks it against its digest and takes
+// [Release].UKIDigests. Whatever is read of it later must be the same bytes: if the server has
+// others by then, it is a [*ChangedUKIError]. With PullOptions.OldUKI, what an older UKI has is
+// read there both times. A UKI that is in dir already, as [PullLayer] fetches it, is taken from
+// there, and from a source that has whole blobs only it is fetched into dir.
 //
-// Of the root file system nothing is verified by this package. Package upgrade holds every block
+// Of the root file system nothing is verified by this package. Package upgrade checks every block
 // against the hash tree before it is written, and reads only those that the running set does not
 // have, if it is asked to (PlanOptions.Delta). Anything else that reads Root must do the same. A
 // source that has whole blobs only is [ErrNoRanges] when Root is read.

@@ -83,7 +83,7 @@ func TestStreamUKI(t *testing.T) {
 	require.Same(t, r.UKI, d.Bind(r.UKI))
 }
 
-// read reads as whoever copies a source does.
+// read returns all of a source.
 func read(t testing.TB, src osmith.Source) []byte {
 	t.Helper()
 	var b bytes.Buffer

@@ -16,7 +16,7 @@ const (
 )
 
 // Date is a day of the calendar as RFC 3339 writes it (full-date), such as 2031-12-31. The zero
-// value is no date.
+// value means that no date is set.
 type Date string
 
 // ParseDate reads a date.

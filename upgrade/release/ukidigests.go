@@ -23,10 +23,10 @@ import (
 )
 
 // UKIDigests are the digests that a UKI is judged by, taken in one pass over all of it, so that
-// whoever judges it later reads its headers and small sections only. [Open] and [Stream] take them
-// in the pass in which they verify the UKI's layer; [HashUKI] takes them of any other. They are
-// made of nothing but such a pass, and hold for the bytes that it has read: [UKIDigests.Bind]
-// refuses others.
+// judging it later reads its headers and small sections only. [Open] and [Stream] take them in the
+// pass in which they verify the UKI's layer; [HashUKI] takes them of any other. They are made of
+// nothing but such a pass, and hold for the bytes that it has read: [UKIDigests.Bind] refuses
+// others.
 type UKIDigests struct {
 	file         [sha256.Size]byte
 	authenticode map[crypto.Hash][]byte
@@ -36,9 +36,9 @@ type UKIDigests struct {
 }
 
 // HashUKI reads all of a UKI once. Digests are taken under SHA-256, and under those of SHA-1,
-// SHA-384 and SHA-512 that are asked for; others are left out. What is no PE image, or has a stub
-// of which it is not known what it measures, has only the digests that can be taken of it: that is
-// for whoever judges it to refuse. The error is one of reading.
+// SHA-384 and SHA-512 that are asked for; others are left out. A file that is not a PE image, or
+// whose stub is unknown, has only the digests that can be taken of it; its verdict refuses it. The
+// error is one of reading.
 func HashUKI(ctx context.Context, src osmith.Source, hashes ...crypto.Hash) (*UKIDigests, error) {
 	d, err := hashUKI(ctx, pinUKI(src), hashes, nil)
 	return d, prefix.Error("release", err)
@@ -108,7 +108,7 @@ type writerFunc func(b []byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-// verify holds what was hashed against the descriptor of the layer.
+// verify checks what was hashed against the descriptor of the layer.
 func (d *UKIDigests) verify(want ocispec.Descriptor) error {
 	return ocilayout.CheckDigest(want, digest.NewDigestFromBytes(digest.SHA256, d.file[:]), d.Size())
 }
@@ -147,8 +147,8 @@ func pinUKI(src osmith.Source) *pinned.Reader {
 	return p
 }
 
-// ChangedUKIError says that a UKI is not the one whose digests were taken: the file, or the server
-// that it is read from, has another one by now.
+// ChangedUKIError says that a UKI is not the one whose digests were taken: the file, or the one on
+// the server, has changed since.
 type ChangedUKIError struct {
 	Offset, Size int64 // of bytes that are others, or some of which are
 }

@@ -28,9 +28,9 @@ const ukiGap = 64 << 10
 // release carries, are not fetched; they may have moved. It fetches that index, and makes the
 // layout in dir if there is none.
 //
-// Neither the old UKI nor the index is trusted: Pull holds the result against its digest, and
-// fetches the UKI whole if it is another. What an interrupted call has put together, or an
-// interrupted Pull fetched, is kept, and gone on with.
+// Neither the old UKI nor the index is trusted: Pull checks the digest of the result, and fetches
+// the whole UKI if it differs. What an interrupted call has put together, or an interrupted Pull
+// fetched, is kept, and gone on with.
 //
 // The error for a release without an index, which some other program has packed, is an
 // [fs.ErrNotExist], and for a source without ranges [ErrNoRanges]; if old is not a PE image or the

@@ -7,10 +7,10 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Wanted is what somebody has asked for. A signature says that a release is the vendor's, not that
-// it is the one that was asked for: whoever serves releases can hand out an older one, or that of
-// another product, under any name. An empty field asks for nothing; a release that does not say
-// what a field asks for is not what is wanted.
+// Wanted is the release that was asked for. A signature says that a release is the vendor's, not
+// that it is the one that was asked for: a server can hand out an older one, or that of another
+// product, under any name. An empty field asks for nothing; a release that does not say what a
+// field asks for is not what is wanted.
 type Wanted struct {
 	ID           string // os-release IMAGE_ID or ID of the system
 	Variant      string // os-release VARIANT_ID

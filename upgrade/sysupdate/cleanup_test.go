@@ -176,8 +176,8 @@ func TestReadRecords(t *testing.T) {
 	require.Empty(t, names)
 }
 
-// Without the definitions, every UKI of their names is an orphan, whoever has installed it; with
-// them, none is.
+// Without the definitions, every UKI of their names is an orphan, whichever program installed it;
+// with them, none is.
 func TestOrphans(t *testing.T) {
 	esp := fstest.MapFS{}
 	for _, name := range []string{"acme_1.efi", "acme_2+3-0.efi", "acme_2.efi.extra.d/x.addon.efi", "acme_3+3-0.efi.osmith-staged", ".sysupdate.pending.acme_4.efi", "other_1.efi"} {

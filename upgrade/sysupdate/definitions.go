@@ -107,7 +107,7 @@ var (
 //
 // What systemd-sysupdate passes over with a warning is a finding, with the line, and means here
 // what it means there. What makes it fail is an error, as a [*DefinitionError]. No transfers at all
-// is no error.
+// is not an error.
 func ReadDefinitions(root fs.FS, o DefinitionOptions) (d *Definitions, err error) {
 	defer prefix.Add("sysupdate", &err)
 	r := &reader{fsys: root, o: o, d: &Definitions{}}

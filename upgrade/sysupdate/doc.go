@@ -4,7 +4,7 @@
 // https://www.freedesktop.org/software/systemd/man/latest/sysupdate.d.html; where they say nothing,
 // as the program does it).
 //
-// What the definitions of a machine are, and which versions systemd-sysupdate finds there:
+// Read the definitions of a machine, and which versions systemd-sysupdate finds there:
 //
 //	d, err := sysupdate.ReadDefinitions(os.DirFS("/"), sysupdate.DefinitionOptions{Specifiers: map[byte]string{'A': "1.2", 'M': "acme"}})
 //	if err != nil {
@@ -39,12 +39,12 @@
 //	}
 //	_, err = manifest.WriteTo(w) // SHA256SUMS
 //
-// docs/sysupdate.md goes through both moves. Nothing here writes to a disk: that is for package
-// upgrade, and for systemd-sysupdate.
+// docs/sysupdate.md shows both migrations. This package never writes to a disk; package upgrade and
+// systemd-sysupdate do.
 //
 // # Limits
 //
-// Definitions with escapes in patterns, or quotes in names of features, are an error. Of what a
-// disk cannot tell (a target on another disk, a file system that is not given), it is said that it
-// is not known. The OpenPGP signature of a manifest is for a program such as gpg to make.
+// Definitions with escapes in patterns, or quotes in names of features, are an error. A target on
+// another disk, or on a file system that is not given, is reported as unknown. Make the OpenPGP
+// signature of a manifest with a program such as gpg.
 package sysupdate

@@ -68,7 +68,7 @@ type Definition struct{ Name, Text string }
 // with its add-ons and extensions beside it, which is put into place last. Nothing is copied: the
 // contents are those of the release.
 //
-// It is an error if systemd-sysupdate would take the version for another one, or could not write
+// It is an error if systemd-sysupdate would read a different version, or could not write
 // the label.
 func Export(r *release.Release, o ExportOptions) (x *Exported, err error) {
 	defer prefix.Add("sysupdate", &err)

@@ -163,7 +163,7 @@ func (m *Manifest) SetBestBefore(date string) (name string, err error) {
 	return name, m.set(name, sha256.Sum256(nil))
 }
 
-// BestBefore is the first of the dates that are listed, "" if there is none. What is no date is
+// BestBefore is the first of the dates that are listed, "" if there is none. What is not a date is
 // passed over, as by systemd-sysupdate.
 func (m *Manifest) BestBefore() string {
 	for _, name := range m.Names() {

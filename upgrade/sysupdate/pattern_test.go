@@ -16,7 +16,7 @@ import (
 )
 
 // patternCases are names that a pattern matches, each with its version at the wildcard, and such
-// that it does not match. TestPatternsAgainstSysupdate holds them against the program.
+// that it does not match. TestPatternsAgainstSysupdate checks them against the program.
 var patternCases = []struct {
 	pattern string
 	is, no  []string

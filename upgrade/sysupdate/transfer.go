@@ -404,7 +404,7 @@ func number(to **uint64, value string) error {
 	return ignore(err)
 }
 
-// finish holds the parts of a transfer against each other.
+// finish checks the parts of a transfer against each other.
 func (r *reader) finish(t *Transfer) error {
 	t.Enabled = r.d.enabled(t)
 	s, target := &t.Source, &t.Target

@@ -1,6 +1,6 @@
-// Package upgradetest boots a disk without a machine: a model of firmware, systemd-boot and kernel
-// that goes as far as an upgrade can tell the difference. It is for tests and demonstrations of
-// code that writes to bootable disks.
+// Package upgradetest simulates the boot of a disk: a model of firmware, systemd-boot and kernel in
+// every respect that matters to an upgrade. It is for tests and demonstrations of code that writes
+// to bootable disks.
 //
 //	m := upgradetest.Machine{Disk: disk, Machine: machine}
 //	boot, err := m.Boot(ctx)
@@ -9,8 +9,8 @@
 //	}
 //	fmt.Println(boot.Outcome, boot.Version, boot.Reason)
 //
-// Code that changes bootable disks, a func(osmith.Disk) error, is tested with faults, of which none
-// may leave the machine without a system:
+// Code that changes bootable disks, a func(osmith.Disk) error, is tested with faults, after each of
+// which the machine must still boot:
 //
 //	m := upgradetest.Machine{Disk: disk, Machine: machine}
 //	for cut, err := range m.Cuts(ctx, update, upgradetest.Faults{Errors: true, LyingSyncs: true}) {
@@ -29,13 +29,13 @@
 // Specification, "Automatic Boot Assessment"), unless the firmware is U-Boot 2025.01, which renames
 // no files, and changes its variables, Machine.Loader; the stub joins the command lines of the UKI
 // and of add-ons; the kernel finds the partitions that the root hash on the command line names and
-// reads the whole root file system through dm-verity; every step is measured. What runs then tells
-// about itself what a real system would: Boot.Running. From an image that the firmware refuses,
-// systemd-boot 258 and later come back by a reboot; with older ones the machine stays where it is.
+// reads the whole root file system through dm-verity; every step is measured. Boot.Running is what
+// the booted system knows of itself. After an image that the firmware refuses, systemd-boot 258 and
+// later reboot; with older ones the machine stays where it is.
 //
 // # Limits
 //
-// A machine whose Firmware is not given verifies nothing here, while a plan for it says that this
-// is not known. Nothing is executed. A real boot can fail in more ways; the end-to-end tests of
-// this module have real ones.
+// A machine whose Firmware is not given verifies nothing here, while a plan for it reports that as
+// unknown. Nothing is executed. A real boot can fail in more ways; the end-to-end tests of this
+// module have real boots.
 package upgradetest

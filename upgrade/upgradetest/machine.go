@@ -40,7 +40,7 @@ const (
 	Up      Outcome = "up"      // the system runs, every block of its root verified
 	Refused Outcome = "refused" // firmware did not start the UKI; the loader rebooted
 	Failed  Outcome = "failed"  // the kernel found no root or a damaged one and rebooted
-	Stuck   Outcome = "stuck"   // nothing more happens until somebody comes
+	Stuck   Outcome = "stuck"   // nothing more happens until a person comes
 )
 
 // Boot is one power-on.

@@ -119,7 +119,7 @@ const (
 //
 // The error is an *osmith.FormatError for a line with which systemd fails to make a device that the
 // line asks for: a root hash that is not hexadecimal, a device without a root hash, options that it
-// refuses. What systemd passes over with a warning is no error: an unknown option is in
+// refuses. What systemd passes over with a warning is not an error: an unknown option is in
 // VolumeOptions.Unknown.
 func ParseCmdline(line string) (*Cmdline, error) {
 	c, err := parseCmdline(line)

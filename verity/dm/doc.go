@@ -1,5 +1,5 @@
-// Package dm is about how a verity device comes to be on a running system: the table that Linux's
-// device-mapper takes, the kernel command line that names the root hash, and activation.
+// Package dm sets up verity devices on a running system: the table that Linux's device-mapper
+// takes, the kernel command line that names the root hash, and activation.
 //
 // [NewTable] makes the table for an image that package verity formatted, [ParseTable] reads what
 // dmsetup prints, and [Activate] hands a table to the kernel without a tool. They follow
@@ -23,11 +23,10 @@
 //	"..." and '...'                      quotes, anywhere in a word; a backslash protects nothing
 //	x="y roothash=..."                   the value of x, and no root hash
 //
-// Whoever asks whether a system boots verified asks [Cmdline.Verified]: verity may be switched off,
-// or damage ignored. Outside of Secure Boot systemd also reads the EFI variable SystemdOptions, as
-// if it stood in front of the command line.
+// [Cmdline.Verified] says whether a system boots verified: the command line may also switch verity
+// off, or ignore damage. Outside of Secure Boot systemd also reads the EFI variable SystemdOptions,
+// as if it stood in front of the command line.
 //
 // The kernel's own parameters, dm-mod.create= and dm-mod.waitfor=, are read as the kernel reads
-// them, which knows other white space and other quotes. [Cmdline.Encode] writes what both read
-// alike.
+// them, which has different white space and quotes. [Cmdline.Encode] writes what both read alike.
 package dm

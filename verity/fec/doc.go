@@ -1,6 +1,6 @@
-// Package fec makes, checks and uses the error correction of dm-verity: parity by which
-// a kernel, or [Repair], restores blocks that a medium has lost. A hash tree only tells
-// that a block is damaged.
+// Package fec makes, checks and uses the error correction of dm-verity: parity by which a kernel,
+// or [Repair], restores blocks that a medium has lost. A hash tree alone only detects damaged
+// blocks.
 //
 // The code and its layout are those of the kernel
 // (https://docs.kernel.org/admin-guide/device-mapper/verity.html, parameters fec_*;
@@ -29,17 +29,17 @@
 //
 // # What can be repaired
 //
-// With r roots and R rounds ([Rounds]), any r blocks of those whose numbers have the
-// same remainder modulo R, hence any r*R blocks in a row. The tree tells which blocks are
-// damaged; where it cannot, r/2 errors in 255 bytes are found without. Roots cost
-// r/(255-r) of the image: 0.8 % for 2, 10.4 % for 24.
+// With r roots and R rounds ([Rounds]), any r blocks of those whose numbers have the same remainder
+// modulo R, hence any r*R blocks in a row. The tree tells which blocks are damaged; where it
+// cannot, the code alone finds r/2 errors in 255 bytes. Roots cost r/(255-r) of the image: 0.8 %
+// for 2, 10.4 % for 24.
 //
 // Every block is verified against the root hash before it is written, so that an
 // attempt beyond what the code can do never changes a block for the worse.
 //
 // # Limits
 //
-// Data blocks and hash blocks must have the same size. The superblock is not covered by
-// the code (of a veritysetup image neither), but verity.Superblock makes it anew. Damage
-// of the parity is found by [Check]; repairing it is encoding again.
+// Data blocks and hash blocks must have the same size. The superblock is not covered by the code
+// (nor in a veritysetup image), but verity.Superblock makes it anew. [Check] finds damage of the
+// parity; to repair it, encode again.
 package fec

@@ -17,7 +17,7 @@ import (
 // device is a device in memory. Writes must lie in it.
 type device []byte
 
-// newDevice returns a device of bytes that nobody wrote, which are 0xaa, so that a
+// newDevice returns a device of unwritten bytes, which are 0xaa, so that a
 // skipped write shows.
 func newDevice(size int64) device { return bytes.Repeat([]byte{0xaa}, int(size)) }
 

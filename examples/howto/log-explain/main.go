@@ -1,4 +1,4 @@
-// log-explain says why PCRs differ between two boots: which part of the boot was another one. It is
+// log-explain says why PCRs differ between two boots: which part of the boot changed. It is
 // what tpm2_eventlog and diff leave to the reader. The logs are copies of
 // /sys/kernel/security/tpm0/binary_bios_measurements.
 //

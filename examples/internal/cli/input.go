@@ -21,7 +21,8 @@ type Input struct {
 }
 
 // ReadAt implements [io.ReaderAt]. Nothing more is read of an input when its call is cancelled, so
-// that a job ends that only copies. What is changed is read on: whoever changes it has to end well.
+// that a job ends that only copies. What is changed is read on: a job that changes it has to end
+// well.
 func (in *Input) ReadAt(b []byte, off int64) (int, error) {
 	if in.ctx != nil && in.ctx.Err() != nil {
 		return 0, in.ctx.Err()

@@ -65,8 +65,8 @@ func (k *Known) Check() error {
 func (k *Known) Off() (m upgrade.Machine, err error) {
 	m.Offline = true
 	if k.Vars != "" {
-		// What is wrong with the variables is no answer about the disk, so the type of the error is
-		// not kept.
+		// What is wrong with the variables is not an answer about the disk, so the type of the
+		// error is not kept.
 		if err := k.readVariables(&m); err != nil {
 			return m, fmt.Errorf("-vars %s: %s", k.Vars, strings.TrimPrefix(err.Error(), "secureboot: "))
 		}

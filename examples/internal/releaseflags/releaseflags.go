@@ -41,7 +41,7 @@ type Trust struct {
 }
 
 // Policy makes the policy that flags tell; authorities must be valid at that time. What is wrong
-// with it is no answer about a release, so types of errors are not kept.
+// with it is not an answer about a release, so types of errors are not kept.
 func (t *Trust) Policy(at time.Time) (cosign.Policy, error) {
 	if t.File == "" {
 		keys, err := publicKeys(t.Keys)

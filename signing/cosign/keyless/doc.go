@@ -14,13 +14,12 @@
 //		}}}},
 //	})
 //
-// It is a module of its own, because what checks the signatures,
-// github.com/sigstore/sigstore-go, brings 70 modules along; who verifies by key
-// links none of them.
+// It is a separate module, because github.com/sigstore/sigstore-go, which checks the signatures,
+// brings 70 modules along; programs that verify by key link none of them.
 //
 // # What is checked
 //
-// By default all that Sigstore's client specification asks for: the certificate leads to an
+// By default, everything that Sigstore's client specification asks for: the certificate leads to an
 // authority of the trusted root and was recorded in a certificate transparency log, the signature
 // is in a transparency log, a log or a timestamp authority says when it was made, and the
 // certificate was valid then. Whether it has expired since does not matter. Nothing is fetched: the

@@ -29,8 +29,8 @@ type VerifierOptions struct {
 	CertificateTimestamps int
 
 	// WithoutLogEntry accepts signatures that no transparency log has recorded, for a private
-	// Sigstore with a timestamp authority and no log. Nobody can notice then that a stolen identity
-	// signs.
+	// Sigstore with a timestamp authority and no log. Signatures by a stolen identity then go
+	// unnoticed.
 	WithoutLogEntry bool
 
 	// WithoutCertificateTimestamps accepts certificates that no certificate transparency log has
@@ -153,7 +153,7 @@ func earliest(r *verify.VerificationResult) time.Time {
 	return first
 }
 
-// An IdentityError says that a signature is good, and by somebody who is not trusted.
+// An IdentityError says that a signature is good, but its signer is not trusted.
 type IdentityError struct {
 	Want []cosign.Identity // any of them
 	Got  cosign.VerifiedIdentity

@@ -69,8 +69,8 @@ type Set struct {
 	Addons                             []uki.CompanionFile
 }
 
-// A RootHashError says that a root hash has the wrong length, or that a part of the set has another
-// one.
+// A RootHashError says that a root hash has the wrong length, or differs from that of a part of the
+// set.
 type RootHashError struct {
 	Where     string
 	Want, Got []byte
@@ -93,7 +93,7 @@ func hash(b []byte) string {
 // alone reports whether the UKI is all of the set.
 func (s *Set) alone() bool { return s.Root == nil && s.Tree == nil && len(s.RootHash) == 0 }
 
-// Identify opens the UKI and holds its own names against those of the release. They decide about
+// Identify opens the UKI and checks its own names against those of the release. They decide about
 // the label of the slot and the name of the entry.
 func (s *Set) Identify() (p Product, f *uki.File, err error) {
 	if s.UKI == nil || !s.alone() && (s.Root == nil || s.Tree == nil) {

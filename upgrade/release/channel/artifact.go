@@ -52,8 +52,8 @@ func write(w release.Store, tag string, d *Document) (none ocispec.Descriptor, e
 }
 
 // Read returns the document of an artifact, whose descriptor is that of what was verified, for
-// [Accept] to judge. What it reads is held against digests from the descriptor on; a negative size
-// in that does not count.
+// [Accept] to judge. What it reads is checked against digests from the descriptor on; a negative
+// size in that does not count.
 func Read(ctx context.Context, src release.BlobSource, d ocispec.Descriptor) ([]byte, error) {
 	b, err := read(ctx, src, d)
 	return b, prefix.Error("channel", err)
@@ -83,7 +83,7 @@ func read(ctx context.Context, src release.BlobSource, d ocispec.Descriptor) ([]
 	return blob(ctx, src, m.Layers[0], maxDocument)
 }
 
-// blob reads a blob whole and holds it against its digest, and against its size if that is known.
+// blob reads a blob whole and checks it against its digest, and against its size if that is known.
 func blob(ctx context.Context, src release.BlobSource, d ocispec.Descriptor, most int64) ([]byte, error) {
 	if err := ocilayout.CheckDescriptor(ocispec.Descriptor{Digest: d.Digest, Size: max(d.Size, 0)}); err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func (e *NotYetError) Error() string {
 	return fmt.Sprintf("version %s is not yet offered to this machine: the machine is in cohort %d, and only the first %d of %d have it", e.Version, e.Cohort, e.Offered, Cohorts)
 }
 
-// A HeldError says that a release is offered to nobody for now.
+// A HeldError says that a release is not offered to any machine for now.
 type HeldError struct{ Version, Reason string }
 
 func (e *HeldError) Error() string {

@@ -49,8 +49,8 @@ var (
 	// ErrNoTime says that it is not known what time it is.
 	ErrNoTime = errors.New("the current time is unknown, so whether the document is still valid cannot be checked")
 
-	// ErrTwoDocuments says that there are two documents with one number: whoever serves them, or
-	// has signed them, tells different machines different things.
+	// ErrTwoDocuments says that there are two documents with one number: their server, or their
+	// signer, tells different machines different things.
 	ErrTwoDocuments = errors.New("a different document with this sequence number was already accepted")
 )
 
@@ -65,8 +65,8 @@ func (e *OtherError) Error() string {
 	return fmt.Sprintf("%s: want %q, got %q", e.What, e.Want, e.Got)
 }
 
-// An OlderError says that a document is older than one that was accepted before: somebody serves an
-// old one.
+// An OlderError says that a document is older than one that was accepted before: the server serves
+// an old one.
 type OlderError struct {
 	Sequence, Accepted int64
 }
@@ -75,8 +75,8 @@ func (e *OlderError) Error() string {
 	return fmt.Sprintf("document %d is older than document %d, which was already accepted", e.Sequence, e.Accepted)
 }
 
-// An ExpiredError says that a document counts no longer: the vendor has stopped to sign, or
-// somebody withholds what was signed since.
+// An ExpiredError says that a document counts no longer: the vendor has stopped signing, or the
+// server withholds newer documents.
 type ExpiredError struct {
 	Sequence        int64
 	ValidUntil, Now time.Time
@@ -95,7 +95,7 @@ func Fetch(ctx context.Context, src DocumentSource, r Request) (*Document, State
 	return Accept(b, r)
 }
 
-// Accept holds a document, whose signatures were verified, against what was asked for, what was
+// Accept checks a document, whose signatures were verified, against what was asked for, what was
 // accepted before, and the time. It returns the state to keep. The errors are [*OtherError],
 // [*OlderError], [ErrTwoDocuments], [*ExpiredError], [ErrNoTime], and a *osmith.FormatError.
 func Accept(b []byte, r Request) (*Document, State, error) {

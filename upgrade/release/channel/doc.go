@@ -1,9 +1,9 @@
-// Package channel says which release of a system is to be installed: a document that a vendor
-// signs, and that a machine believes for some time only. A signature of a release says whose it is;
-// that it is the newest, that it is meant for this machine, and that it was not withdrawn last
-// night is what the document of a channel says: product, channel, versions with digests, a floor
-// below which no version goes, how many of a thousand cohorts of machines each version is offered
-// to, until when all this holds, and a sequence number.
+// Package channel reads and writes documents that say which release of a system is to be installed:
+// the vendor signs them, and a machine accepts them for a limited time. A signature of a release
+// names its vendor; the document of a channel says whether it is the newest, meant for this
+// machine, and not withdrawn: product, channel, versions with digests, a floor below which no
+// version goes, how many of a thousand cohorts of machines each version is offered to, an expiry
+// time, and a sequence number.
 //
 // The vendor edits the last document and signs the next one, as an OCI artifact beside the
 // releases:
@@ -19,31 +19,31 @@
 //	}
 //	err = cosign.Sign(ctx, store, artifact, key, cosign.SignOptions{})
 //
-// A machine fetches it from where anybody may have put it:
+// A machine fetches it from any mirror, which need not be trusted:
 //
 //	document, state, err := channel.Fetch(ctx, source, channel.Request{Product: "acme", Channel: "stable", Now: time.Now(), State: state})
 //	if err != nil {
 //		return err // *OlderError, *ExpiredError, *OtherError, ErrTwoDocuments, or what the source says about signatures
 //	}
-//	// Keep the state before anything else: it is what a later answer is held against.
+//	// Keep the state before anything else: it is what a later answer is checked against.
 //	choice := document.Choose(channel.Machine{ID: machineID, Running: "4"})
 //	fmt.Println(choice) // version 5, or why not: "not yet: this machine is in cohort 734, ..."
 //
 // # What a mirror cannot do
 //
-// Whoever serves documents and releases can withhold them, and nothing else: an old document is
-// refused by its sequence number (rollback) or, by a machine that has never seen a newer one, for
-// as long as it was valid (freeze); a release is named by its digest, so that versions of different
-// documents cannot be combined (mix and match); two documents with one number are refused, too.
+// A mirror can withhold documents and releases, and nothing else. An old document is refused by its
+// sequence number (rollback); a machine that has never seen a newer one accepts it only until it
+// expires (freeze). A release is named by its digest, so that versions of different documents
+// cannot be combined (mix and match). Two documents with one number are refused, too.
 // docs/release.md has the table, and says what The Update Framework gives beyond this. Its client
 // can be the [DocumentSource]: what it delivers is the same document.
 //
 // # Keys
 //
-// Who must have signed is the [DocumentSource]'s to check: by a policy that the machine has, until
-// a document names others (Document.Signers). Those are kept with the state and count from then on.
-// While keys change, documents are signed by both; what was accepted under the old ones names the
-// new ones, and no machine is touched.
+// The [DocumentSource] checks signatures: by a policy that the machine has, until a document names
+// other signers (Document.Signers). Those are kept with the state and count from then on. While
+// keys change, documents are signed with old and new keys; a document accepted under the old keys
+// names the new ones, and machines follow by themselves.
 //
 // # Limits
 //

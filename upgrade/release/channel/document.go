@@ -82,9 +82,10 @@ type Status int
 
 // The states of a release.
 const (
-	StatusOffered   Status = iota + 1 // to as many cohorts as it says
-	StatusHeld                        // to nobody for now; who has it keeps it
-	StatusWithdrawn                   // to nobody ever again; who has it should leave it
+	StatusOffered Status = iota + 1 // to as many cohorts as it says
+	StatusHeld                      // to no machine for now; machines that have it keep it
+	// to no machine ever again; machines that have it should leave it
+	StatusWithdrawn
 )
 
 var statusNames = map[Status]string{StatusOffered: "offered", StatusHeld: "held", StatusWithdrawn: "withdrawn"}

@@ -43,7 +43,7 @@ func signers(keys ...*ecdsa.PrivateKey) json.RawMessage {
 	return b
 }
 
-// A vendor publishes documents in a store that anybody may copy, and change.
+// A vendor publishes documents in a store that may be copied, and changed, on the way.
 type vendor struct {
 	store *cosign.Memory
 	last  ocispec.Descriptor
@@ -162,7 +162,7 @@ func is[E error](text string) func(t *testing.T, err error) {
 }
 
 // Keys change with an overlap: machines that look in at any time of it follow without being
-// touched, and the old key is worth nothing to whoever finds it later.
+// touched, and the old key is worth nothing to an attacker who finds it later.
 func TestKeysRotate(t *testing.T) {
 	v := &vendor{store: new(cosign.Memory)}
 	old, next, thief := newKey(t), newKey(t), newKey(t)

@@ -112,10 +112,12 @@ func (d *Document) Support(version string, until release.Date, fixes []string) e
 	return nil
 }
 
-// Hold stops a release: nobody gets it until it is promoted again, and who has it keeps it.
+// Hold stops a release: no machine gets it until it is promoted again; machines that have it keep
+// it.
 func (d *Document) Hold(version, reason string) error { return d.stop(version, StatusHeld, reason) }
 
-// Withdraw takes a release back for ever: nobody gets it, and who has it is told to leave it.
+// Withdraw takes a release back for ever: no machine gets it, and machines that have it are told to
+// leave it.
 func (d *Document) Withdraw(version, reason string) error {
 	return d.stop(version, StatusWithdrawn, reason)
 }

@@ -21,9 +21,9 @@
 //	err = release.Pull(ctx, repo, rel, dir, release.PullOptions{})
 //
 // Signatures are found under cosign's tags and by the referrers API, or by its tag scheme where the
-// registry has no API; they are never filtered by type, since registries report another one than
-// was pushed.
+// registry has no API; they are never filtered by type, since some registries report a different
+// type than was pushed.
 //
-// It is a module of its own for the sake of oras.land/oras-go, which does authentication, the
+// It is a separate module because of its dependency oras.land/oras-go, which does authentication,
 // referrers and pushing. Blobs are read by range requests with retries as from any web server.
 package registry

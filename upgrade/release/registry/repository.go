@@ -34,7 +34,7 @@ const (
 // ErrNotFound says that the repository has nothing of a name or digest. It is [fs.ErrNotExist].
 var ErrNotFound = fs.ErrNotExist
 
-// Credentials are what a registry asks for. The zero value is nobody in particular.
+// Credentials are what a registry asks for. The zero value is anonymous.
 type Credentials struct {
 	Username, Password string
 	RefreshToken       string // of OAuth 2, instead of a password
@@ -44,7 +44,7 @@ type Credentials struct {
 // OpenOptions are the choices of [Open].
 type OpenOptions struct {
 	// Client sends the requests, with whatever proxies and certificates they need. It must be
-	// given: no connection is made that nobody asked for.
+	// given: no connection is made by default.
 	Client *http.Client
 
 	// Credentials, if not nil, is asked for what to say to a registry that wants to know, by the

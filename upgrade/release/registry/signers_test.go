@@ -47,8 +47,8 @@ func TestConcurrentSigners(t *testing.T) {
 	}
 }
 
-// A registry that is slow lets more time pass between a look at a tag and the write: whoever has
-// written waits for as long as it took to see whether somebody else has.
+// A registry that is slow lets more time pass between a look at a tag and the write: a signer that
+// has written waits for as long as it took to see whether another one has.
 func TestSlowSigners(t *testing.T) {
 	const slow = 600 * time.Millisecond
 	name := start(t, true, func(_ http.ResponseWriter, r *http.Request) bool {

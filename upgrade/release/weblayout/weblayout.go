@@ -29,7 +29,7 @@ var ErrNotFound = errors.New("not found")
 // OpenOptions are the choices of [Open].
 type OpenOptions struct {
 	// Client sends the requests, with whatever proxies, certificates and headers they need. It must
-	// be given: no connection is made that nobody asked for.
+	// be given: no connection is made by default.
 	Client *http.Client
 
 	// Attempts is how often a request is sent in all if the server cannot be reached, breaks off or

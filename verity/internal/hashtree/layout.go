@@ -53,7 +53,7 @@ func Names() string {
 	return strings.Join(names, ", ")
 }
 
-// Params are the parameters of a tree. Whoever fills them in has checked them.
+// Params are the parameters of a tree. The caller has checked them.
 type Params struct {
 	Hash          string // the kernel's name, one of Names
 	Salt          []byte

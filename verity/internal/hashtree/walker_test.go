@@ -106,7 +106,7 @@ func TestWalker(t *testing.T) {
 	}
 }
 
-// A mismatch may be put right by whoever walks.
+// A mismatch may be repaired by the visitor.
 func TestWalkerGoesOn(t *testing.T) {
 	b := build(t, testParams, 16*3)
 	good := bytes.Clone(b.device[b.Offset(1, 1):][:512])

@@ -171,7 +171,7 @@ func checkPath(path []*Certificate, o Options) error {
 	return open
 }
 
-// checkNameConstraints holds each certificate against the constraints of those above. Self-issued
+// checkNameConstraints checks each certificate against the constraints of those above. Self-issued
 // ones are left out, but for the signer's.
 func checkNameConstraints(path []*Certificate) (open error) {
 	for i, c := range path {

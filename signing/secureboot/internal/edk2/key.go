@@ -82,7 +82,7 @@ var otherKeys = map[string]bool{
 	"\x2b\x65\x71":                 true, // Ed448
 }
 
-// parseKey reads a SubjectPublicKeyInfo. A key that cannot be used is no error: OpenSSL notices
+// parseKey reads a SubjectPublicKeyInfo. A key that cannot be used is not an error: OpenSSL notices
 // when it is to be used.
 func (o Options) parseKey(der []byte) (k publicKey, err error) {
 	r := &reader{b: (&reader{b: der}).take(tagSequence, "public key").body}

@@ -34,7 +34,7 @@ func New(t testing.TB) Sigstore {
 	return Sigstore{s}
 }
 
-// TrustedRoot is what somebody trusts who trusts this Sigstore.
+// TrustedRoot is the trusted root of this Sigstore.
 func (s Sigstore) TrustedRoot(t testing.TB) []byte {
 	t.Helper()
 	logs := func(m map[string]*root.TransparencyLog) map[string]*root.TransparencyLog {
