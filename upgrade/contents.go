@@ -352,8 +352,8 @@ func allZero(b []byte) bool {
 	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
-// OccupiedError says that something is on a disk that is to be installed, and that the options do
-// not say that it may go.
+// OccupiedError says that a disk to be installed has contents which the options do not allow to be
+// erased.
 type OccupiedError struct {
 	Contents *DiskContents
 

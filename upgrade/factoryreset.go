@@ -49,11 +49,11 @@ func (e *NotStateError) Error() string {
 	return fmt.Sprintf("%s cannot be reset, so nothing is reset: %s", e.Declared, e.Reason)
 }
 
-// FactoryReset takes the state away that is in the declared partitions, and touches nothing else:
-// neither ESP nor slots nor the table, so that what boots is what booted before. It returns what
-// was reset, in the order in which it was done. Each must be one partition of the disk that no slot
-// has, and must be neither an ESP nor of a type that systems boot from, else it is a
-// [*NotStateError], and nothing is written; one that the kernel uses is an [*InUseError].
+// FactoryReset erases the state in the declared partitions, and touches nothing else: neither ESP
+// nor slots nor the table, so the machine boots as before. It returns what was reset, in the order
+// in which it was done. Each must be one partition of the disk that no slot has, and must be
+// neither an ESP nor of a type that systems boot from, else it is a [*NotStateError], and nothing
+// is written; one that the kernel uses is an [*InUseError].
 //
 // Of a LUKS2 volume the key slots go first, so that nothing opens it any more, also with a copy of
 // its header; then both headers. Of anything else the sector goes first by which it is recognised.

@@ -11,8 +11,7 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 )
 
-// ProductError is a reason of the follows verdict: the release is of another product than what
-// runs.
+// ProductError is a reason of the follows verdict: the release is not of the running product.
 type ProductError struct {
 	What      string // "product", "variant", "machine type"
 	Want, Got string

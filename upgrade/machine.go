@@ -13,10 +13,10 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// Machine is what is known of the machine that will boot the disk. The caller reads it from
-// efivarfs, from a provisioning record, or makes it up for a machine that does not exist yet. What
-// is not given is not known, and what is not known never passes: it is a restriction in the
-// verdicts that depend on it. That something does not exist is said by a field of its own.
+// Machine describes the machine that will boot the disk. The caller reads it from efivarfs, from a
+// provisioning record, or makes it up for a machine that does not exist yet. A missing field means
+// unknown, and unknown never passes: it is a restriction in the verdicts that depend on it.
+// Separate fields say that something does not exist.
 type Machine struct {
 	// Running is what the machine runs. Needed to plan and to commit, unless Offline is said.
 	Running *Running

@@ -211,7 +211,7 @@ func (c *checkedDisk) NextData(off int64) (start, end int64, err error) {
 	return sparse.NextData(c.Disk, off)
 }
 
-// LostWriteError says that the disk has synced and does not have what was written.
+// LostWriteError says that the disk lost a write although it has synced.
 type LostWriteError struct {
 	Offset, Size int64 // bytes on the disk
 }

@@ -150,7 +150,7 @@ type addonFile struct {
 // NewPlan looks at the disk and the release and works out the upgrade. It reads both, the hash tree
 // of the release and the file system of the set to return to, and writes nothing. An error means
 // that disk or release cannot be understood, or that it is not said what the machine runs
-// ([ErrRunningUnknown]); whether the upgrade is a good idea is in the plan's verdicts. A release
+// ([ErrRunningUnknown]); the plan's verdicts judge the upgrade. A release
 // without a root file system is a UKI alone, for a system that runs from its initrd. Of the release
 // it takes the UKI, its add-ons and extensions, the root file system with its hash tree, and the
 // signature of the root hash; the boot loader only if [PlanOptions].Loader asks for it. Its sources

@@ -16,8 +16,8 @@ import (
 )
 
 // NotStartedError says that firmware has not started a set that runs, or is not known to have: it
-// came up by kexec or a soft reboot, or the file on the ESP has changed. Whether it comes up when
-// the machine is switched on is not known then.
+// came up by kexec or a soft reboot, or the file on the ESP has changed. Whether it comes up from
+// power-on is then unknown.
 type NotStartedError struct {
 	Entry  string // path on the ESP
 	Reason string

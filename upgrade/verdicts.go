@@ -49,8 +49,8 @@ func ParseProof(s string) (Proof, error) {
 	return "", prefix.Error("upgrade", fmt.Errorf("verdict %q: want fits, boots, unlocks, returns or follows", s))
 }
 
-// Outcome is how a verdict came out. Higher is worse. The zero value is no outcome: nothing was
-// looked at, and nothing is proven.
+// Outcome is the result of a verdict. Higher is worse. The zero value is unknown: nothing was
+// checked, and nothing is proven.
 type Outcome int
 
 // The outcomes of a verdict.
