@@ -12,7 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// A root file system gets a hash tree; whoever trusts the root hash learns which block is damaged.
+// A root file system gets a hash tree: a program that trusts the root hash learns which block is
+// damaged.
 func Example() {
 	ctx := context.Background()
 	image := bytes.Repeat([]byte("a root file system"), 2048) // 9 blocks of 4096 bytes
