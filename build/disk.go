@@ -75,7 +75,7 @@ type DiskOptions struct {
 	// no such files, and a layout that names some is an error.
 	Host fs.FS
 	// Tree is about the files that go into file systems.
-	Tree TreeOptions
+	Tree osmith.TreeOptions
 
 	// Volumes are the secrets of encrypted volumes, by the Definition in the layout or else the
 	// Name.

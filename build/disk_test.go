@@ -511,14 +511,14 @@ func TestTreeChanges(t *testing.T) {
 	require.NoError(t, err)
 	defer f.Close()
 	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, tree, build.EROFSOptions{TempDir: t.TempDir()}), "/a: the file changed: 1 bytes, want 4 as in its directory")
-	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, tree, build.TreeOptions{}), "a: the file changed: 1 bytes, want 4 as in its directory")
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, tree, osmith.TreeOptions{}), "a: the file changed: 1 bytes, want 4 as in its directory")
 	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, fstest.MapFS{}, build.EROFSOptions{TempDir: t.TempDir(), Label: strings.Repeat("x", 17)}), "want at most 16")
-	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, noLinks{fstest.MapFS{"l": {Mode: fs.ModeSymlink}}}, build.TreeOptions{}), "the file system does not support reading symbolic links")
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, noLinks{fstest.MapFS{"l": {Mode: fs.ModeSymlink}}}, osmith.TreeOptions{}), "the file system does not support reading symbolic links")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, build.WriteInitrd(ctx, io.Discard, host, build.TreeOptions{}), context.Canceled)
+	require.ErrorIs(t, build.WriteInitrd(ctx, io.Discard, host, osmith.TreeOptions{}), context.Canceled)
 	require.ErrorIs(t, build.WriteEROFS(ctx, f, host, build.EROFSOptions{TempDir: t.TempDir()}), context.Canceled)
-	require.ErrorIs(t, build.WriteInitrd(t.Context(), failing{}, host, build.TreeOptions{}), errFull)
+	require.ErrorIs(t, build.WriteInitrd(t.Context(), failing{}, host, osmith.TreeOptions{}), errFull)
 }
 
 // Times are no later than the one that is given, and 1970 without one; files of 4 GiB do not fit
@@ -526,14 +526,14 @@ func TestTreeChanges(t *testing.T) {
 func TestTreeTimes(t *testing.T) {
 	at := func(modified, latest time.Time) string {
 		var b bytes.Buffer
-		require.NoError(t, build.WriteInitrd(t.Context(), &b, fstest.MapFS{"a": {ModTime: modified, Mode: 0o644}}, build.TreeOptions{Time: latest}))
+		require.NoError(t, build.WriteInitrd(t.Context(), &b, fstest.MapFS{"a": {ModTime: modified, Mode: 0o644}}, osmith.TreeOptions{Time: latest}))
 		return string(b.Bytes()[46:54])
 	}
 	require.Equal(t, "00000000", at(time.Unix(100, 0), time.Time{}))
 	require.Equal(t, "00000064", at(time.Unix(100, 0), time.Unix(200, 0)))
 	require.Equal(t, "000000C8", at(time.Unix(300, 0), time.Unix(200, 0)))
 	require.Equal(t, "00000000", at(time.Unix(-5, 0), time.Unix(200, 0)))
-	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, huge{fstest.MapFS{"a": {Mode: 0o644}}}, build.TreeOptions{}), "a: 4294967296 bytes: the format has at most 4294967295 a file")
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, huge{fstest.MapFS{"a": {Mode: 0o644}}}, osmith.TreeOptions{}), "a: 4294967296 bytes: the format has at most 4294967295 a file")
 }
 
 // huge is a file system of files of 4 GiB.

@@ -11,12 +11,13 @@ import (
 	"github.com/erofs/go-erofs"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/filetree"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
 // EROFSOptions are the choices of [WriteEROFS].
 type EROFSOptions struct {
-	TreeOptions
+	osmith.TreeOptions
 
 	// TempDir is a directory for a file that has all contents while the image is written. It must
 	// be given.
@@ -48,13 +49,13 @@ func WriteEROFS(ctx context.Context, w io.WriteSeeker, fsys fs.FS, o EROFSOption
 	if len(o.Label) > maxErofsLabel {
 		return fmt.Errorf("EROFS: the label %q has %d bytes: want at most %d", o.Label, len(o.Label), maxErofsLabel)
 	}
-	im := erofs.Create(w, erofs.WithBuildTime(uint64(o.clamp(o.Time)), 0), erofs.WithTempDir(o.TempDir), erofs.WithBlockSize(4096))
-	err = o.walk(fsys, func(f *file) error {
+	im := erofs.Create(w, erofs.WithBuildTime(uint64(filetree.Clamp(o.Time, o.TreeOptions)), 0), erofs.WithTempDir(o.TempDir), erofs.WithBlockSize(4096))
+	err = filetree.Walk(fsys, o.TreeOptions, func(f *filetree.File) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if err := addToEROFS(ctx, im, fsys, f); err != nil {
-			return fmt.Errorf("EROFS: %s: %w", f.absolute(), err)
+			return fmt.Errorf("EROFS: %s: %w", f.Absolute(), err)
 		}
 		return nil
 	})
@@ -87,52 +88,50 @@ func (o *EROFSOptions) name(w io.WriteSeeker) error {
 	return nil
 }
 
-func addToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *file) (err error) {
-	name := f.absolute()
+func addToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *filetree.File) (err error) {
+	name := f.Absolute()
 	switch {
-	case f.mode.IsDir():
+	case f.Mode.IsDir():
 		if name != "/" {
-			err = im.Mkdir(name, f.mode.Perm())
+			err = im.Mkdir(name, f.Mode.Perm())
 		}
-	case f.mode&fs.ModeSymlink != 0:
-		err = im.Symlink(f.link, name)
-	case f.mode.IsRegular():
+	case f.Mode&fs.ModeSymlink != 0:
+		err = im.Symlink(f.Link, name)
+	case f.Mode.IsRegular():
 		err = copyToEROFS(ctx, im, fsys, f)
-	case f.mode.Type() == fs.ModeIrregular:
+	case f.Mode.Type() == fs.ModeIrregular:
 		return errors.New("not a file type that Linux has")
 	default:
-		// Numbers of devices as the kernel encodes them for user space: linux/kdev_t.h,
-		// new_encode_dev.
-		err = im.Mknod(name, uint16(f.unixMode()), f.Minor&0xff|f.Major<<8|f.Minor&^0xff<<12)
+		err = im.Mknod(name, uint16(f.UnixMode()), f.Device())
 	}
 	if err != nil {
 		return err
 	}
-	if f.mode&fs.ModeSymlink == 0 {
-		if err := im.Chmod(name, f.mode); err != nil {
+	if f.Mode&fs.ModeSymlink == 0 {
+		if err := im.Chmod(name, f.Mode); err != nil {
 			return err
 		}
 	}
 	if err := im.Chown(name, int(f.UID), int(f.GID)); err != nil {
 		return err
 	}
-	at := time.Unix(f.mtime, 0)
+	at := time.Unix(f.Mtime, 0)
 	return im.Chtimes(name, at, at)
 }
 
-func copyToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *file) (err error) {
-	src, err := fsys.Open(f.name)
+func copyToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *filetree.File) (err error) {
+	src, err := fsys.Open(f.Name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	to, err := im.Create(f.absolute())
+	to, err := im.Create(f.Absolute())
 	if err != nil {
 		return err
 	}
 	n, err := io.Copy(&interruptible{ctx, to}, src)
-	if err == nil && n != f.size {
-		err = fmt.Errorf("the file changed: %d bytes, want %d as in its directory", n, f.size)
+	if err == nil && n != f.Size {
+		err = fmt.Errorf("the file changed: %d bytes, want %d as in its directory", n, f.Size)
 	}
 	return errors.Join(err, to.Close())
 }

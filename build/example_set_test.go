@@ -124,9 +124,9 @@ func ExampleWriteInitrd() {
 	var b bytes.Buffer
 	files := fstest.MapFS{
 		"init":        {Data: []byte("#!/bin/sh\n"), Mode: 0o755},
-		"dev/console": {Mode: os.ModeDevice | os.ModeCharDevice | 0o600, Sys: &build.Node{Major: 5, Minor: 1}},
+		"dev/console": {Mode: os.ModeDevice | os.ModeCharDevice | 0o600, Sys: &osmith.Node{Major: 5, Minor: 1}},
 	}
-	if err := build.WriteInitrd(context.Background(), &b, files, build.TreeOptions{}); err != nil {
+	if err := build.WriteInitrd(context.Background(), &b, files, osmith.TreeOptions{}); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(b.Len(), "bytes")

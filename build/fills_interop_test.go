@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition"
@@ -155,7 +156,7 @@ func TestInitrdUnpacked(t *testing.T) {
 	name := filepath.Join(dir, "initrd")
 	f, err := os.Create(name)
 	require.NoError(t, err)
-	require.NoError(t, build.WriteInitrd(t.Context(), f, host, build.TreeOptions{Time: time.Unix(1_700_000_000, 0)}))
+	require.NoError(t, build.WriteInitrd(t.Context(), f, host, osmith.TreeOptions{Time: time.Unix(1_700_000_000, 0)}))
 	require.NoError(t, f.Close())
 	bin := testtools.Require(t, "cpio")
 	list, err := exec.Command("sh", "-c", bin+" -tv --quiet <"+name).CombinedOutput()

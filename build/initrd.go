@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"math"
 
+	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/filetree"
 	"github.com/osmith-dev/osmith/internal/newc"
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
@@ -21,15 +23,15 @@ import (
 //
 // An initrd may consist of several archives, one after the other
 // ([github.com/osmith-dev/osmith/uki.Image].Initrd), of which later ones win.
-func WriteInitrd(ctx context.Context, w io.Writer, fsys fs.FS, o TreeOptions) (err error) {
+func WriteInitrd(ctx context.Context, w io.Writer, fsys fs.FS, o osmith.TreeOptions) (err error) {
 	defer prefix.Add("build", &err)
 	a := &archive{w: bufio.NewWriterSize(&interruptible{ctx, w}, 1<<16)}
-	err = o.walk(fsys, func(f *file) error {
-		if f.name == "." {
+	err = filetree.Walk(fsys, o, func(f *filetree.File) error {
+		if f.Name == "." {
 			return nil // it is there before the archive is unpacked
 		}
 		if err := a.add(fsys, f); err != nil {
-			return fmt.Errorf("initrd: %s: %w", f.name, err)
+			return fmt.Errorf("initrd: %s: %w", f.Name, err)
 		}
 		return nil
 	})
@@ -53,31 +55,31 @@ type archive struct {
 	ino uint32
 }
 
-func (a *archive) add(fsys fs.FS, f *file) error {
-	if len(f.name) >= maxInitrdName {
-		return fmt.Errorf("a name of %d bytes: the kernel reads at most %d", len(f.name), maxInitrdName-1)
+func (a *archive) add(fsys fs.FS, f *filetree.File) error {
+	if len(f.Name) >= maxInitrdName {
+		return fmt.Errorf("a name of %d bytes: the kernel reads at most %d", len(f.Name), maxInitrdName-1)
 	}
-	if f.size > math.MaxUint32 {
-		return fmt.Errorf("%d bytes: the format has at most %d a file", f.size, uint32(math.MaxUint32))
+	if f.Size > math.MaxUint32 {
+		return fmt.Errorf("%d bytes: the format has at most %d a file", f.Size, uint32(math.MaxUint32))
 	}
-	if f.mode.Type() == fs.ModeIrregular {
+	if f.Mode.Type() == fs.ModeIrregular {
 		return errors.New("not a file type that Linux has")
 	}
 	links := uint32(1)
-	if f.mode.IsDir() {
+	if f.Mode.IsDir() {
 		links = 2
 	}
 	a.ino++
-	h := newc.Header{Inode: a.ino, Mode: f.unixMode(), UID: f.UID, GID: f.GID, Links: links, Mtime: uint32(min(f.mtime, math.MaxUint32)), Size: uint32(f.size), Major: f.Major, Minor: f.Minor, Name: f.name}
+	h := newc.Header{Inode: a.ino, Mode: f.UnixMode(), UID: f.UID, GID: f.GID, Links: links, Mtime: uint32(min(f.Mtime, math.MaxUint32)), Size: uint32(f.Size), Major: f.Major, Minor: f.Minor, Name: f.Name}
 	if err := a.header(h); err != nil {
 		return err
 	}
 	switch {
-	case f.mode&fs.ModeSymlink != 0:
-		if err := a.write([]byte(f.link)); err != nil {
+	case f.Mode&fs.ModeSymlink != 0:
+		if err := a.write([]byte(f.Link)); err != nil {
 			return err
 		}
-	case f.mode.IsRegular():
+	case f.Mode.IsRegular():
 		if err := a.content(fsys, f); err != nil {
 			return err
 		}
@@ -92,15 +94,15 @@ func (a *archive) header(h newc.Header) error {
 	return a.pad()
 }
 
-func (a *archive) content(fsys fs.FS, f *file) (err error) {
-	src, err := fsys.Open(f.name)
+func (a *archive) content(fsys fs.FS, f *filetree.File) (err error) {
+	src, err := fsys.Open(f.Name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	n, err := io.Copy(a.w, io.LimitReader(src, f.size))
-	if a.n += n; err == nil && n < f.size {
-		err = fmt.Errorf("the file changed: %d bytes, want %d as in its directory", n, f.size)
+	n, err := io.Copy(a.w, io.LimitReader(src, f.Size))
+	if a.n += n; err == nil && n < f.Size {
+		err = fmt.Errorf("the file changed: %d bytes, want %d as in its directory", n, f.Size)
 	}
 	return err
 }

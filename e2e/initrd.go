@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing/fstest"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
 )
 
@@ -35,7 +36,7 @@ func Initrd(guest, moduleDir string) ([]byte, error) {
 
 	tree := fstest.MapFS{
 		// The kernel opens the console for init before devtmpfs is there.
-		"dev/console": {Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Sys: &build.Node{Major: 5, Minor: 1}},
+		"dev/console": {Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Sys: &osmith.Node{Major: 5, Minor: 1}},
 		"init":        {Mode: 0o755, Data: init},
 	}
 	for _, dir := range []string{"dev", "modules", "proc", "run", "sys", "sysroot"} {
@@ -58,7 +59,7 @@ func Initrd(guest, moduleDir string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("e2e: initrd: %w", err)
 	}
-	if err := build.WriteInitrd(context.Background(), z, tree, build.TreeOptions{}); err != nil {
+	if err := build.WriteInitrd(context.Background(), z, tree, osmith.TreeOptions{}); err != nil {
 		return nil, fmt.Errorf("e2e: initrd: %w", err)
 	}
 	if err := z.Close(); err != nil {

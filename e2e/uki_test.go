@@ -154,7 +154,7 @@ func addons(t *testing.T, s *System, r testtools.Root, cmdline string) (global, 
 	var err error
 	packed := func(name string) osmith.Source {
 		var b bytes.Buffer
-		require.NoError(t, build.WriteInitrd(t.Context(), &b, fstest.MapFS{name: {Mode: 0o644, Data: []byte("of an add-on")}}, build.TreeOptions{}))
+		require.NoError(t, build.WriteInitrd(t.Context(), &b, fstest.MapFS{name: {Mode: 0o644, Data: []byte("of an add-on")}}, osmith.TreeOptions{}))
 		return bytes.NewReader(b.Bytes())
 	}
 	global, err = s.Addon(uki.Addon{Stub: stub, Cmdline: "acme.addon=global", DeviceTree: bytes.NewReader(deviceTree("acme,addon"))})

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/examples/internal/cli"
 	"github.com/osmith-dev/osmith/partition"
@@ -70,7 +71,7 @@ func (f *layoutFlags) fill(c *cli.Call, l *partition.Layout, dir string) (*parti
 	if err != nil {
 		return nil, err
 	}
-	o := build.DiskOptions{Seed: l.Seed, Layout: own, Host: os.DirFS(root), Time: when, Tree: build.TreeOptions{Time: when}, Volumes: map[string]build.Volume{}}
+	o := build.DiskOptions{Seed: l.Seed, Layout: own, Host: os.DirFS(root), Time: when, Tree: osmith.TreeOptions{Time: when}, Volumes: map[string]build.Volume{}}
 	if f.privateKey != "" || f.certificate != "" {
 		if o.Verity, err = f.signer(); err != nil {
 			return nil, err

@@ -13,6 +13,7 @@ import (
 	"log"
 	"os"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
 )
 
@@ -39,7 +40,7 @@ func pack(dir, to string) error {
 	if err != nil {
 		return err
 	}
-	if err := build.WriteInitrd(context.Background(), compressed, os.DirFS(dir), build.TreeOptions{}); err != nil {
+	if err := build.WriteInitrd(context.Background(), compressed, os.DirFS(dir), osmith.TreeOptions{}); err != nil {
 		return err
 	}
 	return errors.Join(compressed.Close(), out.Close())
