@@ -14,7 +14,7 @@ import (
 
 // withoutPackageExample are the packages that have no package Example yet. The list only shrinks.
 var withoutPackageExample = []string{
-	"bootloader/grub", "signing", "signing/cosign/keyless", "tpm/sealing", "uki", "upgrade/release", "upgrade/release/channel",
+	"bootloader/grub", "signing/cosign/keyless", "upgrade/release", "upgrade/release/channel",
 	"upgrade/release/registry", "upgrade/release/weblayout", "upgrade/upgradetest",
 }
 
