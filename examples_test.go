@@ -48,11 +48,6 @@ var notPlayable = map[string][]string{
 		"Log_WithContents", "ParsePrediction", "PhasesAlone", "PredictAll", "Shim",
 		"Userspace", "UserspaceLog_NVPCRs", "UserspaceLog_Until", "Word",
 	},
-	"uki": {
-		"Assembled_WriteStream", "DeviceTreeCompatible", "File_AssumeStub", "File_Check", "File_Choose",
-		"File_Edit", "File_Handover", "File_NewMeasurer", "Image_MeasureVariants", "Image_profiles",
-		"ProfileOf",
-	},
 	"upgrade": {
 		"", "Collect", "Commit_kexec", "CompleteReset", "FactoryReset",
 		"InstallPlan_Apply", "Mirror", "NewLoaderPlan", "NewSlotPlan", "OpenBootVolume",
