@@ -31,10 +31,6 @@ var notPlayable = map[string][]string{
 	"partition": {
 		"ParseImagePolicy", "PolicyDesignators", "Repair", "Table_Findings", "Table_PlanWrite",
 	},
-	"signing/authenticode": {
-		"", "Attach", "Prepare", "Prepared_JoinAttributes", "Remove",
-		"RemoveAll", "Signatures", "StreamSigner",
-	},
 	"signing/cosign": {
 		"Attest", "Content", "CopySignatures", "ParseRules", "Prepare",
 		"Sign",
