@@ -31,10 +31,6 @@ var notPlayable = map[string][]string{
 	"partition": {
 		"ParseImagePolicy", "PolicyDesignators", "Repair", "Table_Findings", "Table_PlanWrite",
 	},
-	"signing/cosign": {
-		"Attest", "Content", "CopySignatures", "ParseRules", "Prepare",
-		"Sign",
-	},
 	"signing/secureboot": {
 		"Apply", "ChooseUpdates", "EvaluateSet", "Hierarchy_Enroll", "PlanRotation",
 		"ReadShim",
