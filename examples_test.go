@@ -31,10 +31,6 @@ var notPlayable = map[string][]string{
 	"partition": {
 		"ParseImagePolicy", "PolicyDesignators", "Repair", "Table_Findings", "Table_PlanWrite",
 	},
-	"signing/secureboot": {
-		"Apply", "ChooseUpdates", "EvaluateSet", "Hierarchy_Enroll", "PlanRotation",
-		"ReadShim",
-	},
 	"tpm": {
 		"Alternatives_Components", "Boot", "Boot_NVPCRs", "Causes", "CompareBoots",
 		"Log_WithContents", "ParsePrediction", "PhasesAlone", "PredictAll", "Shim",
