@@ -31,11 +31,6 @@ var notPlayable = map[string][]string{
 	"partition": {
 		"ParseImagePolicy", "PolicyDesignators", "Repair", "Table_Findings", "Table_PlanWrite",
 	},
-	"tpm": {
-		"Alternatives_Components", "Boot", "Boot_NVPCRs", "Causes", "CompareBoots",
-		"Log_WithContents", "ParsePrediction", "PhasesAlone", "PredictAll", "Shim",
-		"Userspace", "UserspaceLog_NVPCRs", "UserspaceLog_Until", "Word",
-	},
 	"upgrade": {
 		"", "Collect", "Commit_kexec", "CompleteReset", "FactoryReset",
 		"InstallPlan_Apply", "Mirror", "NewLoaderPlan", "NewSlotPlan", "OpenBootVolume",
