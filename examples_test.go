@@ -28,9 +28,6 @@ var notPlayable = map[string][]string{
 	"bootloader/slots": {
 		"NewRAUCUBoot", "ParseFWU", "ParseUBootEnvironment", "UBootEnvironment_Set",
 	},
-	"partition": {
-		"ParseImagePolicy", "PolicyDesignators", "Repair", "Table_Findings", "Table_PlanWrite",
-	},
 	"upgrade": {
 		"", "Collect", "Commit_kexec", "CompleteReset", "FactoryReset",
 		"InstallPlan_Apply", "Mirror", "NewLoaderPlan", "NewSlotPlan", "OpenBootVolume",

@@ -43,7 +43,7 @@ func sections() []osmith.Measurement {
 	}
 }
 
-// handOver is what the stub passes to the kernel with that command line, as package uki predicts it.
+// handOver is what the stub passes to the kernel with that command line. Package uki predicts it.
 func handOver(cmdline string) *osmith.Handover {
 	h := &osmith.Handover{Initrd: digest("initrds")}
 	for _, c := range utf16.Encode([]rune(cmdline + "\x00")) {
@@ -52,8 +52,8 @@ func handOver(cmdline string) *osmith.Handover {
 	return h
 }
 
-// nextBoot is what a machine starts next. Its firmware does what it did in an earlier boot, of which
-// there is a log.
+// nextBoot is what a machine starts next. Its firmware does what it did in an earlier boot, which
+// has left a log.
 func nextBoot() tpm.Boot {
 	return tpm.Boot{
 		Firmware:  must(tpm.ParseLog(must(os.ReadFile("testdata/boot/b-setupmode-262/binary_bios_measurements")))),

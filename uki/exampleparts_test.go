@@ -10,9 +10,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/petest"
 )
 
-// TestPartsOfExamples keeps the parts that the Examples read: they stand in for those of systemd and
-// Linux, and an Example that readers copy cannot import what makes them. OSMITH_UPDATE=1 writes
-// them.
+// TestPartsOfExamples keeps the files that the Examples read: stand-ins for those of systemd and
+// Linux. Readers who copy an Example could not import the package that makes them. OSMITH_UPDATE=1
+// writes them.
 func TestPartsOfExamples(t *testing.T) {
 	for name, want := range map[string][]byte{
 		"linuxx64.efi.stub": petest.Stub("262-1"),
