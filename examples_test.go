@@ -22,9 +22,6 @@ var withoutPackageExample = []string{
 // only shrinks: pkg.go.dev shows an Example whole, and lets readers run it, if it is alone in its
 // file or refers to nothing but imports.
 var notPlayable = map[string][]string{
-	"bootloader/slots": {
-		"NewRAUCUBoot", "ParseFWU", "ParseUBootEnvironment", "UBootEnvironment_Set",
-	},
 	"upgrade": {
 		"", "Collect", "Commit_kexec", "CompleteReset", "FactoryReset",
 		"InstallPlan_Apply", "Mirror", "NewLoaderPlan", "NewSlotPlan", "OpenBootVolume",
