@@ -24,7 +24,10 @@ func ExampleParseImagePolicy() {
 
 // A policy for images that must be signed if they are there, and nothing else.
 func ExamplePolicyDesignators() {
-	p := &partition.ImagePolicy{Rules: []partition.PolicyRule{{"root", partition.PolicySigned | partition.PolicyAbsent}, {"", partition.PolicyAbsent}}}
+	p := &partition.ImagePolicy{Rules: []partition.PolicyRule{
+		{Designator: "root", Flags: partition.PolicySigned | partition.PolicyAbsent},
+		{Flags: partition.PolicyAbsent},
+	}}
 	for _, d := range partition.PolicyDesignators()[:3] {
 		fmt.Println(d, p.Effective(d))
 	}
