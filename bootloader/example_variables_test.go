@@ -100,7 +100,8 @@ func ExampleSetSystemToken() {
 	// false <nil>
 }
 
-// machineVariables is what a machine has in /sys/firmware/efi/efivars: each file begins with the attributes.
+// machineVariables is what a machine has in /sys/firmware/efi/efivars. Each file begins with the
+// attributes of its variable.
 func machineVariables() fs.FS {
 	return fstest.MapFS{
 		"BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c": {Data: []byte{7, 0, 0, 0, 3, 0, 1, 0, 10, 0}},

@@ -23,7 +23,8 @@ func ExamplePlan() {
 		log.Fatal(err)
 	}
 	layout := partition.Layout{
-		Seed: osmith.MustParseGUID("9c6ea2a5-3d3c-4c3a-9a55-0d1f8f3a6b01"), // of the IDs that are not given
+		// the IDs that are not given are derived from it
+		Seed: osmith.MustParseGUID("9c6ea2a5-3d3c-4c3a-9a55-0d1f8f3a6b01"),
 		Partitions: []partition.Spec{
 			{Type: partition.ESP, Name: "esp", Size: 256 << 20},
 			{Type: partition.RootX8664, ID: data, Name: "root_1.0", Size: 512 << 20, Content: strings.NewReader("a file system"), Attributes: partition.AttrReadOnly},
