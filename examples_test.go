@@ -14,7 +14,7 @@ import (
 
 // withoutPackageExample are the packages that have no package Example yet. The list only shrinks.
 var withoutPackageExample = []string{
-	"bootloader/grub", "signing", "signing/cosign/keyless", "tpm/sealing", "uki", "upgrade/release", "upgrade/release/channel",
+	"bootloader/grub", "signing/cosign/keyless", "upgrade/release", "upgrade/release/channel",
 	"upgrade/release/registry", "upgrade/release/weblayout", "upgrade/upgradetest",
 }
 
@@ -22,37 +22,6 @@ var withoutPackageExample = []string{
 // only shrinks: pkg.go.dev shows an Example whole, and lets readers run it, if it is alone in its
 // file or refers to nothing but imports.
 var notPlayable = map[string][]string{
-	"bootloader": {
-		"CopyVariables", "ParseVariableImage", "ReadVariable",
-	},
-	"bootloader/slots": {
-		"NewRAUCUBoot", "ParseFWU", "ParseUBootEnvironment", "UBootEnvironment_Set",
-	},
-	"partition": {
-		"ParseImagePolicy", "PolicyDesignators", "Repair", "Table_Findings", "Table_PlanWrite",
-	},
-	"signing/authenticode": {
-		"", "Attach", "Prepare", "Prepared_JoinAttributes", "Remove",
-		"RemoveAll", "Signatures", "StreamSigner",
-	},
-	"signing/cosign": {
-		"Attest", "Content", "CopySignatures", "ParseRules", "Prepare",
-		"Sign",
-	},
-	"signing/secureboot": {
-		"Apply", "ChooseUpdates", "EvaluateSet", "Hierarchy_Enroll", "PlanRotation",
-		"ReadShim",
-	},
-	"tpm": {
-		"Alternatives_Components", "Boot", "Boot_NVPCRs", "Causes", "CompareBoots",
-		"Log_WithContents", "ParsePrediction", "PhasesAlone", "PredictAll", "Shim",
-		"Userspace", "UserspaceLog_NVPCRs", "UserspaceLog_Until", "Word",
-	},
-	"uki": {
-		"Assembled_WriteStream", "DeviceTreeCompatible", "File_AssumeStub", "File_Check", "File_Choose",
-		"File_Edit", "File_Handover", "File_NewMeasurer", "Image_MeasureVariants", "Image_profiles",
-		"ProfileOf",
-	},
 	"upgrade": {
 		"", "Collect", "Commit_kexec", "CompleteReset", "FactoryReset",
 		"InstallPlan_Apply", "Mirror", "NewLoaderPlan", "NewSlotPlan", "OpenBootVolume",

@@ -3,19 +3,31 @@ package bootloader_test
 import (
 	"bytes"
 	"fmt"
+	"log"
+	"os"
 	"testing/fstest"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
-	"github.com/osmith-dev/osmith/internal/petest"
 )
 
-// kernelImage is as much of a Unified Kernel Image as a boot loader looks at.
+// kernelImage is a Unified Kernel Image of a version with one digit.
 func kernelImage(version string) *fstest.MapFile {
-	return &fstest.MapFile{Data: petest.Image{SizeOfHeaders: 1024, Sections: []petest.Section{
-		{Name: ".osrel", Content: []byte("ID=example\nPRETTY_NAME=\"Example OS " + version + "\"\nVERSION_ID=" + version + "\n")},
-		{Name: ".linux", Content: []byte("kernel")},
-	}}.Bytes()}
+	image, err := os.ReadFile("testdata/example_1.efi")
+	if err != nil {
+		log.Fatal(err)
+	}
+	image = bytes.Replace(image, []byte("Example OS 1"), []byte("Example OS "+version), 1)
+	return &fstest.MapFile{Data: bytes.Replace(image, []byte("VERSION_ID=1"), []byte("VERSION_ID="+version), 1)}
+}
+
+// systemdBoot is systemd-bootx64.efi of a version with three digits.
+func systemdBoot(version string) []byte {
+	program, err := os.ReadFile("testdata/systemd-bootx64.efi")
+	if err != nil {
+		log.Fatal(err)
+	}
+	return bytes.ReplaceAll(program, []byte("262-1"), []byte(version+"-1"))
 }
 
 func ExampleReadMenu() {
@@ -27,8 +39,7 @@ func ExampleReadMenu() {
 	}
 	menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, e := range menu.Entries {
 		fmt.Println(e.ID, "-", e.Title, "- bad:", e.Bad())
@@ -51,8 +62,7 @@ func ExampleMenu_Started() {
 	esp := fstest.MapFS{"EFI/Linux/example_1.efi": kernelImage("1"), "EFI/Linux/example_2.efi": kernelImage("2")}
 	menu, err := bootloader.ReadMenu(esp, bootloader.MenuOptions{})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	v := bootloader.Variables{EntryOneShot: "example_1.efi"}
 	for range 2 {
@@ -80,13 +90,12 @@ func ExampleBless() {
 
 func ExampleInstallation_Files() {
 	in := bootloader.Installation{
-		Loader: bytes.NewReader(petest.Loader("262-1")), // systemd-bootx64.efi
+		Loader: bytes.NewReader(systemdBoot("262")),
 		Config: &bootloader.Config{Timeout: "menu-hidden", Editor: bootloader.SwitchNo},
 	}
 	files, err := in.Files()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, f := range files {
 		fmt.Println(f.Path, f.Content.Size())
@@ -99,7 +108,7 @@ func ExampleInstallation_Files() {
 }
 
 func ExampleLoaderVersion() {
-	fmt.Println(bootloader.LoaderVersion(bytes.NewReader(petest.Loader("262-1"))))
+	fmt.Println(bootloader.LoaderVersion(bytes.NewReader(systemdBoot("262"))))
 	_, err := bootloader.LoaderVersion(bytes.NewReader([]byte("text")))
 	fmt.Println(err)
 	// Output:
@@ -191,17 +200,16 @@ func ExampleReleases() {
 
 // An ESP with systemd-boot 257 gets 262, and a loader.conf that an administrator has written stays.
 func ExamplePlanInstallation() {
-	old := &fstest.MapFile{Data: petest.Loader("257-1")}
+	old := &fstest.MapFile{Data: systemdBoot("257")}
 	esp := fstest.MapFS{ // os.DirFS("/efi"), or a fat.FS
 		"EFI/systemd/systemd-bootx64.efi": old,
 		"EFI/BOOT/BOOTX64.EFI":            old,
 		"loader/loader.conf":              {Data: []byte("timeout 5 # mine\n")},
 		"loader/entries.srel":             {Data: []byte("type1\n")},
 	}
-	plan, err := bootloader.PlanInstallation(esp, &bootloader.Installation{Loader: bytes.NewReader(petest.Loader("262-1"))}, bootloader.InstallationOptions{})
+	plan, err := bootloader.PlanInstallation(esp, &bootloader.Installation{Loader: bytes.NewReader(systemdBoot("262"))}, bootloader.InstallationOptions{})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, c := range plan.Changes {
 		// with fat.FS: MkdirAll and WriteFile, ReplaceFile, or Remove, in this order
@@ -212,11 +220,10 @@ func ExamplePlanInstallation() {
 	}
 
 	// The other way round, it stays.
-	esp["EFI/systemd/systemd-bootx64.efi"] = &fstest.MapFile{Data: petest.Loader("263-1")}
-	plan, err = bootloader.PlanInstallation(esp, &bootloader.Installation{Loader: bytes.NewReader(petest.Loader("262-1"))}, bootloader.InstallationOptions{})
+	esp["EFI/systemd/systemd-bootx64.efi"] = &fstest.MapFile{Data: systemdBoot("263")}
+	plan, err = bootloader.PlanInstallation(esp, &bootloader.Installation{Loader: bytes.NewReader(systemdBoot("262"))}, bootloader.InstallationOptions{})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, f := range plan.Findings {
 		fmt.Println(f.Path, f.Err)
@@ -230,15 +237,14 @@ func ExamplePlanInstallation() {
 
 func ExamplePlanRemoval() {
 	esp := fstest.MapFS{
-		"EFI/systemd/systemd-bootx64.efi": {Data: petest.Loader("262-1")},
+		"EFI/systemd/systemd-bootx64.efi": {Data: systemdBoot("262")},
 		"EFI/BOOT/BOOTX64.EFI":            {Data: []byte("a shim")},
 		"EFI/Linux/example_1.efi":         kernelImage("1"),
 		"loader/loader.conf":              {},
 	}
 	plan, err := bootloader.PlanRemoval(esp, bootloader.RemovalOptions{})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, c := range plan.Changes {
 		fmt.Println(c.Kind, c.Path)

@@ -2,8 +2,14 @@ package bootloader_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"os"
+	"testing/fstest"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
@@ -27,21 +33,18 @@ func ExamplePlanBootOption() {
 	}
 	plan, err := bootloader.PlanBootOption(have, loader, bootloader.BootPlanOptions{})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	results, err := plan.Apply(&store)
 	for _, r := range results {
 		fmt.Println(r.Change, r.Err)
 	}
 	if err != nil && !errors.Is(err, bootloader.ErrVariableRefused) {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	v, err := bootloader.ReadVariables(&store)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	o, _ := v.Option(plan.Number)
 	fmt.Printf("Boot%04X %s: %s\n", o.Number, o.Description, o.Path)
@@ -57,8 +60,7 @@ func ExampleBootPlan_Apply() {
 	loader := bootloader.BootProgram{File: "EFI/acme/loader.efi", Partition: osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"), PartitionNumber: 1, FirstLBA: 2048, LastLBA: 4095}
 	plan, err := bootloader.PlanBootOption(&bootloader.MachineVariables{}, loader, bootloader.BootPlanOptions{})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	results, err := plan.Apply(&store)
 	fmt.Println(err)
@@ -78,8 +80,7 @@ func ExampleSetLoaderVariable() {
 	fmt.Println(bootloader.SetLoaderVariable(&store, "LoaderInfo", "systemd-boot 999"))
 	v, err := bootloader.ReadVariables(&store)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println(v.EntryOneShot)
 	// Output:
@@ -99,51 +100,69 @@ func ExampleSetSystemToken() {
 	// false <nil>
 }
 
+// machineVariables is what a machine has in /sys/firmware/efi/efivars. Each file begins with the
+// attributes of its variable.
+func machineVariables() fs.FS {
+	return fstest.MapFS{
+		"BootOrder-8be4df61-93ca-11d2-aa0d-00e098032b8c": {Data: []byte{7, 0, 0, 0, 3, 0, 1, 0, 10, 0}},
+		"BootNext-8be4df61-93ca-11d2-aa0d-00e098032b8c":  {Data: []byte{7, 0, 0, 0, 10, 0}},
+	}
+}
+
 func ExampleReadVariable() {
-	// os.DirFS("/sys/firmware/efi/efivars")
-	v, err := bootloader.ReadVariable(efivars(machine()), "BootNext", globalVariable)
+	v, err := bootloader.ReadVariable(machineVariables(), "BootNext", globalVariable)
 	fmt.Println(v.Attributes, v.Data, err)
-	_, err = bootloader.ReadVariable(efivars(machine()), "Boot0007", globalVariable)
+	_, err = bootloader.ReadVariable(machineVariables(), "Boot0007", globalVariable)
 	fmt.Println(err)
 	// Output:
-	// 6 [10 0] <nil>
+	// 7 [10 0] <nil>
 	// bootloader: variable Boot0007: open Boot0007-8be4df61-93ca-11d2-aa0d-00e098032b8c: file does not exist
 }
 
 // What a change would make of a machine is seen in a copy of its variables.
 func ExampleCopyVariables() {
-	// os.DirFS("/sys/firmware/efi/efivars")
-	store, err := bootloader.CopyVariables(efivars(machine()))
+	store, err := bootloader.CopyVariables(machineVariables())
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println(store.Delete("BootNext", globalVariable), store.Writes)
 	v, err := bootloader.ReadVariables(store)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println(v.Next == nil, v.Order)
 	// Output:
 	// <nil> 1
-	// true [3 1 10 9 2]
+	// true [3 1 10]
 }
 
-// The variables of a virtual machine that is off.
+// The variables of a virtual machine that is off: its menu is to be shown at the next start.
 func ExampleParseVariableImage() {
-	store, err := bootloader.ParseVariableImage(variableVolume(1024)) // the content of OVMF_VARS.fd
+	file, err := os.Open("../signing/secureboot/testdata/firmware/VARS.fd.gz") // of OVMF
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
-	fmt.Println(store.Free(), "bytes are free")
-	if err := bootloader.SetLoaderVariable(store, "LoaderConfigTimeout", "menu-force"); err != nil {
-		fmt.Println(err)
-		return
+	defer file.Close()
+	unpacked, err := gzip.NewReader(file)
+	if err != nil {
+		log.Fatal(err)
 	}
-	fmt.Println(store.Free(), "of", len(store.Bytes())) // which are to be written to the file
+	image, err := io.ReadAll(unpacked)
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := bootloader.ParseVariableImage(image)
+	if err != nil {
+		log.Fatal(err)
+	}
+	before := store.Free()
+	if err := bootloader.SetLoaderVariable(store, "LoaderConfigTimeoutOneShot", "menu-force"); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("takes", before-store.Free(), "bytes of", before)
+	changed := store.Bytes() // to be written to the file
+	fmt.Println(len(changed) == len(image), bytes.Equal(changed, image))
 	// Output:
-	// 1024 bytes are free
-	// 900 of 1188
+	// takes 136 bytes of 254632
+	// true false
 }

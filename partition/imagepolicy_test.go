@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -171,33 +170,4 @@ func FuzzParseImagePolicy(f *testing.F) {
 			require.Equal(t, p.Effective(d), normal.Effective(d), d)
 		}
 	})
-}
-
-func ExampleParseImagePolicy() {
-	for _, text := range []string{"root=signed+absent:usr=signed+absent", "usr=signed+verity", "usr=signed:=open"} {
-		p, err := ParseImagePolicy(text)
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		fmt.Println(p.Normal(), "root:", p.Signature("root"), "usr:", p.Signature("usr"))
-	}
-	// Output:
-	// root=signed+absent:usr=signed+absent root: demanded usr: demanded
-	// usr=verity+signed root: unused usr: not demanded
-	// usr=signed:=open root: not demanded usr: demanded
-}
-
-// A policy for images that must be signed if they are there, and nothing else.
-func ExamplePolicyDesignators() {
-	p := &ImagePolicy{Rules: []PolicyRule{{"root", PolicySigned | PolicyAbsent}, {"", PolicyAbsent}}}
-	for _, d := range PolicyDesignators()[:3] {
-		fmt.Println(d, p.Effective(d))
-	}
-	fmt.Println(p)
-	// Output:
-	// root signed+absent
-	// usr absent
-	// home absent
-	// root=signed+absent:=absent
 }

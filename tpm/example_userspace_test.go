@@ -4,76 +4,73 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// mkosiLog is systemd's log of a real boot.
-func mkosiLog() *tpm.UserspaceLog {
-	return must(tpm.ParseUserspaceLog(must(os.ReadFile("testdata/mkosi/b1/tpm2-measure.log"))))
-}
-
-// The moment at which the next boot unlocks its volumes, from what systemd measured in the last
-// one. Without that, firmware's PCRs are not claimed once the initrd runs, since systemd 261 and
-// later measure a word into them there.
-func ExampleUserspace() {
-	b := plannedBoot()
-	b.Phases = []string{tpm.PhaseEnterInitrd}
-	show := func() {
-		log := must(tpm.Predict(b))
-		fmt.Printf("%d PCRs; PCR 7: %v\n", len(must(log.Values(crypto.SHA256))), log.Coverage[7].Prediction)
+// readUserspaceLog reads what systemd has in /run/log/systemd/tpm2-measure.log.
+func readUserspaceLog(name string) *tpm.UserspaceLog {
+	raw, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		log.Fatal(err)
 	}
-	show()
-	b.Userspace = &tpm.Userspace{Earlier: must(mkosiLog().Until("nvpcr-separator"))}
-	show()
-	// an older initrd that has unlocked nothing yet
-	b.Userspace = &tpm.Userspace{Systemd: "257.9", Identity: []tpm.Word{}}
-	show()
-	// Output:
-	// 2 PCRs; PCR 7: not predicted
-	// 15 PCRs; PCR 7: exact given the baseline
-	// 15 PCRs; PCR 7: exact given the baseline
+	records, err := tpm.ParseUserspaceLog(raw)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return records
 }
 
-// The record of a volume key has a digest of its own: by its word alone PCR 15 is not known.
-func ExampleWord() {
-	b := plannedBoot()
-	b.Phases = []string{tpm.PhaseEnterInitrd, tpm.PhaseLeaveInitrd}
-	b.Userspace = tpm.PhasesAlone()
-	for _, r := range mkosiLog().Records {
-		if r.EventType == "volume-key" {
-			for _, w := range []tpm.Word{{Text: r.Word}, {Text: r.Word, Digests: r.Digests}} {
-				b.Userspace.Identity = []tpm.Word{w}
-				fmt.Println(must(tpm.Predict(b)).Coverage[15].Prediction)
-			}
-		}
+// What systemd measured after the kernel had started.
+func ExampleParseUserspaceLog() {
+	raw, err := os.ReadFile("testdata/userspace/tpm2-measure.log")
+	if err != nil {
+		log.Fatal(err)
+	}
+	u, err := tpm.ParseUserspaceLog(raw)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, r := range u.Records[len(u.Records)-3:] {
+		fmt.Printf("PCR %d: %s: %s\n", r.PCR, r.EventType, r.Word)
 	}
 	// Output:
-	// not predicted
-	// exact
+	// PCR 11: phase: ready
+	// PCR 15: machine-id: machine-id:0123456789abcdef0123456789abcdef
+	// PCR 15: filesystem: file-system:/sysroot:erofs:00000000-0000-0000-0000-000000000002::::
 }
 
-// An initrd of one's own that measures phases and nothing else.
-func ExamplePhasesAlone() {
-	b := plannedBoot()
-	b.Phases, b.Userspace = []string{tpm.PhaseEnterInitrd}, tpm.PhasesAlone()
-	fmt.Println(len(must(must(tpm.Predict(b)).Values(crypto.SHA256))), "PCRs")
-	// Output: 15 PCRs
+// The log up to the moment at which a TPM gives out a volume's key.
+func ExampleUserspaceLog_Until() {
+	cut, err := readUserspaceLog("mkosi/b1/tpm2-measure.log").Until("nvpcr-separator")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(cut.Records), "records,", cut.Phases())
+	// Output: 18 records, [enter-initrd]
 }
 
 // The NvPCRs of the next boot, whose image has another root hash.
 func ExampleBoot_NVPCRs() {
-	log := mkosiLog()
-	b := tpm.Boot{Phases: log.Phases(), Userspace: &tpm.Userspace{Earlier: log, NVWords: map[string][]tpm.Word{
+	earlier := readUserspaceLog("mkosi/b1/tpm2-measure.log")
+	b := tpm.Boot{Phases: earlier.Phases(), Userspace: &tpm.Userspace{Earlier: earlier, NVWords: map[string][]tpm.Word{
 		"verity":   {{Text: tpm.VerityWord("usr", make([]byte, 32))}},
 		"hardware": nil, // another machine's
 	}}}
-	for _, n := range must(b.NVPCRs()) {
+	all, err := b.NVPCRs()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, n := range all {
 		value, err := n.Value(crypto.SHA256, nil)
 		if errors.Is(err, tpm.ErrNVPCRUnknown) {
 			fmt.Printf("%s: not known\n", n.Name)
 			continue
+		}
+		if err != nil {
+			log.Fatal(err)
 		}
 		fmt.Printf("%s: %x…, of %d words\n", n.Name, value[:8], len(n.Words))
 	}
@@ -86,21 +83,18 @@ func ExampleBoot_NVPCRs() {
 
 // What systemd wrote of NvPCRs, as `systemd-analyze nvpcrs` shows them.
 func ExampleUserspaceLog_NVPCRs() {
-	for _, n := range mkosiLog().NVPCRs() {
-		fmt.Printf("%s 0x%x %x…\n", n.Name, n.Index, must(n.Value(crypto.SHA256, nil))[:8])
+	for _, n := range readUserspaceLog("mkosi/b1/tpm2-measure.log").NVPCRs() {
+		value, err := n.Value(crypto.SHA256, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%s 0x%x %x…\n", n.Name, n.Index, value[:8])
 	}
 	// Output:
 	// verity 0x1d10202 d23269449d837924…
 	// hardware 0x1d10200 39dfb0afedbf938e…
 	// cryptsetup 0x1d10201 1fb8c40915460124…
 	// login 0x1d10203 f5a5fd42d16a2030…
-}
-
-// The log up to the moment at which a TPM gives out a volume's key.
-func ExampleUserspaceLog_Until() {
-	cut := must(mkosiLog().Until("nvpcr-separator"))
-	fmt.Println(len(cut.Records), "records,", cut.Phases())
-	// Output: 18 records, [enter-initrd]
 }
 
 func ExampleKeyslotWord() {

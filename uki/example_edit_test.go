@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"log"
+	"os"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -13,8 +15,15 @@ import (
 
 // twoProfiles is an image with a second profile and a device tree for some machines.
 func twoProfiles() *uki.Image {
+	stub, err1 := os.ReadFile("testdata/linuxx64.efi.stub")
+	kernel, err2 := os.ReadFile("testdata/vmlinuz")
+	if err := errors.Join(err1, err2); err != nil {
+		log.Fatal(err)
+	}
 	return &uki.Image{
-		Stub: stub, Linux: kernel, Cmdline: "ro quiet", OSRelease: []byte("ID=example\nVERSION_ID=1\n"),
+		Stub: bytes.NewReader(stub), Linux: bytes.NewReader(kernel),
+		Cmdline:        "ro quiet",
+		OSRelease:      []byte("ID=example\nVERSION_ID=1\n"),
 		DeviceTreeAuto: []osmith.Source{strings.NewReader("a device tree")},
 		Profile:        []byte("ID=main\n"),
 		Profiles:       []uki.Profile{{Profile: []byte("ID=debug\nTITLE=Debug\n"), Cmdline: "ro debug"}},
@@ -24,8 +33,7 @@ func twoProfiles() *uki.Image {
 func ExampleImage_MeasureVariants() {
 	variants, err := twoProfiles().MeasureVariants(crypto.SHA256)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, v := range variants {
 		last := v.Sections[len(v.Sections)-1]
@@ -44,8 +52,7 @@ func ExampleAssembled_WriteStream() {
 	image.Profiles[0].PCRSignatureReserve = 1000
 	assembled, err := image.Assemble()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	var out bytes.Buffer // a file, or a signer in front of one
 	variants, err := assembled.WriteStream(&out, uki.WriteOptions{
@@ -65,13 +72,11 @@ func ExampleAssembled_WriteStream() {
 func ExampleFile_Edit() {
 	assembled, err := twoProfiles().Assemble()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	f, err := uki.Open(assembled)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	e := f.Edit()
 	err = errors.Join(
@@ -79,17 +84,14 @@ func ExampleFile_Edit() {
 		e.Add(".initrd", 1, strings.NewReader("070701...")),
 	)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	edited, err := e.Assemble()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	if f, err = uki.Open(edited); err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, p := range f.Profiles() {
 		cmdline, _ := f.ProfileCmdline(p.Index)
@@ -102,16 +104,19 @@ func ExampleFile_Edit() {
 }
 
 func ExampleFile_Check() {
-	image := &uki.Image{Stub: stub, Linux: kernel, Uname: "6.12.1", OSRelease: []byte("NAME=Example\n")}
+	stub, err1 := os.ReadFile("testdata/linuxx64.efi.stub")
+	kernel, err2 := os.ReadFile("testdata/vmlinuz")
+	if err := errors.Join(err1, err2); err != nil {
+		log.Fatal(err)
+	}
+	image := &uki.Image{Stub: bytes.NewReader(stub), Linux: bytes.NewReader(kernel), Uname: "6.12.1", OSRelease: []byte("NAME=Example\n")}
 	assembled, err := image.Assemble()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	f, err := uki.Open(assembled)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, finding := range f.Check() {
 		fmt.Println(finding.Severity, finding.Code, finding.Section)

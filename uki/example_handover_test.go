@@ -1,20 +1,38 @@
 package uki_test
 
 import (
+	"bytes"
 	"crypto"
+	"errors"
 	"fmt"
+	"log"
+	"os"
 	"strings"
 	"testing/fstest"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
 )
 
+// What a stub will hand over and measure, given the files beside its image.
 func ExampleFile_Handover() {
-	f, err := uki.Open(source(sectionsOf(".sdmagic", "#### LoaderInfo: systemd-stub 262 ####", ".linux", "kernel",
-		".cmdline", "ro quiet", ".initrd", "070701...", ".osrel", "ID=example\n")))
+	stub, err1 := os.ReadFile("testdata/linuxx64.efi.stub")
+	kernel, err2 := os.ReadFile("testdata/vmlinuz")
+	if err := errors.Join(err1, err2); err != nil {
+		log.Fatal(err)
+	}
+	image := &uki.Image{
+		Stub: bytes.NewReader(stub), Linux: bytes.NewReader(kernel),
+		Initrd:  []osmith.Source{strings.NewReader("070701...")},
+		Cmdline: "ro quiet", OSRelease: []byte("ID=example\n"),
+	}
+	assembled, err := image.Assemble()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
+	}
+	f, err := uki.Open(assembled)
+	if err != nil {
+		log.Fatal(err)
 	}
 	esp := fstest.MapFS{ // in real programs the file system of the partition
 		"EFI/Linux/os_2.efi.extra.d/root.cred": {Data: []byte("secret")},
@@ -22,18 +40,15 @@ func ExampleFile_Handover() {
 	}
 	companions, err := uki.ReadCompanions(esp, "EFI/Linux/os_2+3.efi")
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	h, err := f.Handover(uki.Boot{Companions: companions, SecureBoot: true, NoBootSecret: true, Consoles: []string{"console=tty0"}})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	measured, err := h.Measure(crypto.SHA256) // Handover of a tpm.Boot
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, e := range measured.Events {
 		fmt.Printf("PCR %d: %s: %x...\n", e.PCR, e.Description, e.Digests[crypto.SHA256][:4])
@@ -75,8 +90,7 @@ func ExampleReadCompanions() {
 	}
 	c, err := uki.ReadCompanions(esp, "EFI/Linux/os_2+3-1.efi")
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println(c.Credentials[0].Name, c.Addons[0].Name, c.GlobalConfexts[0].Name, c.Counted)
 	// Output: root.cred debug.addon.efi etc.confext.raw true
@@ -85,8 +99,7 @@ func ExampleReadCompanions() {
 func ExampleEntryExtras() {
 	h, err := uki.EntryExtras([]uki.CompanionFile{{Name: "root.cred", Content: strings.NewReader("secret")}}, nil)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println(h.Events[0].PCR, h.Events[0].Description)
 	fmt.Println(h.Initrd().Size()) // Previous of a Boot

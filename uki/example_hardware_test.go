@@ -5,68 +5,97 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"os"
 	"strings"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
 func ExampleDeviceTreeCompatible() {
-	tree := bytes.NewReader(treeFor("acer,aspire1", "qcom,sc7180")) // a .dtb file
+	tree, err := osmith.OpenFile("testdata/aspire1.dtb")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer tree.Close()
 	fmt.Println(uki.DeviceTreeCompatible(tree))
 	// Output: acer,aspire1 <nil>
 }
 
+// An image for two machines: the stub takes the device tree of the firmware's own machine, or the
+// one that the hardware ids lead to.
 func ExampleFile_Choose() {
+	stub, err1 := os.ReadFile("testdata/linuxx64.efi.stub")
+	kernel, err2 := os.ReadFile("testdata/vmlinuz")
+	laptop, err3 := os.ReadFile("testdata/aspire1.dtb")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		log.Fatal(err)
+	}
+	tablet := bytes.Replace(laptop, []byte("acer,aspire1"), []byte("acme,tablet1"), 1)
 	machine := &hwid.SMBIOS{Manufacturer: "Acer", ProductName: "Aspire 1"}
-	ids, err := hwid.Encode([]hwid.Record{{CHID: machine.CHIDs("")[9], Type: hwid.TypeDeviceTree, Name: "Aspire 1", Match: "acer,aspire1"}})
-	if err != nil {
-		fmt.Println(err)
-		return
+	image := &uki.Image{
+		Stub: bytes.NewReader(stub), Linux: bytes.NewReader(kernel), OSRelease: []byte("ID=acme\n"),
+		DeviceTreeAuto: []osmith.Source{bytes.NewReader(tablet), bytes.NewReader(laptop)},
+		HWIDs:          []hwid.Record{{CHID: machine.CHIDs("")[9], Type: hwid.TypeDeviceTree, Name: "Aspire 1", Match: "acer,aspire1"}},
 	}
-	f, err := uki.Open(source(sectionsOf(".sdmagic", "#### LoaderInfo: systemd-stub 262 ####", ".linux", "kernel",
-		".dtbauto", string(treeFor("other,machine")), ".dtbauto", string(treeFor("acer,aspire1")), ".hwids", string(ids))))
+	assembled, err := image.Assemble()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
-	v, err := f.Choose(0, uki.Hardware{SMBIOS: machine})
-	fmt.Printf("%+v %v\n", v, err)
-	// the firmware has a tree of its own
-	v, err = f.Choose(0, uki.Hardware{DeviceTree: "other,machine"})
-	fmt.Printf("%+v %v\n", v, err)
+	f, err := uki.Open(assembled)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, hardware := range []uki.Hardware{{SMBIOS: machine}, {DeviceTree: "acme,tablet1"}, {}} {
+		v, err := f.Choose(0, hardware)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("device tree", v.DeviceTree) // 0: none of them
+	}
 	// Output:
-	// {Profile:0 DeviceTree:2 Firmware:0} <nil>
-	// {Profile:0 DeviceTree:1 Firmware:0} <nil>
+	// device tree 2
+	// device tree 1
+	// device tree 0
 }
 
 // A stub that is newer than this package is treated as the last one known, because the caller says
 // so.
 func ExampleFile_AssumeStub() {
-	f, err := uki.Open(source(sectionsOf(".sdmagic", "#### LoaderInfo: systemd-stub 300 ####", ".linux", "kernel")))
+	stub, err1 := os.ReadFile("testdata/linuxx64.efi.stub")
+	kernel, err2 := os.ReadFile("testdata/vmlinuz")
+	if err := errors.Join(err1, err2); err != nil {
+		log.Fatal(err)
+	}
+	newer := bytes.Replace(stub, []byte("systemd-stub 262-1"), []byte("systemd-stub 300-1"), 1)
+	image := &uki.Image{Stub: bytes.NewReader(newer), Linux: bytes.NewReader(kernel), OSRelease: []byte("ID=acme\n"), AssumeStub: 262}
+	assembled, err := image.Assemble()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
+	}
+	f, err := uki.Open(assembled)
+	if err != nil {
+		log.Fatal(err)
 	}
 	_, err = f.Measurements()
-	fmt.Println(errors.Is(err, uki.ErrUnknownStub))
+	fmt.Println(err)
 	ms, err := f.AssumeStub(262).Measurements()
 	fmt.Println(ms[0].Section, err)
 	// Output:
-	// true
+	// uki: unknown stub version: systemd 300-1 is newer than 262, the newest known release: AssumeStub names the release to treat it as
 	// .linux <nil>
 }
 
 func ExampleParseFirmware() {
 	section, err := uki.EncodeFirmware(uki.Firmware{ID: "acer,aspire1", Payload: strings.NewReader("capsule")})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fw, err := uki.ParseFirmware(section)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	payload, err := io.ReadAll(io.NewSectionReader(fw.Payload, 0, fw.Payload.Size()))
 	fmt.Println(fw.ID, string(payload), err)

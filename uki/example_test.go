@@ -5,32 +5,30 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"log"
+	"os"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
-	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// In real programs these are os.Open-ed files: linuxx64.efi.stub of systemd, vmlinuz, an initrd.
-var (
-	stub   = bytes.NewReader(petest.Stub("262-1"))
-	kernel = bytes.NewReader(petest.Kernel("6.12.0"))
-	initrd = strings.NewReader("070701...")
-)
-
 func ExampleImage_Assemble() {
+	stub, err1 := os.ReadFile("testdata/linuxx64.efi.stub") // of systemd
+	kernel, err2 := os.ReadFile("testdata/vmlinuz")
+	if err := errors.Join(err1, err2); err != nil {
+		log.Fatal(err)
+	}
 	image := &uki.Image{
-		Stub:      stub,
-		Linux:     kernel,
-		Initrd:    []osmith.Source{initrd},
+		Stub:      bytes.NewReader(stub),
+		Linux:     bytes.NewReader(kernel),
+		Initrd:    []osmith.Source{strings.NewReader("070701...")},
 		Cmdline:   "ro quiet",
 		OSRelease: []byte("ID=example\nVERSION_ID=1\n"),
 	}
 	assembled, err := image.Assemble()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	var out bytes.Buffer // a file
 	n, err := assembled.WriteTo(&out)
@@ -39,11 +37,15 @@ func ExampleImage_Assemble() {
 }
 
 func ExampleImage_Measurements() {
-	image := &uki.Image{Stub: stub, Linux: kernel, Cmdline: "ro quiet", OSRelease: []byte("ID=example\n")}
+	stub, err1 := os.ReadFile("testdata/linuxx64.efi.stub")
+	kernel, err2 := os.ReadFile("testdata/vmlinuz")
+	if err := errors.Join(err1, err2); err != nil {
+		log.Fatal(err)
+	}
+	image := &uki.Image{Stub: bytes.NewReader(stub), Linux: bytes.NewReader(kernel), Cmdline: "ro quiet", OSRelease: []byte("ID=example\n")}
 	measured, err := image.Measurements(crypto.SHA256)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, m := range measured {
 		fmt.Printf("%-8s %5d bytes %x...\n", m.Section, m.Size, m.Digests[crypto.SHA256][:4])
@@ -57,16 +59,19 @@ func ExampleImage_Measurements() {
 }
 
 func ExampleOpen() {
-	image := &uki.Image{Stub: stub, Linux: kernel, Cmdline: "ro quiet", OSRelease: []byte("ID=example\nPRETTY_NAME=\"Example OS\"\n")}
+	stub, err1 := os.ReadFile("testdata/linuxx64.efi.stub")
+	kernel, err2 := os.ReadFile("testdata/vmlinuz")
+	if err := errors.Join(err1, err2); err != nil {
+		log.Fatal(err)
+	}
+	image := &uki.Image{Stub: bytes.NewReader(stub), Linux: bytes.NewReader(kernel), Cmdline: "ro quiet", OSRelease: []byte("ID=example\nPRETTY_NAME=\"Example OS\"\n")}
 	assembled, err := image.Assemble()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	f, err := uki.Open(assembled)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	version, _ := f.StubVersion()
 	cmdline, _ := f.Cmdline()
@@ -90,8 +95,12 @@ func ExampleOpen() {
 }
 
 func ExampleProbeUname() {
-	fmt.Println(uki.ProbeUname(kernel))
-	_, err := uki.ProbeUname(strings.NewReader("no kernel"))
+	kernel, err := os.ReadFile("testdata/vmlinuz")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(uki.ProbeUname(bytes.NewReader(kernel)))
+	_, err = uki.ProbeUname(strings.NewReader("no kernel"))
 	fmt.Println(errors.Is(err, uki.ErrUnknownUname), err)
 	// Output:
 	// 6.12.0 <nil>

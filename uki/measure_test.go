@@ -3,10 +3,8 @@ package uki_test
 import (
 	"bytes"
 	"crypto"
-	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -253,26 +251,4 @@ func TestMeasurer(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.NewMeasurer()
 	require.ErrorIs(t, err, uki.ErrUnknownStub)
-}
-
-func ExampleFile_NewMeasurer() {
-	image := source(pick("262")) // or an *os.File with osmith.NewFile
-	f, err := uki.Open(image)
-	if err != nil {
-		panic(err)
-	}
-	m, err := f.NewMeasurer(crypto.SHA256)
-	if err != nil {
-		panic(err)
-	}
-	sum := sha256.New() // of the whole file, in the same pass
-	if _, err := io.Copy(io.MultiWriter(sum, m), io.NewSectionReader(image, 0, image.Size())); err != nil {
-		panic(err)
-	}
-	variants, err := m.Variants()
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println(len(variants), "ways to boot; the first measures", text(variants[0].Sections))
-	// Output: 20 ways to boot; the first measures linux6 osrel5 dtb5 profile8
 }

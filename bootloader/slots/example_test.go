@@ -2,8 +2,12 @@ package slots_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"log"
+	"os"
 	"strings"
 
 	"github.com/osmith-dev/osmith/bootloader/slots"
@@ -24,13 +28,11 @@ func ExampleNewGPTPrio() {
 		{Number: 4, Type: usr},
 	})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	change, err := store.Mark(slots.Mark{Slot: "4", As: slots.AsTrying, Tries: 1, Fallback: "3"})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, w := range change.Writes {
 		fmt.Printf("%s: %x\n", w.Object, w.After)
@@ -47,13 +49,11 @@ func ExampleNewGPTPrio() {
 func ExampleNewBootOrder() {
 	store, err := slots.NewBootOrder(slots.BootVariables{BootOrder: []byte{1, 0, 2, 0}, Active: map[uint16]bool{1: true, 2: true}}, 1, 2)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	change, err := store.Mark(slots.Mark{Slot: "Boot0002", As: slots.AsTrying, Tries: 1, Fallback: "Boot0001"})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, w := range change.Writes {
 		fmt.Printf("%s: %x\n", w.Object, w.After)
@@ -66,77 +66,91 @@ func ExampleNewBootOrder() {
 	// from there on as from 1
 }
 
+// ubootCopies are the two places on a medium where U-Boot and fw_setenv keep the environment.
+func ubootCopies() (first, second []byte) {
+	first, err1 := os.ReadFile("testdata/uboot-copy1.bin")
+	second, err2 := os.ReadFile("testdata/uboot-copy2.bin")
+	if err := errors.Join(err1, err2); err != nil {
+		log.Fatal(err)
+	}
+	return first, second
+}
+
 // With two copies the older one is written: whatever a power cut leaves of it, the other one holds.
 func ExampleUBootEnvironment_Set() {
-	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, ubootCopy(4096, true, 7, "bootdelay=0"), ubootCopy(4096, true, 6, "bootdelay=0"))
+	first, second := ubootCopies()
+	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, first, second)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
+	fmt.Println("U-Boot takes copy", env.Active())
 	after, writes, needs, err := env.Set(slots.Variable{Name: "bootdelay", Value: "2"})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, w := range writes {
 		fmt.Printf("%s: %d bytes; the medium has to promise %v\n", w.Object, len(w.After), needs)
 	}
-	fmt.Println("U-Boot takes copy", after.Active(), after.Variables())
+	fmt.Println("then copy", after.Active())
 	// Output:
-	// copy 2: 4096 bytes; the medium has to promise nothing
-	// U-Boot takes copy 2 [{bootdelay 2}]
+	// U-Boot takes copy 1
+	// copy 2: 512 bytes; the medium has to promise nothing
+	// then copy 2
 }
 
+// A power cut has damaged the newer copy: the older one is taken.
 func ExampleParseUBootEnvironment() {
-	damaged := ubootCopy(4096, true, 8, "bootdelay=1")
-	damaged[20] = 'x'
-	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, ubootCopy(4096, true, 7, "bootdelay=0"), damaged)
+	first, second := ubootCopies()
+	first[20] ^= 1
+	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, first, second)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
-	fmt.Println(env.Active(), env.Damaged())
-	fmt.Println(env.Get("bootdelay"))
+	fmt.Println("copy", env.Active(), "is taken,", env.Damaged(), "damaged")
+	fmt.Println(env.Get("BOOT_ORDER"))
 	// Output:
-	// 1 [2]
-	// 0 true
+	// copy 2 is taken, [1] damaged
+	// A B true
 }
 
+// RAUC's slot B has two tries left, and A starts after that. Once B is marked as bad, A starts at
+// once.
 func ExampleNewRAUCUBoot() {
-	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{}, ubootCopy(4096, false, 0, "BOOT_ORDER=B A", "BOOT_A_LEFT=3", "BOOT_B_LEFT=2"))
+	first, second := ubootCopies()
+	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, first, second)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
+	}
+	env, _, _, err = env.Set(slots.Variable{Name: "BOOT_ORDER", Value: "B A"}, slots.Variable{Name: "BOOT_B_LEFT", Value: "2"})
+	if err != nil {
+		log.Fatal(err)
 	}
 	store, err := slots.NewRAUCUBoot(env, []string{"A", "B"}, slots.RAUCOptions{Script: slots.AnswerYes})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, s := range slots.Predict(store).Starts[:3] {
 		fmt.Println(s)
 	}
 	change, err := store.Mark(slots.Mark{Slot: "B", As: slots.AsBad, Fallback: "A"})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println("then", slots.Predict(change.After).Starts[0])
-	fmt.Println("safe if torn:", store.Properties().Torn, "so the medium has to write as a whole:", change.Needs == slots.NeedsWhole)
+	fmt.Printf("safe if torn: %v, the medium has to promise %v\n", store.Properties().Torn, change.Needs)
 	// Output:
 	// slot "B" (BOOT_B_LEFT is 2)
 	// slot "B" (BOOT_B_LEFT is 1)
 	// slot "A" (BOOT_A_LEFT is 3)
 	// then slot "A" (BOOT_A_LEFT is 3)
-	// safe if torn: no so the medium has to write as a whole: true
+	// safe if torn: yes, the medium has to promise nothing
 }
 
 func ExampleParseGRUBEnvironment() {
 	block := "# GRUB Environment Block\nsaved_entry=acme\n"
 	env, err := slots.ParseGRUBEnvironment([]byte(block + strings.Repeat("#", 1024-len(block))))
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println(env.Variables())
 	_, err = slots.ParseGRUBEnvironment(make([]byte, 1024))
@@ -149,18 +163,15 @@ func ExampleParseGRUBEnvironment() {
 func ExampleNewRAUCGRUB() {
 	env, _, _, err := slots.NewGRUBEnvironment().Set(slots.Variable{Name: "ORDER", Value: "A B"}, slots.Variable{Name: "A_OK", Value: "1"}, slots.Variable{Name: "A_TRY", Value: "0"})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	store, err := slots.NewRAUCGRUB(env, []string{"A", "B"}, slots.RAUCOptions{Script: slots.AnswerYes})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	change, err := store.Mark(slots.Mark{Slot: "B", As: slots.AsTrying, Tries: 1, Fallback: "A"})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	print(slots.Predict(change.After))
 	// Output:
@@ -174,8 +185,7 @@ func ExampleNewKairosGRUB() {
 	change, err := slots.NewKairosGRUB(slots.NewGRUBEnvironment()).Mark(
 		slots.Mark{Slot: slots.KairosActive, As: slots.AsTrying, Tries: 1, Fallback: slots.KairosPassive})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	print(slots.Predict(change.After))
 	// Output:
@@ -187,8 +197,7 @@ func ExampleNewKairosGRUB() {
 func ExampleParseRAUCStatus() {
 	status, err := slots.ParseRAUCStatus([]byte("[slot.rootfs.0]\nbundle.version=3.1\nstatus=ok\ninstalled.timestamp=2026-12-02T00:13:04Z\n"))
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for _, s := range status.Slots() {
 		fmt.Println(s.Name, s.Version, s.Status, s.Installed)
@@ -201,18 +210,15 @@ func ExampleParseRAUCStatus() {
 func ExampleNewSteamOS() {
 	a, err := slots.ParseSteamOSConfig("A", []byte("boot-requested-at: 20260101000000\n"))
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	b, err := slots.ParseSteamOSConfig("B", []byte("boot-requested-at: 20260202000000\nimage-invalid: 1\n"))
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	store, err := slots.NewSteamOS(a, b)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	print(slots.Predict(store))
 	fmt.Println(store.Properties().Evidence)
@@ -233,8 +239,7 @@ func ExampleParseAndroidMisc() {
 	copy(control[28:], []byte{byte(sum), byte(sum >> 8), byte(sum >> 16), byte(sum >> 24)})
 	store, err := slots.ParseAndroidMisc(misc)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	print(slots.Predict(store))
 	// Output:
@@ -243,15 +248,22 @@ func ExampleParseAndroidMisc() {
 	// from there on as from 1
 }
 
+// The firmware's own slots, with Arm's metadata: bank 0 was accepted, bank 1 is on trial, and the
+// second copy of the metadata is damaged.
 func ExampleParseFWU() {
-	accepted, trial := "\xfc", "\xfe"
-	copy1 := fwu(2, 1, 0, accepted+trial)
-	copy2 := bytes.Clone(copy1)
-	copy2[0] ^= 1
-	store, err := slots.ParseFWU(slots.FWUOptions{}, copy1, copy2)
+	metadata := make([]byte, 32)
+	le := binary.LittleEndian
+	le.PutUint32(metadata[4:], 2)                      // version
+	le.PutUint32(metadata[8:], 1)                      // active bank
+	le.PutUint32(metadata[12:], 0)                     // the bank before it
+	le.PutUint32(metadata[16:], uint32(len(metadata))) // size
+	copy(metadata[24:], "\xfc\xfe\xff\xff")            // states of four banks: accepted, valid, none
+	le.PutUint32(metadata, crc32.ChecksumIEEE(metadata[4:]))
+	damaged := bytes.Clone(metadata)
+	damaged[0] ^= 1
+	store, err := slots.ParseFWU(slots.FWUOptions{}, metadata, damaged)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println("damaged:", store.Damaged())
 	fmt.Println(store.Boot())
@@ -264,8 +276,7 @@ func ExampleParseAutoboot() {
 	const text = "[all]\ntryboot_a_b=1\nboot_partition=2\n[tryboot]\nboot_partition=3\n"
 	store, err := slots.ParseAutoboot([]byte(text), slots.AnswerYes) // after `reboot "0 tryboot"`
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	print(slots.Predict(store))
 	// Output:
@@ -279,8 +290,7 @@ func ExamplePredict() {
 	store, err := slots.NewGPTPrio(slots.GPTChromeOS, []slots.GPTPartition{
 		{Number: 2, Type: kernel, Attributes: 0x0101_0000_0000_0000}, {Number: 4, Type: kernel, Attributes: 0x0022_0000_0000_0000}})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	chain := slots.Predict(store)
 	print(chain)

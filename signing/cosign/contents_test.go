@@ -3,7 +3,6 @@ package cosign_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"strings"
 	"testing"
 
@@ -174,29 +173,4 @@ func TestParseRulesContents(t *testing.T) {
 		_, err := cosign.ParseRules(text(rule), nil)
 		assert.ErrorContains(t, err, want)
 	}
-}
-
-// What is released was built by the builder and has passed its tests.
-func ExampleContent() {
-	ctx, store := context.Background(), new(cosign.Memory)
-	artifact := exampleArtifact(store)
-	key := testKeys()["p256"]
-	if err := cosign.Sign(ctx, store, artifact, key, cosign.SignOptions{}); err != nil {
-		log.Fatal(err)
-	}
-	const tested = "https://in-toto.io/attestation/test-result/v0.1"
-	policy := cosign.Policy{Keys: public("p256"), Attestations: []cosign.AttestationRule{{
-		PredicateTypes: []string{tested},
-		Contents:       []cosign.Content{{Pointer: "/result", Values: []string{"PASSED"}}},
-	}}}
-	for _, result := range []string{"FAILED", "PASSED"} {
-		if err := cosign.Attest(ctx, store, artifact, tested, fmt.Appendf(nil, `{"result": %q}`, result), key, cosign.SignOptions{}); err != nil {
-			log.Fatal(err)
-		}
-		_, err := cosign.Verify(ctx, store, artifact, policy)
-		fmt.Println(result, err == nil)
-	}
-	// Output:
-	// FAILED false
-	// PASSED true
 }

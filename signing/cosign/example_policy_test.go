@@ -2,6 +2,10 @@ package cosign_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,11 +34,21 @@ func exampleArtifact(store cosign.Store) ocispec.Descriptor {
 	return artifact
 }
 
+// exampleKey stands for a key of a file, of an HSM or of a service.
+func exampleKey() *ecdsa.PrivateKey {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return key
+}
+
 // Two of three people must have signed what comes from one repository.
 func ExampleParseRules() {
-	files := fstest.MapFS{}
-	for _, name := range []string{"p256", "rsa", "ed25519"} {
-		text, err := cryptoutils.MarshalPublicKeyToPEM(public(name)[0])
+	people := map[string]*ecdsa.PrivateKey{"ann": exampleKey(), "bob": exampleKey(), "cyd": exampleKey()}
+	files := fstest.MapFS{} // os.DirFS of the policy's directory
+	for name, key := range people {
+		text, err := cryptoutils.MarshalPublicKeyToPEM(key.Public())
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -44,9 +58,9 @@ func ExampleParseRules() {
 		"repository": "registry.example/os/*",
 		"threshold": 2,
 		"authorities": [
-			{"name": "ann", "keys": ["p256.pub"]},
-			{"name": "bob", "keys": ["rsa.pub"]},
-			{"name": "cyd", "keys": ["ed25519.pub"]}]}]}`), files)
+			{"name": "ann", "keys": ["ann.pub"]},
+			{"name": "bob", "keys": ["bob.pub"]},
+			{"name": "cyd", "keys": ["cyd.pub"]}]}]}`), files)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -59,8 +73,8 @@ func ExampleParseRules() {
 
 	ctx, store := context.Background(), new(cosign.Memory)
 	artifact := exampleArtifact(store)
-	for _, name := range []string{"rsa", "p256"} {
-		if err := cosign.Sign(ctx, store, artifact, testKeys()[name], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}}); err != nil {
+	for _, name := range []string{"bob", "ann"} {
+		if err := cosign.Sign(ctx, store, artifact, people[name], cosign.SignOptions{Formats: []cosign.Format{cosign.FormatSimpleSigning}}); err != nil {
 			log.Fatal(err)
 		}
 		_, err := cosign.Verify(ctx, store, artifact, policy)
@@ -81,11 +95,11 @@ func ExampleParseRules() {
 func ExampleAttest() {
 	ctx, store := context.Background(), new(cosign.Memory)
 	artifact := exampleArtifact(store)
-	key := testKeys()["p256"]
+	key := exampleKey()
 	if err := cosign.Sign(ctx, store, artifact, key, cosign.SignOptions{}); err != nil {
 		log.Fatal(err)
 	}
-	policy := cosign.Policy{Keys: public("p256"), Attestations: []cosign.AttestationRule{{
+	policy := cosign.Policy{Keys: []crypto.PublicKey{key.Public()}, Attestations: []cosign.AttestationRule{{
 		PredicateTypes: []string{cosign.PredicateSLSAProvenance},
 		Check: func(_ string, predicate json.RawMessage) error {
 			var p struct {
@@ -115,19 +129,44 @@ func ExampleAttest() {
 	// https://ci.example/os true
 }
 
+// What is released was built by the builder and has passed its tests.
+func ExampleContent() {
+	ctx, store := context.Background(), new(cosign.Memory)
+	artifact := exampleArtifact(store)
+	key := exampleKey()
+	if err := cosign.Sign(ctx, store, artifact, key, cosign.SignOptions{}); err != nil {
+		log.Fatal(err)
+	}
+	const tested = "https://in-toto.io/attestation/test-result/v0.1"
+	policy := cosign.Policy{Keys: []crypto.PublicKey{key.Public()}, Attestations: []cosign.AttestationRule{{
+		PredicateTypes: []string{tested},
+		Contents:       []cosign.Content{{Pointer: "/result", Values: []string{"PASSED"}}},
+	}}}
+	for _, result := range []string{"FAILED", "PASSED"} {
+		if err := cosign.Attest(ctx, store, artifact, tested, fmt.Appendf(nil, `{"result": %q}`, result), key, cosign.SignOptions{}); err != nil {
+			log.Fatal(err)
+		}
+		_, err := cosign.Verify(ctx, store, artifact, policy)
+		fmt.Println(result, err == nil)
+	}
+	// Output:
+	// FAILED false
+	// PASSED true
+}
+
 // A machine keeps the proof beside what it has fetched.
 func ExampleCopySignatures() {
 	ctx, server, machine := context.Background(), new(cosign.Memory), new(cosign.Memory)
-	artifact := exampleArtifact(server)
+	artifact, key := exampleArtifact(server), exampleKey()
 	exampleArtifact(machine)
-	if err := cosign.Sign(ctx, server, artifact, testKeys()["p256"], cosign.SignOptions{}); err != nil {
+	if err := cosign.Sign(ctx, server, artifact, key, cosign.SignOptions{}); err != nil {
 		log.Fatal(err)
 	}
 	n, err := cosign.CopySignatures(ctx, machine, server, artifact)
 	if err != nil {
 		log.Fatal(err)
 	}
-	result, err := cosign.Verify(ctx, machine, artifact, cosign.Policy{Keys: public("p256")})
+	result, err := cosign.Verify(ctx, machine, artifact, cosign.Policy{Keys: []crypto.PublicKey{key.Public()}})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -2,9 +2,12 @@ package cosign_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log"
@@ -72,7 +75,7 @@ func ExampleSign() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	policy := cosign.Policy{Keys: append(public("ed25519"), key.Public())}
+	policy := cosign.Policy{Keys: []crypto.PublicKey{key.Public()}}
 
 	_, err = cosign.Verify(ctx, dir, artifact, policy)
 	fmt.Println("unsigned:", errors.Is(err, cosign.ErrUnsigned))
@@ -94,17 +97,36 @@ func ExampleSign() {
 
 // A hardware token or a service signs; this process only puts things together.
 func ExamplePrepare() {
-	artifact := ocispec.Descriptor{
-		MediaType: ocispec.MediaTypeImageManifest,
-		Digest:    "sha256:2daeb1f36095b44b318410b3f4e8b5d989dcc7bb023d1426c492dab0a3053e74",
-		Size:      1234,
+	service, err := rsa.GenerateKey(rand.Reader, 2048) // of which this process has the public key
+	if err != nil {
+		log.Fatal(err)
 	}
-	draft, err := cosign.Prepare(artifact, public("p256")[0], cosign.FormatSimpleSigning, cosign.SignOptions{Reference: "registry.example/os"})
+	ctx, store := context.Background(), new(cosign.Memory)
+	artifact, err := store.WriteManifest(ocispec.Manifest{ArtifactType: "application/vnd.example.os"}, "v1")
+	if err != nil {
+		log.Fatal(err)
+	}
+	draft, err := cosign.Prepare(artifact, service.Public(), cosign.FormatSimpleSigning, cosign.SignOptions{Reference: "registry.example/os"})
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Printf("sign with %v:\n%s\n", draft.Hash(), draft.Message())
+
+	digest := sha256.Sum256(draft.Message()) // over there
+	signature, err := service.Sign(rand.Reader, digest[:], crypto.SHA256)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := draft.Join(ctx, store, signature); err != nil {
+		log.Fatal(err)
+	}
+	result, err := cosign.Verify(ctx, store, artifact, cosign.Policy{Keys: []crypto.PublicKey{service.Public()}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("verified:", result.Signatures[0].Format)
 	// Output:
 	// sign with SHA-256:
-	// {"critical":{"identity":{"docker-reference":"registry.example/os"},"image":{"docker-manifest-digest":"sha256:2daeb1f36095b44b318410b3f4e8b5d989dcc7bb023d1426c492dab0a3053e74"},"type":"cosign container image signature"},"optional":null}
+	// {"critical":{"identity":{"docker-reference":"registry.example/os"},"image":{"docker-manifest-digest":"sha256:a9309416154e7cc71f4cfa9bb781ab5e51301ab19be8b1e61f2c1e5c3eefd38e"},"type":"cosign container image signature"},"optional":null}
+	// verified: simple signing
 }

@@ -2,7 +2,9 @@ package secureboot_test
 
 import (
 	"fmt"
+	"log"
 	"os"
+	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/signing/secureboot"
@@ -13,32 +15,33 @@ import (
 func ExampleChooseUpdates() {
 	kek, err := os.ReadFile("testdata/certificates/KEKUpdate_ECS_PK2.bin")
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	auth, err := secureboot.ParseAuth(kek)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
-	keys, err := ours() // made by Generate
+	year := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	keys, err := secureboot.Generate(nil, secureboot.GenerateOptions{CommonName: "Acme OS", NotBefore: year, NotAfter: year.AddDate(20, 0, 0)})
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	pk, err := secureboot.AppendSignatureLists(nil, secureboot.CertificateList(keys.Owner, keys.PK.Cert))
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	machine := osmith.FirmwareVariables{SecureBoot: []byte{1}, SetupMode: []byte{0}, PK: pk, KEK: auth.Payload}
 	var updates []secureboot.PublishedUpdate
 	for _, name := range []string{"signedbykek2023/dbx_x64.efiauth2", "DBXUpdateSVN.bin"} {
 		b, err := os.ReadFile("testdata/microsoft/" + name)
 		if err != nil {
-			panic(err)
+			log.Fatal(err)
 		}
 		updates = append(updates, secureboot.PublishedUpdate{Name: name, Auth: b})
 	}
 	choice, err := secureboot.ChooseUpdates(machine, updates, secureboot.ApplyOptions{})
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	for _, u := range choice.Updates {
 		fmt.Println(u.Name, u.Variable, len(u.New), u.Refused == nil)
@@ -66,12 +69,12 @@ func ExampleMissing() {
 func ExampleApplyWith() {
 	update, err := os.ReadFile("testdata/microsoft/signedbykek2023/dbx_x64.efiauth2")
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	machine := osmith.FirmwareVariables{SetupMode: []byte{1}}
 	after, err := secureboot.ApplyWith(machine, secureboot.Pending{Variable: "dbx", Auth: update, Append: true}, secureboot.ApplyOptions{Firmware: secureboot.FirmwareAny})
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	fmt.Println(len(after.Variables.DBX), after.Differs)
 	// Output: 13996 []
@@ -90,16 +93,16 @@ func ExampleRule_Remedy() {
 func ExampleSVNs() {
 	update, err := os.ReadFile("testdata/microsoft/DBXUpdateSVN.bin")
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	auth, err := secureboot.ParseAuth(update)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	fmt.Println(auth.SignedFor())
 	lists, err := secureboot.ParseSignatureLists(auth.Payload)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	for _, v := range secureboot.SVNs(lists) {
 		fmt.Println(v)
@@ -119,7 +122,7 @@ func ExampleSameContent() {
 	list := func(digests ...[32]byte) []byte {
 		b, err := secureboot.AppendSignatureLists(nil, secureboot.SHA256List(secureboot.MicrosoftOwner, digests...))
 		if err != nil {
-			panic(err)
+			log.Fatal(err)
 		}
 		return b
 	}
