@@ -205,8 +205,8 @@ func (t *TPM) legacyKey(token *Token) (*storageKey, func(), error) {
 	return k, func() { t.flush(created.ObjectHandle) }, nil
 }
 
-// Has reports whether the TPM is the one that sealed the token and has still the key for it: nil,
-// or [ErrMissingKey].
+// Has returns nil if the TPM sealed the token and still has the key for it, otherwise
+// [ErrMissingKey].
 func (t *TPM) Has(token *Token) (err error) {
 	defer prefix.Add(pkg, &err)
 	if err := token.check(); err != nil {
