@@ -7,8 +7,7 @@
 //	secret := policy.NewSecret()
 //	token, err := t.Seal(secret, policy, sealing.Unlock{Signatures: signatures})
 //	text, err := token.MarshalJSON() // the systemd-tpm2 token of a LUKS2 header; sealing.Passphrase(secret) opens the slot
-//
-// token, err = sealing.ParseToken(text) // or a token of systemd-cryptenroll
+//	token, err = sealing.ParseToken(text) // or a token of systemd-cryptenroll
 //	secret, err = t.Unseal(token, sealing.Unlock{Signatures: signatures, PIN: "1234"})
 //
 // [Token.Check] says, without the TPM, whether a token opens in a state of the machine that an
