@@ -14,10 +14,10 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// ExtensionError is a reason of the boots verdict: an extension of the release is not what systemd
-// would take, or not what is signed.
+// ExtensionError is a reason of the boots verdict: systemd would refuse an extension of the
+// release, or the extension differs from what is signed.
 type ExtensionError struct {
-	Name string // of the file
+	Name string // name of the file
 	Err  error  // such as extension.ErrUnsigned or a *extension.MismatchError
 }
 
@@ -27,8 +27,8 @@ func (e *ExtensionError) Error() string { return fmt.Sprintf("extension %s: %v",
 func (e *ExtensionError) Unwrap() error { return e.Err }
 
 // UntrustedExtensionError is the reason of an [ExtensionError]: no keyring that the kernel asks has
-// the certificate of the extension's signature. A certificate in verity.d of the initrd, by which
-// systemd judges in user space where the kernel does not accept a signature, is not known here.
+// the certificate of the extension's signature. Certificates in verity.d of the initrd, with which
+// systemd checks a signature in user space if the kernel does not accept it, are not considered.
 type UntrustedExtensionError struct {
 	Signer string // subject of the certificate, or that the signature does not carry it
 	Asked  []KeyringName

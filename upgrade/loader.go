@@ -100,7 +100,7 @@ func (s *State) by() string {
 }
 
 // LoaderUnknownError is a reason of the boots or returns verdict: what the loader on the ESP would
-// boot depends on what is not known about its release.
+// boot depends on unknown behaviour of its release.
 type LoaderUnknownError struct {
 	Version osmith.Version
 	Reason  string

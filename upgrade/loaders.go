@@ -171,8 +171,8 @@ func (s *State) judgeDrivers(j *Verdict) {
 	}
 }
 
-// ErrXBOOTLDR is a reason of the boots and returns verdicts: what the loader finds on the extended
-// boot loader partition is not known, and it may start that.
+// ErrXBOOTLDR is a reason of the boots and returns verdicts: the contents of the extended boot
+// loader partition are unknown, and the loader may start an entry there.
 var ErrXBOOTLDR = errors.New("the extended boot loader partition cannot be read as firmware does")
 
 // findXBOOTLDR is the extended boot loader partition that systemd-boot opens: the first of the

@@ -16,10 +16,10 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// ShimChoice is which of several shims a plan puts in front of the loader.
+// ShimChoice says which of several shims a plan puts in front of the loader.
 type ShimChoice struct {
-	Index   int     // in LoaderOptions.Shims
-	Refused []error // why each one before it was not taken
+	Index   int     // index in LoaderOptions.Shims
+	Refused []error // why each shim before it was not taken
 
 	content *bytes.Reader
 }
@@ -34,10 +34,10 @@ func (c *ShimChoice) is(src osmith.Source) bool {
 	return err == nil && got == want
 }
 
-// NoShimError says that none of the shims does for this machine: firmware does not start it, or it
-// does not start the loader.
+// NoShimError says that no shim works on this machine: firmware refuses it, or it refuses the
+// loader.
 type NoShimError struct {
-	Refused []error // one for each
+	Refused []error // one error for each shim
 }
 
 func (e *NoShimError) Error() string {

@@ -151,7 +151,7 @@ func (s *State) pathOfUKI(e *Entry) string { return cmp.Or(s.byPath(e.Loader), e
 
 // OpenUKI opens the UKI of one of Entries, such as Running, as it is on the disk: for
 // [release.PullOptions].OldUKI, or to copy it. It can be read as long as the file is neither
-// removed nor written. The error for an entry whose file is not there is an [fs.ErrNotExist].
+// removed nor written. If the entry's file is missing, the error is an [fs.ErrNotExist].
 func (s *State) OpenUKI(e *Entry) (osmith.Source, error) {
 	src, err := openFile(s.esp, s.pathOfUKI(e))
 	return src, prefix.Error("upgrade", err)

@@ -13,11 +13,11 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// KeyringName names a keyring by whose certificates Linux judges signatures of root hashes
+// KeyringName names a keyring with whose certificates Linux checks signatures of root hashes
 // (drivers/md/dm-verity-verify-sig.c).
 type KeyringName string
 
-// The keyrings, in the order in which the kernel asks them.
+// The keyrings, in the order in which the kernel searches them.
 const (
 	KeyringBuiltin KeyringName = "builtin" // .builtin_trusted_keys: compiled in
 	// .secondary_trusted_keys, of a kernel with
@@ -25,19 +25,20 @@ const (
 	KeyringSecondary KeyringName = "secondary"
 	// .platform: db and MOK, of a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING
 	KeyringPlatform KeyringName = "platform"
-	// of Linux 7.0 and later, that userspace fills, if dm_verity.keyring_unsealed=1 is on the
-	// command line
+	// Linux 7.0 and later: userspace fills it, if dm_verity.keyring_unsealed=1 is on the command
+	// line
 	KeyringVerity KeyringName = ".dm-verity"
 )
 
-// Keyring is what a keyring of the release's kernel holds when it mounts its file systems.
+// Keyring holds the certificates of a keyring of the release's kernel when file systems are
+// mounted.
 type Keyring struct {
 	Name         KeyringName
 	Certificates []*x509.Certificate
 
-	// Sealed says of [KeyringVerity] that userspace closes it to further keys
-	// (keyctl_restrict_keyring(3)) before it mounts its file systems. Until then the kernel does
-	// not ask it, whatever it holds.
+	// Sealed says for [KeyringVerity] that userspace closes it to further keys
+	// (keyctl_restrict_keyring(3)) before it mounts its file systems. Until then the kernel ignores
+	// this keyring.
 	Sealed bool
 }
 
@@ -48,8 +49,8 @@ const (
 	requireSignatures = "dm_verity.require_signatures" // no device without a signature
 )
 
-// NoSignatureError is a reason of the boots verdict: the slot has a place for a signature of the
-// root hash, and the release has none.
+// NoSignatureError is a reason of the boots verdict: the slot has a partition for a signature of
+// the root hash, but the release has no signature.
 type NoSignatureError struct {
 	Slot string
 }
@@ -58,22 +59,22 @@ func (e *NoSignatureError) Error() string {
 	return fmt.Sprintf("slot %s has a partition for the signature of the root hash, and the release has no signature", e.Slot)
 }
 
-// UnsignedError is a reason of the boots verdict: the kernel will get no signature of the root
-// hash, and a parameter on the command line makes it, or systemd, refuse the file system without
-// one.
+// UnsignedError is a reason of the boots verdict: the kernel will receive no signature of the root
+// hash, and a parameter on the command line makes the kernel or systemd refuse the file system
+// without a signature.
 type UnsignedError struct {
 	Parameter string
-	Missing   string // why it gets none
+	Missing   string // why there is no signature
 }
 
 func (e *UnsignedError) Error() string {
 	return fmt.Sprintf("%s on the command line demands a signature of the root hash, and the kernel gets none: %s", e.Parameter, e.Missing)
 }
 
-// UntrustedSignatureError is a reason of the boots verdict: no keyring that the kernel asks has the
-// certificate of the signature, and the command line asks for it. Whether the file system is then
-// set up without the signature depends on the systemd in the initrd (262 does so, 257 does not),
-// unless dm_verity.require_signatures=1 forbids it.
+// UntrustedSignatureError is a reason of the boots verdict: no keyring that the kernel searches has
+// the certificate of the signature, and the command line requires a signature. Whether the file
+// system is then set up without the signature depends on the systemd in the initrd (262 does so,
+// 257 does not), unless dm_verity.require_signatures=1 forbids it.
 type UntrustedSignatureError struct {
 	Signer string // subject of the certificate
 	Asked  []KeyringName
