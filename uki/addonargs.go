@@ -10,7 +10,7 @@ import (
 // An ArgumentRule says which arguments of a kernel command line an add-on for one machine should
 // not bring, and why. Names are compared as kernel and systemd do: "-" and "_" are the same.
 type ArgumentRule struct {
-	Name   string // of one argument; one that ends with "*": of all that begin so
+	Name   string // name of one argument; with "*" at the end, of all arguments that begin so
 	Reason string
 
 	unless []string // values with which it is harmless
@@ -78,21 +78,21 @@ var argumentRules = []ArgumentRule{
 	{Name: "amd_iommu", Reason: anyMemory, only: []string{"off"}, kernel: true},
 }
 
-// ArgumentRules is the list by which [RefusedArguments] goes.
+// ArgumentRules is the list that [RefusedArguments] uses.
 func ArgumentRules() []ArgumentRule { return slices.Clone(argumentRules) }
 
 // A RefusedArgument is an argument that an add-on for one machine should not bring.
 type RefusedArgument struct {
-	Name   string // as it is compared: with "_" for "-", and in lower case
-	Text   string // as it is written
+	Name   string // name as it is compared: with "_" for "-", and in lower case
+	Text   string // text as it is written
 	Reason string
 }
 
-// RefusedArguments are those of an add-on's command line that the list has ([ArgumentRules]).
-// before is the command line that it is appended to: an open quotation there, or one that the
-// add-on opens, changes what either says. An argument counts if the kernel or systemd reads it so;
-// the kernel knows double quotes alone, and reads nothing of its own behind "--", while systemd and
-// the programs of an initrd read all of it.
+// RefusedArguments returns the arguments of an add-on's command line that are on the list
+// ([ArgumentRules]). before is the command line to which it is appended: an open quotation mark in
+// either changes the meaning of both. An argument counts if the kernel or systemd reads it as one.
+// The kernel knows only double quotes, and reads no kernel parameters after "--"; systemd and the
+// programs of an initrd read all arguments.
 func RefusedArguments(before, addon string) []RefusedArgument {
 	found := refusedArguments(addon)
 	had := refusedArguments(before)

@@ -128,8 +128,8 @@ func (h *handover) finishCmdline() {
 }
 
 // SplitLoadOptions splits the text that a boot loader passes to a unified kernel image into the
-// number of the profile, which a leading "@N" chooses since systemd 257, and the command line
-// behind it.
+// number of the profile, which a leading "@N" chooses since systemd 257, and the command line after
+// it.
 func SplitLoadOptions(s string) (profile int, cmdline string) {
 	rest, ok := strings.CutPrefix(s, "@")
 	digits := 0
