@@ -59,7 +59,7 @@ const (
 	sizeMask   = 1<<typeShift - 1
 )
 
-// MaxTable is the most bytes that a .hwids section may have; all devices that systemd 262 ships
+// MaxTable is the largest size of a .hwids section, in bytes; all devices that systemd 262 ships
 // take 30 KiB.
 const MaxTable = 16 << 20
 
