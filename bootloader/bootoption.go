@@ -218,7 +218,7 @@ func (b *BootProgram) target() (h efi.HardDrive, file string, err error) {
 	case !fs.ValidPath(b.File) || b.File == "." || strings.Contains(b.File, `\`):
 		return h, "", fmt.Errorf("program %q: want its path on the partition, with slashes, without a leading slash", b.File)
 	case b.Partition.IsZero() || b.PartitionNumber == 0 || b.FirstLBA == 0 || b.LastLBA < b.FirstLBA || b.LastLBA == math.MaxUint64:
-		return h, "", fmt.Errorf("partition %v, number %d, LBA %d to %d: want an ID, a number from 1 and a start behind the partition table", b.Partition, b.PartitionNumber, b.FirstLBA, b.LastLBA)
+		return h, "", fmt.Errorf("partition %v, number %d, LBA %d to %d: want an ID, a number from 1 and a start after the partition table", b.Partition, b.PartitionNumber, b.FirstLBA, b.LastLBA)
 	}
 	return efi.HardDrive{Number: b.PartitionNumber, FirstLBA: b.FirstLBA, SizeLBA: b.LastLBA - b.FirstLBA + 1, ID: b.Partition}, `\` + strings.ReplaceAll(b.File, "/", `\`), nil
 }

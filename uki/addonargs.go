@@ -21,10 +21,10 @@ type ArgumentRule struct {
 // Reasons that several arguments have.
 const (
 	otherRoot   = "can put a file system in place of the verified one"
-	otherFirst  = "starts another first program, with all rights, than the system's"
+	otherFirst  = "replaces the system's first program, which runs with all rights"
 	opensShell  = "can give a person at the console a root shell"
 	extraUnits  = "changes which units run, with all rights, and can leave out those that measure and verify"
-	extraParts  = "adds to what the kernel unpacks as its initrd, from a file that no signature covers"
+	extraParts  = "adds to what the kernel unpacks as its initrd, from a file that is not signed"
 	lessGuarded = "switches off a security module that the system may rely on, lockdown among them"
 	anyMemory   = "lets a device or a debugger write into all memory, what was verified included"
 )
@@ -41,14 +41,14 @@ var argumentRules = []ArgumentRule{
 	{Name: "mount.*", Reason: otherRoot}, {Name: "systemd.mount_extra", Reason: otherRoot}, {Name: "systemd.volatile", Reason: otherRoot},
 	{Name: "dm_mod.create", Reason: otherRoot, kernel: true},
 	{Name: "dm_verity.require_signatures", Reason: "lets the kernel take root hashes that are not signed", unless: []string{"1", "y", "Y"}, kernel: true},
-	{Name: "resume", Reason: "restores memory from a partition that nothing verifies"},
+	{Name: "resume", Reason: "restores memory from a partition that is not verified"},
 
 	{Name: "rd.*", Reason: "configures the initrd, which runs before the root file system is verified"},
 	{Name: "init", Reason: otherFirst}, {Name: "rdinit", Reason: otherFirst, kernel: true},
 	{Name: "noinitrd", Reason: "leaves out the initrd, which verifies the root file system", kernel: true},
 	{Name: "initrd", Reason: extraParts, kernel: true}, {Name: "initrdmem", Reason: extraParts, kernel: true},
-	{Name: "bootconfig", Reason: "makes the kernel read further arguments behind the initrd, which are not shown here", kernel: true},
-	{Name: "dtb", Reason: "loads a device tree from a file that no signature covers", kernel: true},
+	{Name: "bootconfig", Reason: "makes the kernel read further arguments after the initrd, which are not shown here", kernel: true},
+	{Name: "dtb", Reason: "loads a device tree from a file that is not signed", kernel: true},
 
 	{Name: "systemd.unit", Reason: extraUnits}, {Name: "systemd.wants", Reason: extraUnits}, {Name: "systemd.mask", Reason: extraUnits},
 	{Name: "systemd.run*", Reason: "runs a command with all rights"},

@@ -232,7 +232,7 @@ func (c *checker) overlaps(code, where string, extent func(SectionInfo) (off, si
 func (c *checker) kernel(i int) {
 	f, s := c.f, c.f.sections[i]
 	if flags := f.pe.Sections[i].Characteristics; flags&(flagExecute|flagWrite) != 0 {
-		c.warn("linux-flags", s.Profile, s.Name, "flags %#x make it executable or writable where it stands; the stub copies it out first, and firmware with memory protection may refuse the image", flags)
+		c.warn("linux-flags", s.Profile, s.Name, "flags %#x make it executable or writable in place; the stub copies it out first, and firmware with memory protection may refuse the image", flags)
 	}
 	data := f.data(i)
 	k, err := pe.Parse(data, data.Size())
@@ -444,7 +444,7 @@ func (c *checker) kernelSBAT(i int, kernel *pe.File) {
 	}
 	for _, l := range lines {
 		if l != "" && !bytes.Contains(b, []byte(l+"\n")) && !bytes.HasSuffix(bytes.TrimRight(b, "\x00"), []byte(l)) {
-			c.warn("sbat-kernel", s.Profile, ".sbat", "lacks the line %q of the kernel: it cannot be revoked by it", l)
+			c.warn("sbat-kernel", s.Profile, ".sbat", "lacks the line %q of the kernel: it cannot be revoked by that line", l)
 			return
 		}
 	}
@@ -560,7 +560,7 @@ func (c *checker) osRelease(i int) {
 		c.fail("osrel-name", s.Profile, s.Name, "has none of %s: boot loaders do not list the image", strings.Join(names, ", "))
 	}
 	if names := []string{"IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID"}; !has(names...) {
-		c.warn("osrel-version", s.Profile, s.Name, "has none of %s: boot loaders cannot sort the image among its like", strings.Join(names, ", "))
+		c.warn("osrel-version", s.Profile, s.Name, "has none of %s: boot loaders cannot sort the image among other versions", strings.Join(names, ", "))
 	}
 }
 

@@ -103,7 +103,7 @@ func (h *handover) smbiosCmdline() error {
 	clean := sdstub.Mangle(raw, h.release)
 	if h.release < 257 {
 		if len(h.cmdline) == 0 || h.release == 256 && !sameUnits(raw, clean) || len(raw) == 0 {
-			return h.unknown("how the stub treats %q without another command line or with white space around it", text)
+			return h.unknown("how the stub treats %q as the only command line or with white space around it", text)
 		}
 		clean = raw
 	}

@@ -190,7 +190,7 @@ func (h *handover) archives() error {
 		return nil
 	}
 	if c.Counted && h.release < 254 && len(c.Credentials)+len(c.Sysexts)+len(c.Confexts) > 0 {
-		return h.unknown("stubs before 254 look for the companions of an image with a boot counter in its name in another directory")
+		return h.unknown("stubs before 254 look in a different directory for the companions of an image with a boot counter in its name")
 	}
 	sysexts, confexts := c.Sysexts, c.Confexts
 	if h.release < 256 { // there were no confexts: all *.raw are alike

@@ -194,7 +194,7 @@ func (s *State) returnsWithout(marks []mark) error {
 func (s *State) returns(view func() overlay) error {
 	for _, err := range []error{s.xbootldr, s.unreadable} {
 		if err != nil {
-			return fmt.Errorf("%w: the menu is not known: %w", ErrNothingToReturnTo, err)
+			return fmt.Errorf("%w: the menu is unknown: %w", ErrNothingToReturnTo, err)
 		}
 	}
 	if len(s.rules) == 0 {

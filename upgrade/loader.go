@@ -129,7 +129,7 @@ func (p *Plan) judgeChoice(j *Verdict) {
 	case c.why.Pinned():
 		j.fail(fmt.Errorf("%w: %s, so the loader boots %s and not the new version; clear it", ErrPinned, c.why, c.entry.Path))
 	default:
-		j.fail(fmt.Errorf("the loader prefers %s (%s): version %s sorts behind it%s", c.entry.Path, c.why, p.Version, c.by))
+		j.fail(fmt.Errorf("the loader prefers %s (%s): version %s sorts after it%s", c.entry.Path, c.why, p.Version, c.by))
 	}
 	for i := range p.state.rules {
 		if err := p.state.rules[i].err; err != nil {

@@ -143,7 +143,7 @@ func (p *LoaderPlan) judge(ctx context.Context) error {
 	if next != nil {
 		p.judgeUnlocks(&unlocks, next)
 	} else {
-		unlocks.fail(fmt.Errorf("%s is no entry of the new menu", p.Next))
+		unlocks.fail(fmt.Errorf("%s is not an entry of the new menu", p.Next))
 	}
 	returns := Verdict{Proof: ProofReturns}
 	if err := p.after.returns(func() overlay { return overlay{FS: p.after.esp} }); err != nil {
@@ -255,7 +255,7 @@ func (p *LoaderPlan) judgeBoots() Verdict {
 	}
 	for i := range p.after.rules {
 		if err := p.after.rules[i].err; err != nil {
-			j.warn("what the boot loader does is not known: %v", err)
+			j.warn("what the boot loader does is unknown: %v", err)
 		}
 	}
 	if p.machine.Loader == nil {

@@ -162,12 +162,12 @@ func (p *LoaderPlan) judgeShim(j *Verdict) {
 	}
 	for _, src := range p.after.shims() {
 		if !p.Shim.is(src) {
-			j.warn("a shim on the ESP is not the one of the installation: what it starts was judged by itself")
+			j.warn("a shim on the ESP differs from that of the installation: the programs that it starts were judged by that shim")
 			break
 		}
 	}
 	if c, err := p.stuckBehind(); err != nil {
-		j.fail(fmt.Errorf("a power cut behind the change of %s would leave nothing that firmware starts: %w", c, err))
+		j.fail(fmt.Errorf("a power cut after the change of %s would leave no program that firmware starts: %w", c, err))
 	}
 }
 

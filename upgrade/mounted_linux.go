@@ -225,7 +225,7 @@ func OpenDiskOf(dir string) (disk *osmith.Device, err error) {
 		return nil, err
 	}
 	if !ok {
-		return nil, &MountError{dir, part.Node + " is no partition of a disk"}
+		return nil, &MountError{dir, part.Node + " is not a partition of a disk"}
 	}
 	return openForWriting(whole.Node)
 }

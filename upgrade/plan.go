@@ -222,7 +222,7 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	}
 	p.leftover = p.state.esp.tryRepair()
 	if p.from = cmp.Or(p.state.Running, p.state.Next); p.from == nil {
-		return nil, errors.New("no entry on the ESP boots, so there is no slot to protect: install the disk anew")
+		return nil, errors.New("no entry on the ESP boots, so there is no slot to protect: reinstall the disk")
 	}
 	p.From = p.from.Path
 	if err := p.choose(ctx); err != nil {

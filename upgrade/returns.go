@@ -243,7 +243,7 @@ func (p *Plan) judgeCounting(j *Verdict) {
 	case kind == secureboot.FirmwareUBoot202501:
 		j.warn("%s renames no files: the tries of the new entry are never used up, and nothing falls back by itself", kind)
 	case kind == secureboot.FirmwareUBootLegacy:
-		j.warn("whether firmware of the kind %s renames files is not known: if not, the tries of the new entry are never used up", kind)
+		j.warn("whether firmware of the kind %s renames files is unknown: if not, the tries of the new entry are never used up", kind)
 	case r != nil && r == p.state.Started && r.Counted && p.machine.Running.BootCountPath == "" && p.state.readOnly(r.Path):
 		j.warn("%s, which runs, has a boot counter and is read-only on the ESP: firmware renames no such file, and its tries are never used up. Install UKIs as writable files, as with Mode=0644 in sysupdate.d", r.Path)
 	case r != nil && r == p.state.Started && r.Counted && p.machine.Running.BootCountPath == "":

@@ -159,7 +159,7 @@ func (s *State) checkStart() error {
 	case p != "" && !onVolume(uncounted(e.Path), uncounted(p)):
 		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath says that the loader has started %s", p)}
 	case p != "" && e.Counted && !onVolume(e.Path, p):
-		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath is %s: the entry was counted or written anew since", p)}
+		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath is %s: the entry was counted or rewritten since", p)}
 	case p == "" && e.Bad():
 		return &NotStartedError{e.Path, "the entry has used up its tries, and LoaderBootCountPath does not say that this boot was one of them"}
 	}
@@ -173,7 +173,7 @@ func (s *State) checkStart() error {
 			return fmt.Errorf("%s, which runs: %w", e.Loader, err)
 		}
 		if !measured(r.Log, image.Digests) {
-			return &NotStartedError{e.Path, "the firmware's log of this boot has no start of this very file"}
+			return &NotStartedError{e.Path, "the firmware's log of this boot has no start of this file"}
 		}
 		return nil
 	}

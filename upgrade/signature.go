@@ -98,17 +98,17 @@ func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
 		return
 	}
 	if p.signature != nil && !has {
-		j.warn("the release has a signature of its root hash, and slot %s no partition for it: it is not installed", p.Target.Name())
+		j.warn("the release has a signature of its root hash, but slot %s has no partition for the signature: it is not installed", p.Target.Name())
 	}
 	switch {
 	case asks == "auto" && !has:
 		j.fail(&UnsignedError{"root-hash-signature=auto", fmt.Sprintf("slot %s has no partition for it", p.Target.Name())})
 		return
 	case asks == "" && required:
-		j.fail(&UnsignedError{requireSignatures, "root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options would have systemd hand it over"})
+		j.fail(&UnsignedError{requireSignatures, "root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options would make systemd pass it to the kernel"})
 		return
 	case asks != "" && asks != "auto":
-		j.warn("the command line brings a signature of the root hash of its own (root-hash-signature=), which is not judged")
+		j.warn("the command line has its own signature of the root hash (root-hash-signature=), which is not judged")
 	}
 	if p.signature != nil {
 		p.judgeKeyrings(j, cmdline, asks != "")
@@ -119,14 +119,14 @@ func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
 // not ask for the signature needs none.
 func (p *Plan) judgeKeyrings(j *Verdict, cmdline string, asked bool) {
 	if !asked {
-		j.warn("nothing on the command line asks for the signature of the root hash, so that systemd passes it over: root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options does")
+		j.warn("the command line does not ask for the signature of the root hash, so systemd ignores it: root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options does")
 	}
 	if p.machine.VerityKeyrings == nil {
 		hint := ""
 		if p.machine.Firmware != nil && p.dbHas(p.signature) {
 			hint = "; db has its certificate, which a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING takes"
 		}
-		j.warn("whether the kernel accepts the signature of the root hash by %s is not known (Machine.VerityKeyrings)%s", p.signer.Subject, hint)
+		j.warn("whether the kernel accepts the signature of the root hash by %s is unknown: set Machine.VerityKeyrings%s", p.signer.Subject, hint)
 		return
 	}
 	untrusted := &UntrustedSignatureError{Signer: p.signer.Subject.String(), Asked: []KeyringName{}}

@@ -429,7 +429,7 @@ func (s *State) judgeVolumes(j *Verdict, e *Entry, when string, volumes []*Volum
 // default profile, without options.
 func startsPlainly(e *Entry) error {
 	if e.Profile != 0 || e.Options != "" && e.Type == bootloader.EntryType1UKI {
-		return fmt.Errorf("%s starts another profile than the default one, or passes options", e.Path)
+		return fmt.Errorf("%s starts a profile other than the default one, or passes options", e.Path)
 	}
 	return nil
 }

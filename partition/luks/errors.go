@@ -32,7 +32,7 @@ var (
 	// volume is formatted.
 	ErrAreaFull = errors.New("no room in the key slots area")
 	// ErrChanged: the header on the disk has changed since it was read. Open the volume again.
-	ErrChanged = errors.New("another program has changed the header")
+	ErrChanged = errors.New("the header changed since it was read: open the volume again")
 	// ErrBroken: an earlier change of this Volume has failed, so the state of the disk is unknown.
 	// Open the volume again.
 	ErrBroken = errors.New("an earlier change failed: open the volume again")

@@ -107,7 +107,7 @@ func (o *FormatOptions) geometry(device int64) (g geometry, err error) {
 		g.offset = (end + mib - 1) / mib * mib
 	}
 	if g.offset < end || g.offset%areaUnit != 0 {
-		return g, fmt.Errorf("data at %d: want a multiple of %d behind the key slots, which end at %d", g.offset, areaUnit, end)
+		return g, fmt.Errorf("data at %d: want a multiple of %d after the key slots, which end at %d", g.offset, areaUnit, end)
 	}
 	room := device - g.offset
 	if g.sector == 0 {

@@ -192,7 +192,7 @@ func parseSegment(n node, count int) (g Segment, err error) {
 	case "linear", "hw-opal", "hw-opal-crypt":
 		return g, nil
 	default:
-		return g, typ.fail("%.40q is not known", g.Type)
+		return g, typ.fail("%.40q is unknown", g.Type)
 	}
 	tweak, cipher, sector := o.need("iv_tweak"), o.need("encryption"), o.need("sector_size")
 	if o.err != nil {

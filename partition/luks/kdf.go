@@ -157,7 +157,7 @@ func parseKDF(n node) (k KDF, salt []byte, err error) {
 	k.Type = KDFType(name)
 	members, known := kdfMembers[k.Type]
 	if !known {
-		return k, nil, typ.fail("%.40q is not known", name)
+		return k, nil, typ.fail("%.40q is unknown", name)
 	}
 	at := map[string]node{}
 	for _, key := range members {

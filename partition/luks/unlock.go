@@ -170,7 +170,7 @@ func (v *Volume) VolumeKey(key []byte) (k *Key, err error) {
 func (v *Volume) checkKey(k *Key) (Digest, error) {
 	d, ok := v.h.dataDigest()
 	if !ok {
-		return d, &UnsupportedError{"digests", "a digest of another type than pbkdf2"}
+		return d, &UnsupportedError{"digests", "a digest whose type is not pbkdf2"}
 	}
 	if k == nil || len(k.bytes) == 0 {
 		return d, ErrWrongKey

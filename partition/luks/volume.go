@@ -185,7 +185,7 @@ func (v *Volume) stage(m *metadata) (*staged, error) {
 	s.raw.SeqID++
 	var err error
 	if s.m, s.h, err = parseMetadata(doc, binarySize, v.h.Size); err != nil {
-		return nil, fmt.Errorf("the change makes no header: %w", err)
+		return nil, fmt.Errorf("the change would make an invalid header: %w", err)
 	}
 	if s.h.Unsupported != nil {
 		return nil, s.h.Unsupported

@@ -319,7 +319,7 @@ var ErrBusy = errors.New("other writers keep changing the tag")
 // [ErrBusy] if other programs keep writing to the tag.
 func MergeTag(ctx context.Context, store Store, tag string, layers []ocispec.Descriptor) error {
 	if _, ok := store.(Settler); !ok {
-		return fmt.Errorf("cosign: merge: a %T is no Settler", store)
+		return fmt.Errorf("cosign: merge: %T does not implement Settler", store)
 	}
 	return prefix.Error("cosign", (&Draft{}).joinTagged(ctx, store, layers, tag))
 }

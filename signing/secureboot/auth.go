@@ -201,7 +201,7 @@ func UnverifiedPayload(b []byte) (payload []byte, err error) {
 // checkType checks that what is between time and payload calls itself a signature.
 func (u *rawAuth) checkType() error {
 	if u.header.Type != certTypeEFIGUID { // the revision is not looked at
-		return bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x: an update begins with a time and a signature (.auth), signature lists alone are none (.esl)", u.header.Type, certTypeEFIGUID)
+		return bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x: an update begins with a time and a signature (.auth), signature lists alone (.esl) are not an update", u.header.Type, certTypeEFIGUID)
 	}
 	if g := efi.GUID(u.header.CertType[:]); g != guidPKCS7 {
 		return bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)

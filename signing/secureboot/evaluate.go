@@ -184,7 +184,7 @@ func (v Verdict) AuthorityEvent() ([]byte, error) {
 func perhapsShim(v osmith.FirmwareVariables, im Image) *Verdict {
 	level, err := sbat.ParseLevel(v.SbatLevel)
 	if err != nil {
-		r := unknown(RuleShimUnknown, "whether shim starts the image is not known, and SbatLevel cannot be parsed: %v", err)
+		r := unknown(RuleShimUnknown, "whether shim starts the image is unknown, and SbatLevel cannot be parsed: %v", err)
 		return &r
 	}
 	if r := checkSBAT(level, im, false); r != nil {
@@ -250,7 +250,7 @@ func unverified(v osmith.FirmwareVariables) (r Verdict, off bool) {
 	case setup:
 		return Verdict{Allowed: true, Rule: RuleSetupMode, Reason: "the machine is in Setup Mode and verifies nothing"}, true
 	case v.SecureBoot == nil:
-		return unknown(RuleSecureBootUnknown, "whether Secure Boot is on is not known: the variable SecureBoot is not given"), true
+		return unknown(RuleSecureBootUnknown, "whether Secure Boot is on is unknown: the variable SecureBoot is not given"), true
 	case !enforces:
 		return Verdict{Allowed: true, Rule: RuleSecureBootOff, Reason: "Secure Boot is off"}, true
 	}

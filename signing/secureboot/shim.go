@@ -34,7 +34,7 @@ type Shim struct {
 }
 
 // ErrShimState says that a variable on which shim's answer depends is unknown.
-var ErrShimState = errors.New("shim's state is not known")
+var ErrShimState = errors.New("shim's state is unknown")
 
 // Sections of shim, and the bound of each in bytes.
 const (

@@ -80,7 +80,7 @@ func NewUnion(bank crypto.Hash, pcrs []int, states ...NamedState) (_ *Union, err
 		for _, n := range pcrs {
 			v, ok := s.Values[n]
 			if !ok {
-				return nil, fmt.Errorf("union: state %q: PCR %d is not known", s.Name, n)
+				return nil, fmt.Errorf("union: state %q: PCR %d is unknown", s.Name, n)
 			}
 			if len(v) != bank.Size() {
 				return nil, fmt.Errorf("union: state %q: PCR %d: a value of %d bytes, want %d for %s", s.Name, n, len(v), bank.Size(), pcrbank.Name(bank))

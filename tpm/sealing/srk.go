@@ -97,7 +97,7 @@ func (k *storageKey) check() error {
 			return err
 		}
 		if p.CurveID != tpm2.TPMECCNistP256 && p.CurveID != tpm2.TPMECCNistP384 && p.CurveID != tpm2.TPMECCNistP521 {
-			return fmt.Errorf("elliptic curve 0x%04x: want one of NIST", uint16(p.CurveID))
+			return fmt.Errorf("elliptic curve 0x%04x: want a NIST curve", uint16(p.CurveID))
 		}
 		return checkSymmetric(p.Symmetric)
 	}

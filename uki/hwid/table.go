@@ -163,7 +163,7 @@ func bytesAt(b []byte, offset uint32) ([]byte, error) {
 		return nil, nil
 	}
 	if int64(offset) >= int64(len(b)) {
-		return nil, fmt.Errorf("%d lies behind the section's %d bytes", offset, len(b))
+		return nil, fmt.Errorf("%d lies beyond the section's %d bytes", offset, len(b))
 	}
 	s, _, ok := bytes.Cut(b[offset:], []byte{0})
 	if !ok {
