@@ -68,7 +68,7 @@ func TestSignatureIsJudged(t *testing.T) {
 		"required":                {verityKeyring(stranger.Cert, true), asks + " dm_verity.keyring_unsealed dm_verity.require_signatures=1", upgrade.OutcomePass, "its keyring .dm-verity has the certificate", upgradetest.Up},
 		"required, and not asked": {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed dm_verity.require_signatures=1", upgrade.OutcomeFail, "dm_verity.require_signatures on the command line demands a signature", upgradetest.Failed},
 		"its own":                 {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed=on systemd.verity_usr_options=root-hash-signature=/run/signature", upgrade.OutcomeWarn, "(root-hash-signature=), which is not judged", ""},
-		"asked for another":       {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed=y systemd.verity_root_options=root-hash-signature=auto", upgrade.OutcomeWarn, "nothing on the command line asks for the signature", upgradetest.Up},
+		"asked for another":       {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed=y systemd.verity_root_options=root-hash-signature=auto", upgrade.OutcomeWarn, "the command line does not ask for the signature", upgradetest.Up},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := signedDisk(t)

@@ -307,7 +307,7 @@ func (r updateRow) admitDBR(v osmith.FirmwareVariables, a *Auth, p Pending, setu
 	if r.signedByPK(v, a, p) == nil || r.signedByKEK(v, a, p, nil) == nil {
 		return nil
 	}
-	return edk2.Unknown("edk2 takes a first dbr from anybody, other firmware from PK and KEK alone; it is signed by %q", subject(a.signer))
+	return edk2.Unknown("edk2 takes a first dbr from any signer, other firmware only from PK and KEK; this one is signed by %q", subject(a.signer))
 }
 
 // signedByPK says why an update is not signed by the certificate in PK itself, nil if it is.

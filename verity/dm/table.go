@@ -451,6 +451,6 @@ func (r *tableReader) option(o *TableOptions, name string) {
 	case "root_hash_sig_key_desc":
 		o.RootHashSigKeyDesc = r.next(name)
 	default:
-		r.fail(fmt.Errorf("%q is not known", name))
+		r.fail(fmt.Errorf("%q is unknown", name))
 	}
 }
