@@ -14,8 +14,7 @@ import (
 
 // withoutPackageExample are the packages that have no package Example yet. The list only shrinks.
 var withoutPackageExample = []string{
-	"bootloader/grub", "signing", "signing/cosign/keyless", "tpm/sealing", "uki", "upgrade/release", "upgrade/release/channel",
-	"upgrade/release/registry", "upgrade/release/weblayout", "upgrade/upgradetest",
+	"signing", "tpm/sealing", "uki",
 }
 
 // notPlayable are the Examples that use what their file does not show, such as test kits. The list
@@ -65,14 +64,8 @@ var notPlayable = map[string][]string{
 		"Artifact_Matches", "NewBlobReader", "Open", "Pack", "Partial",
 		"PatchUKI", "Pull", "Stream", "Stream_oldUKI",
 	},
-	"upgrade/release/channel": {
-		"Document_Withdraw",
-	},
 	"verity": {
 		"Diff", "Diff_target", "Patch",
-	},
-	"upgrade/release/registry": {
-		"Open", "Repository_Push",
 	},
 }
 
