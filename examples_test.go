@@ -60,10 +60,6 @@ var notPlayable = map[string][]string{
 	"upgrade/extension": {
 		"File_Judge", "Read",
 	},
-	"upgrade/release": {
-		"Artifact_Matches", "NewBlobReader", "Open", "Pack", "Partial",
-		"PatchUKI", "Pull", "Stream", "Stream_oldUKI",
-	},
 	"verity": {
 		"Diff", "Diff_target", "Patch",
 	},
