@@ -52,11 +52,6 @@ var notPlayable = map[string][]string{
 		"File_Edit", "File_Handover", "File_NewMeasurer", "Image_MeasureVariants", "Image_profiles",
 		"ProfileOf",
 	},
-	"upgrade": {
-		"", "Collect", "Commit_kexec", "CompleteReset", "FactoryReset",
-		"InstallPlan_Apply", "Mirror", "NewLoaderPlan", "NewSlotPlan", "OpenBootVolume",
-		"PlanInstall", "Plan_Apply_refused", "PredictBoot", "PredictImages",
-	},
 	"upgrade/extension": {
 		"File_Judge", "Read",
 	},
