@@ -52,12 +52,6 @@ var notPlayable = map[string][]string{
 		"File_Edit", "File_Handover", "File_NewMeasurer", "Image_MeasureVariants", "Image_profiles",
 		"ProfileOf",
 	},
-	"upgrade/extension": {
-		"File_Judge", "Read",
-	},
-	"verity": {
-		"Diff", "Diff_target", "Patch",
-	},
 }
 
 // Every public package has a package Example, and every Example can be played, but for those
