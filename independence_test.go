@@ -46,6 +46,7 @@ var allowed = map[string]struct{ own, modules []string }{
 		"github.com/klauspost/cpuid/v2", "github.com/klauspost/reedsolomon", "golang.org/x/sys",
 	}},
 	"partition":         {modules: []string{"golang.org/x/sys"}},
+	"partition/ext4":    {modules: []string{"golang.org/x/sys"}}, // device numbers
 	"partition/fat":     {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
 	"partition/layouts": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
 	// crypto: Argon2, which asks sys for the processor
@@ -67,7 +68,7 @@ var allowed = map[string]struct{ own, modules []string }{
 	"signing/secureboot":   {},
 	"signing/cosign":       {modules: cosignModules},
 	"build": { // composes, on the vendor's side
-		own: []string{"verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy",
+		own: []string{"verity", "verity/dm", "partition", "partition/ext4", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy",
 			"signing/authenticode", "signing/secureboot", "upgrade/release", "upgrade/extension"},
 		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/erofs/go-erofs", "github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},

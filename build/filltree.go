@@ -10,13 +10,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/ext4"
 )
 
 // erofs makes an EROFS file system for a partition.
 func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystemFill) error {
 	if len(fill.Subvolumes) > 0 {
-		return errors.New("subvolumes require btrfs")
+		return errSubvolumes
 	}
 	tree, err := b.tree(fill)
 	if err != nil {
@@ -27,8 +29,8 @@ func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystem
 		return err
 	}
 	o := EROFSOptions{TreeOptions: b.o.Tree, TempDir: b.o.TempDir, UUID: partition.FileSystemID(b.partitionID(i))}
-	if len(s.Name) <= maxErofsLabel {
-		o.Label = s.Name
+	if name := b.layout.Names()[i]; len(name) <= maxErofsLabel {
+		o.Label = name
 	}
 	w := &extent{w: to}
 	if err := WriteEROFS(b.ctx, io.NewOffsetWriter(w, 0), tree, o); err != nil {
@@ -37,6 +39,56 @@ func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystem
 	s.Content = source(to, roundUp(w.n, blockSize))
 	return nil
 }
+
+// maxExt4Label is the longest label of an ext4 file system in bytes.
+const maxExt4Label = 16
+
+// ext4 makes an ext4 file system for a partition. It fills the partition, but for the data of a
+// dm-verity volume, whose root hash is needed before any partition has a size: that has the least
+// size, and no journal.
+func (b *diskBuilder) ext4(i int, s *partition.Spec, fill *partition.FileSystemFill) error {
+	if len(fill.Subvolumes) > 0 {
+		return errSubvolumes
+	}
+	tree, err := b.tree(fill)
+	if err != nil {
+		return err
+	}
+	o := ext4.Options{TreeOptions: b.o.Tree, UUID: partition.FileSystemID(b.partitionID(i)), Label: b.layout.Names()[i]}
+	o.Label = o.Label[:min(len(o.Label), maxExt4Label)]
+	write := func(o ext4.Options) (osmith.Source, error) {
+		to, err := b.scratch()
+		if err != nil {
+			return nil, err
+		}
+		size, err := ext4.Write(b.ctx, to, tree, o)
+		if err != nil {
+			return nil, err
+		}
+		return source(to, size), nil
+	}
+	if s.Fill.Verity != nil {
+		o.NoJournal = true
+		s.Content, err = write(o)
+		return err
+	}
+	least, err := ext4.MinSize(b.ctx, tree, o)
+	if err != nil {
+		return err
+	}
+	encrypted := s.Fill.Encrypt != nil
+	s.Content = &late{least, func(im *partition.Image, n int) (osmith.Source, error) {
+		_, o.Size = im.Table.Extent(n)
+		if encrypted {
+			o.Size -= partition.LUKSOverhead
+		}
+		return write(o)
+	}}
+	return nil
+}
+
+// errSubvolumes is returned for file systems without them.
+var errSubvolumes = errors.New("subvolumes require btrfs")
 
 // tree is what a file system of the layout has in it.
 func (b *diskBuilder) tree(fill *partition.FileSystemFill) (*copiedTree, error) {
