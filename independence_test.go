@@ -45,9 +45,10 @@ var allowed = map[string]struct{ own, modules []string }{
 	"verity/fec": {own: []string{"verity"}, modules: []string{
 		"github.com/klauspost/cpuid/v2", "github.com/klauspost/reedsolomon", "golang.org/x/sys",
 	}},
-	"partition":         {modules: []string{"golang.org/x/sys"}},
-	"partition/fat":     {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
-	"partition/layouts": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"partition":          {modules: []string{"golang.org/x/sys"}},
+	"partition/fat":      {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"partition/layouts":  {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"partition/squashfs": {modules: []string{"github.com/klauspost/compress", "golang.org/x/sys"}},
 	// crypto: Argon2, which asks sys for the processor
 	"partition/luks":   {modules: []string{"golang.org/x/crypto", "golang.org/x/sys"}},
 	"uki":              {own: []string{"uki/hwid"}, modules: []string{"golang.org/x/sys"}},
