@@ -23,7 +23,7 @@
 // # Memory
 //
 // Files are read one block at a time, so memory use does not depend on their size: it is a few
-// blocks for each worker, and what is kept of each file until the end, some hundred bytes. A file
-// may be read a second time, if it is larger than a block and as large as one before it, to find out
-// whether the two are equal.
+// blocks for each worker, the tables of its compressor (with zstd up to 40 MiB), and what is kept of
+// each file until the end, some hundred bytes. A file may be read a second time, if it is larger than
+// a block and as large as one before it, to find out whether the two are equal.
 package squashfs

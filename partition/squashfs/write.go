@@ -97,12 +97,21 @@ func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, o Options) (size int6
 		return 0, err
 	}
 	im := &image{ctx: ctx, options: o, count: count, exports: make([]byte, int64(count)*8), owners: owners{index: map[uint32]uint16{}}}
-	if im.encoder, err = o.Compression.newEncoder(o.Level, o.BlockSize); err != nil {
-		return 0, err
+	encoders := make([]encoder, o.Workers)
+	for i := range encoders {
+		if encoders[i], err = o.Compression.newEncoder(o.Level, o.BlockSize); err != nil {
+			return 0, err
+		}
 	}
+	// The workers have ended before there are tables.
+	im.encoder = encoders[0]
 	im.inodes.encoder, im.directories.encoder = im.encoder, im.encoder
 	im.out = &output{bufio.NewWriterSize(io.NewOffsetWriter(w, superblockSize), 1<<20), superblockSize}
-	s, err := im.write(fsys, root)
+	fragments, err := im.writeContents(fsys, root, encoders)
+	if err != nil {
+		return 0, err
+	}
+	s, err := im.writeTables(root, fragments)
 	if err != nil {
 		return 0, err
 	}
@@ -111,13 +120,13 @@ func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, o Options) (size int6
 		return 0, err
 	}
 	if err := im.out.w.Flush(); err != nil {
-		return 0, err
+		return 0, ofTarget(err)
 	}
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	if _, err := w.WriteAt(s, 0); err != nil {
-		return 0, err
+		return 0, ofTarget(err)
 	}
 	return size, nil
 }
@@ -144,26 +153,19 @@ type output struct {
 func (o *output) write(b []byte) error {
 	n, err := o.w.Write(b)
 	o.at += int64(n)
-	return err
+	return ofTarget(err)
 }
 
-// write writes everything but the superblock and the padding, and returns the superblock.
-func (im *image) write(fsys fs.FS, root *node) (superblock []byte, err error) {
-	flags := uint16(flagEndsInFragments | flagDuplicates | flagExports | flagNoAttributes)
-	if im.options.Compression == None {
-		flags |= flagInodesStored | flagDataStored | flagFragmentsStored | flagIDsStored
+// ofTarget tells an error of the target from one of a file that is read.
+func ofTarget(err error) error {
+	if err == nil {
+		return nil
 	}
-	if b := im.options.Compression.compressorOptions(im.options.Level); b != nil {
-		flags |= flagOptions
-		b = append(binary.LittleEndian.AppendUint16(nil, uint16(len(b))|storedMetadata), b...)
-		if err := im.out.write(b); err != nil {
-			return nil, err
-		}
-	}
-	fragments, err := im.writeContents(fsys, root)
-	if err != nil {
-		return nil, err
-	}
+	return fmt.Errorf("writing the image: %w", err)
+}
+
+// writeTables writes the tables behind the contents, and returns the superblock.
+func (im *image) writeTables(root *node, fragments []byte) (superblock []byte, err error) {
 	if err := im.writeInodes(root); err != nil {
 		return nil, err
 	}
@@ -194,15 +196,22 @@ func (im *image) write(fsys fs.FS, root *node) (superblock []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	blockSize := uint32(im.options.BlockSize)
+	o := &im.options
+	flags := uint16(flagEndsInFragments | flagDuplicates | flagExports | flagNoAttributes)
+	if o.Compression == None {
+		flags |= flagInodesStored | flagDataStored | flagFragmentsStored | flagIDsStored
+	}
+	if o.Compression.compressorOptions(o.Level) != nil {
+		flags |= flagOptions
+	}
 	le := binary.LittleEndian
 	b := le.AppendUint32(nil, magic)
 	b = le.AppendUint32(b, im.count)
-	b = le.AppendUint32(b, seconds(filetree.Clamp(im.options.Time, im.options.TreeOptions)))
-	b = le.AppendUint32(b, blockSize)
+	b = le.AppendUint32(b, seconds(filetree.Clamp(o.Time, o.TreeOptions)))
+	b = le.AppendUint32(b, uint32(o.BlockSize))
 	b = le.AppendUint32(b, uint32(len(fragments)/fragmentSize))
-	b = le.AppendUint16(b, compressions[im.options.Compression].id)
-	b = le.AppendUint16(b, uint16(bits.TrailingZeros32(blockSize)))
+	b = le.AppendUint16(b, compressions[o.Compression].id)
+	b = le.AppendUint16(b, uint16(bits.TrailingZeros(uint(o.BlockSize))))
 	b = le.AppendUint16(b, flags)
 	b = le.AppendUint16(b, uint16(len(im.owners.ids)))
 	b = le.AppendUint16(b, 4) // version 4.0
@@ -215,11 +224,12 @@ func (im *image) write(fsys fs.FS, root *node) (superblock []byte, err error) {
 	return b, nil
 }
 
-// writeContents writes the contents of all files and returns the records of the fragment table.
-func (im *image) writeContents(fsys fs.FS, root *node) (fragments []byte, err error) {
-	encoders := make([]encoder, im.options.Workers)
-	for i := range encoders {
-		if encoders[i], err = im.options.Compression.newEncoder(im.options.Level, im.options.BlockSize); err != nil {
+// writeContents writes the options of the compressor and the contents of all files, and returns the
+// records of the fragment table.
+func (im *image) writeContents(fsys fs.FS, root *node, encoders []encoder) (fragments []byte, err error) {
+	if b := im.options.Compression.compressorOptions(im.options.Level); b != nil {
+		b = append(binary.LittleEndian.AppendUint16(nil, uint16(len(b))|storedMetadata), b...)
+		if err := im.out.write(b); err != nil {
 			return nil, err
 		}
 	}

@@ -263,6 +263,7 @@ func TestFailingWriter(t *testing.T) {
 		disk.Faulty(faultio.Failure{Op: faultio.OpWrite, After: after})
 		size, err := Write(t.Context(), disk, tree, Options{})
 		require.ErrorIs(t, err, faultio.ErrIO, "write %d of %d", after, count)
+		require.ErrorContains(t, err, "writing the image: ")
 		require.Zero(t, size)
 		b := make([]byte, 4)
 		_, err = disk.ReadAt(b, 0)
