@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/ext4"
+	"github.com/osmith-dev/osmith/partition/squashfs"
 )
 
 // erofs makes an EROFS file system for a partition.
@@ -37,6 +39,40 @@ func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystem
 		return err
 	}
 	s.Content = source(to, roundUp(w.n, blockSize))
+	return nil
+}
+
+// squashfs makes a squashfs file system for a partition. It has no UUID and no label.
+func (b *diskBuilder) squashfs(s *partition.Spec, f *partition.Fill) error {
+	fill := f.FileSystem
+	if len(fill.Subvolumes) > 0 {
+		return errSubvolumes
+	}
+	o := squashfs.Options{TreeOptions: b.o.Tree}
+	var err error
+	if fill.Compression != "" {
+		if o.Compression, err = squashfs.ParseCompression(fill.Compression); err != nil {
+			return &UnmadeError{key(s), f.String(), "squashfs is made with zstd or gzip, or without compression"}
+		}
+	}
+	if fill.CompressionLevel != "" {
+		if o.Level, err = strconv.Atoi(fill.CompressionLevel); err != nil {
+			return fmt.Errorf("CompressionLevel %q: want a number", fill.CompressionLevel)
+		}
+	}
+	tree, err := b.tree(fill)
+	if err != nil {
+		return err
+	}
+	to, err := b.scratch()
+	if err != nil {
+		return err
+	}
+	size, err := squashfs.Write(b.ctx, to, tree, o)
+	if err != nil {
+		return err
+	}
+	s.Content = source(to, size)
 	return nil
 }
 

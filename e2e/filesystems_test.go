@@ -22,6 +22,7 @@ import (
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition/ext4"
+	"github.com/osmith-dev/osmith/partition/squashfs"
 )
 
 var modifiedAt = time.Unix(1_700_000_000, 0)
@@ -101,6 +102,14 @@ func fileSystems(t *testing.T, root testtools.Root) (files []osmith.ESPFile, ste
 	})
 	steps = append(steps, guestStep{Name: "mount ext4", Args: []string{"mounter", "ext4", "/run/programs/ext4.img", strconv.Itoa(300 << 20)}, Static: true})
 
+	for _, c := range []squashfs.Compression{squashfs.Zstd, squashfs.Gzip, squashfs.None} {
+		name := fmt.Sprintf("squashfs-%v.img", c)
+		image(name, func(f *os.File) error {
+			_, err := squashfs.Write(t.Context(), f, mountedTree(), squashfs.Options{TreeOptions: o, Compression: c})
+			return err
+		})
+		steps = append(steps, guestStep{Name: fmt.Sprintf("mount squashfs, %v", c), Args: []string{"mounter", "squashfs", "/run/programs/" + name}, Static: true})
+	}
 	file := filepath.Join(t.TempDir(), "mounter")
 	require.NoError(t, buildProgram(t.Context(), file, "amd64", guestPackage+"/mounter"))
 	program, err := os.ReadFile(file)
