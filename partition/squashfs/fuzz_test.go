@@ -21,8 +21,8 @@ var shapes = [][]byte{
 	bytes.Repeat([]byte{0, 16, 255, 3, 32, 8, 9}, 100),
 }
 
-// treeOf makes a tree of any bytes, with options. Four bytes are a file: its kind and directory, its
-// name, its size, its content.
+// treeOf makes a tree of any bytes, with options. Four bytes are a file: its kind and directory,
+// its name, its size, its content.
 func treeOf(b []byte) (fstest.MapFS, Options) {
 	o := Options{BlockSize: 4096, Workers: 2, TreeOptions: osmith.TreeOptions{Time: latest}}
 	if len(b) > 0 {

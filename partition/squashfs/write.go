@@ -81,9 +81,9 @@ func (o *Options) fill() (err error) {
 	return nil
 }
 
-// Write writes a tree of files as a squashfs 4.0 file system and returns its size in bytes, which is
-// a multiple of 4096. All of that is written once, from front to back, but the superblock at offset
-// 0, which is written last: before that, what is in w is no file system.
+// Write writes a tree of files as a squashfs 4.0 file system and returns its size in bytes, which
+// is a multiple of 4096. All of that is written once, from front to back, but the superblock at
+// offset 0, which is written last: before that, what is in w is no file system.
 //
 // Files are read as they are written, and an error is returned if one does not have the size that
 // its directory tells.
