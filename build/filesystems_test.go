@@ -9,6 +9,7 @@ import (
 
 	backend "github.com/diskfs/go-diskfs/backend/file"
 	diskfs "github.com/diskfs/go-diskfs/filesystem/ext4"
+	diskfssquash "github.com/diskfs/go-diskfs/filesystem/squashfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
@@ -103,4 +104,28 @@ func TestDiskExt4(t *testing.T) {
 	}
 	_, size := d.Table.Extent(3)
 	require.EqualValues(t, 32<<20, size, "systemd-repart makes no smaller ext4")
+}
+
+// A squashfs is compressed as its definition says, and under a hash tree.
+func TestDiskSquashfs(t *testing.T) {
+	for _, how := range []string{"", "Compression=gzip\nCompressionLevel=1\n", "Compression=zstd\n", "Compression=none\n"} {
+		o := fillOptions(t)
+		o.Layout = repart(t, map[string]string{
+			"20-usr":    "Type=usr\nFormat=squashfs\nCopyFiles=/usr:/\nMakeSymlinks=/sbin:bin\nVerity=data\nVerityMatchKey=usr\nMinimize=best\n" + how,
+			"21-verity": "Type=usr-verity\nVerity=hash\nVerityMatchKey=usr\nMinimize=best\n",
+		})
+		o.Volumes = nil
+		d, err := build.Disk(t.Context(), nil, o)
+		require.NoError(t, err, how)
+		require.NoError(t, verity.Verify(t.Context(), d.Content(0), d.Content(1), d.RootHashes["usr"]))
+		name := saved(t, "usr", d.Content(0))
+		f, err := os.Open(name)
+		require.NoError(t, err)
+		defer f.Close()
+		made, err := diskfssquash.Read(backend.New(f, true), d.Content(0).Size(), 0, 4096)
+		require.NoError(t, err, how)
+		got, err := made.ReadFile("bin/tool")
+		require.NoError(t, err)
+		require.Equal(t, host["usr/bin/tool"].Data, got)
+	}
 }
