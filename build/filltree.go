@@ -19,6 +19,19 @@ import (
 
 // erofs makes an EROFS file system for a partition.
 func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystemFill) error {
+	o := EROFSOptions{TreeOptions: b.o.Tree, TempDir: b.o.TempDir, UUID: partition.FileSystemID(b.partitionID(i))}
+	if name := b.layout.Names()[i]; len(name) <= maxErofsLabel {
+		o.Label = name
+	}
+	return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
+		w := &extent{w: to}
+		err := WriteEROFS(b.ctx, io.NewOffsetWriter(w, 0), tree, o)
+		return roundUp(w.n, blockSize), err
+	})
+}
+
+// compact makes a file system that is as large as its files need.
+func (b *diskBuilder) compact(s *partition.Spec, fill *partition.FileSystemFill, write func(to Scratch, tree *copiedTree) (size int64, err error)) error {
 	if len(fill.Subvolumes) > 0 {
 		return errSubvolumes
 	}
@@ -30,24 +43,17 @@ func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystem
 	if err != nil {
 		return err
 	}
-	o := EROFSOptions{TreeOptions: b.o.Tree, TempDir: b.o.TempDir, UUID: partition.FileSystemID(b.partitionID(i))}
-	if name := b.layout.Names()[i]; len(name) <= maxErofsLabel {
-		o.Label = name
-	}
-	w := &extent{w: to}
-	if err := WriteEROFS(b.ctx, io.NewOffsetWriter(w, 0), tree, o); err != nil {
+	size, err := write(to, tree)
+	if err != nil {
 		return err
 	}
-	s.Content = source(to, roundUp(w.n, blockSize))
+	s.Content = source(to, size)
 	return nil
 }
 
 // squashfs makes a squashfs file system for a partition. It has no UUID and no label.
 func (b *diskBuilder) squashfs(s *partition.Spec, f *partition.Fill) error {
 	fill := f.FileSystem
-	if len(fill.Subvolumes) > 0 {
-		return errSubvolumes
-	}
 	o := squashfs.Options{TreeOptions: b.o.Tree}
 	var err error
 	if fill.Compression != "" {
@@ -60,20 +66,9 @@ func (b *diskBuilder) squashfs(s *partition.Spec, f *partition.Fill) error {
 			return fmt.Errorf("CompressionLevel %q: want a number", fill.CompressionLevel)
 		}
 	}
-	tree, err := b.tree(fill)
-	if err != nil {
-		return err
-	}
-	to, err := b.scratch()
-	if err != nil {
-		return err
-	}
-	size, err := squashfs.Write(b.ctx, to, tree, o)
-	if err != nil {
-		return err
-	}
-	s.Content = source(to, size)
-	return nil
+	return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
+		return squashfs.Write(b.ctx, to, tree, o)
+	})
 }
 
 // maxExt4Label is the longest label of an ext4 file system in bytes.
@@ -83,29 +78,19 @@ const maxExt4Label = 16
 // dm-verity volume, whose root hash is needed before any partition has a size: that has the least
 // size, and no journal.
 func (b *diskBuilder) ext4(i int, s *partition.Spec, fill *partition.FileSystemFill) error {
+	o := ext4.Options{TreeOptions: b.o.Tree, UUID: partition.FileSystemID(b.partitionID(i)), Label: b.layout.Names()[i]}
+	o.Label = o.Label[:min(len(o.Label), maxExt4Label)]
+	if s.Fill.Verity != nil {
+		o.NoJournal = true
+		return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
+			return ext4.Write(b.ctx, to, tree, o)
+		})
+	}
 	if len(fill.Subvolumes) > 0 {
 		return errSubvolumes
 	}
 	tree, err := b.tree(fill)
 	if err != nil {
-		return err
-	}
-	o := ext4.Options{TreeOptions: b.o.Tree, UUID: partition.FileSystemID(b.partitionID(i)), Label: b.layout.Names()[i]}
-	o.Label = o.Label[:min(len(o.Label), maxExt4Label)]
-	write := func(o ext4.Options) (osmith.Source, error) {
-		to, err := b.scratch()
-		if err != nil {
-			return nil, err
-		}
-		size, err := ext4.Write(b.ctx, to, tree, o)
-		if err != nil {
-			return nil, err
-		}
-		return source(to, size), nil
-	}
-	if s.Fill.Verity != nil {
-		o.NoJournal = true
-		s.Content, err = write(o)
 		return err
 	}
 	least, err := ext4.MinSize(b.ctx, tree, o)
@@ -118,7 +103,12 @@ func (b *diskBuilder) ext4(i int, s *partition.Spec, fill *partition.FileSystemF
 		if encrypted {
 			o.Size -= partition.LUKSOverhead
 		}
-		return write(o)
+		to, err := b.scratch()
+		if err != nil {
+			return nil, err
+		}
+		size, err := ext4.Write(b.ctx, to, tree, o)
+		return source(to, size), err
 	}}
 	return nil
 }

@@ -154,8 +154,8 @@ func (l *Layout) identified() *Layout {
 	return &out
 }
 
-// Names are the names that the partitions have on a new disk, in the order of the layout: their own,
-// or with DefaultName that of their type.
+// Names are the names that the partitions have on a new disk, in the order of the layout: their
+// own, or with DefaultName that of their type.
 func (l *Layout) Names() []string {
 	named := Layout{Partitions: slices.Clone(l.Partitions)}
 	named.name(func(int) string { return "" })

@@ -14,8 +14,8 @@ import (
 )
 
 // A Demo is a machine that is switched off, with version 1 of the system on its disk, and the next
-// version as its vendor has built it: what examples and tests need to show an upgrade. It is made of
-// [StandIns]. Close it after use.
+// version as its vendor has built it: what examples and tests need to show an upgrade. It is made
+// of [StandIns]. Close it after use.
 type Demo struct {
 	Builder  *Builder
 	Old, New *Set       // versions 1 and 2

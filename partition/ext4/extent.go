@@ -26,8 +26,8 @@ type treeBlock struct {
 	entries []extent // count counts only in leaves
 }
 
-// extentTree puts extents that do not fit into the inode into blocks. Those of one depth follow each
-// other, and the last ones, at most four, are those that the inode points to.
+// extentTree puts extents that do not fit into the inode into blocks. Those of one depth follow
+// each other, and the last ones, at most four, are those that the inode points to.
 func extentTree(list []extent, block func() int64) []treeBlock {
 	var tree []treeBlock
 	for depth := 0; len(list) > rootEntries; depth++ {

@@ -73,7 +73,8 @@ func (w *writer) groups() error {
 		}
 	}
 	if w.end < w.blocks {
-		return w.block(w.blocks-1, make([]byte, blockSize)) // the file is as long as the file system
+		// the file is as long as the file system
+		return w.block(w.blocks-1, make([]byte, blockSize))
 	}
 	return nil
 }

@@ -44,7 +44,8 @@ func (p *plan) putInode(b []byte, n *node) {
 	le.PutUint32(b[0x6c:], uint32(size>>32))
 	le.PutUint32(b[0x1c:], uint32(blocks))
 	le.PutUint16(b[0x74:], uint16(blocks>>32))
-	// Seconds since 1970 have 34 bits, of which the first 32 are signed: two more are added to them.
+	// Seconds since 1970 have 34 bits, of which the first 32 are signed: two more are added to
+	// them.
 	epoch := uint32((n.Mtime+1<<31)>>32) & 3
 	for _, at := range []struct{ seconds, extra int }{{0x08, 0x8c}, {0x0c, 0x84}, {0x10, 0x88}, {0x90, 0x94}} {
 		le.PutUint32(b[at.seconds:], uint32(n.Mtime))

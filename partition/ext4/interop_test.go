@@ -95,7 +95,8 @@ func (f *sparseFile) Read(b []byte) (int, error) {
 }
 
 // What is made is clean, at sizes where something begins: a journal, a second group, a copy of the
-// superblock, a second flexible group, a second block of descriptors, a last group that is too small.
+// superblock, a second flexible group, a second block of descriptors, a last group that is too
+// small.
 func TestFsck(t *testing.T) {
 	for _, size := range []int64{0, 1 << 20, 8 << 20, 128 << 20, 128<<20 + 4096, 128<<20 + 9<<20, 600 << 20, 2<<30 + 1<<20, 9<<30 + 12345} {
 		for _, o := range []ext4.Options{{}, {NoJournal: true, UUID: id, Label: "sixteen bytes ok"}, {BytesPerInode: 4096}, {BytesPerInode: 1 << 20, UUID: id}} {

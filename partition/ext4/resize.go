@@ -7,9 +7,9 @@ import (
 )
 
 // resizeNode is the inode that owns the blocks which are kept for more group descriptors, so that
-// the mounted file system can grow (resize_inode). It has blocks as ext2 had them: a doubly indirect
-// block points to the kept blocks of the first group, and each of these to the same one in the
-// groups with a copy of the superblock.
+// the mounted file system can grow (resize_inode). It has blocks as ext2 had them: a doubly
+// indirect block points to the kept blocks of the first group, and each of these to the same one in
+// the groups with a copy of the superblock.
 func (p *plan) resizeNode(a *allocator) *node {
 	n := &node{
 		File:   &filetree.File{Name: "(resize)", Mode: 0o600, Mtime: p.time},

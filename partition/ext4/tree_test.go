@@ -31,8 +31,8 @@ func content(n int) []byte {
 	return b
 }
 
-// longestName is what go-diskfs 1.9.4 reads of a name: it adds 8 to its length in one byte. Names of
-// 255 bytes are in TestFsck.
+// longestName is what go-diskfs 1.9.4 reads of a name: it adds 8 to its length in one byte. Names
+// of 255 bytes are in TestFsck.
 const longestName = 247
 
 // kinds has a file of each kind, and of each size that is special.

@@ -28,8 +28,8 @@ type Options struct {
 	// Label is the volume label, up to 16 bytes; "": none.
 	Label string
 
-	// BytesPerInode is how many bytes of the file system there are for each inode, 4096 to 67108864;
-	// 0: 16384. There is an inode for each file of the tree in any case.
+	// BytesPerInode is how many bytes of the file system there are for each inode, 4096 to
+	// 67108864; 0: 16384. There is an inode for each file of the tree in any case.
 	BytesPerInode int64
 
 	// NoJournal leaves the journal out, as suits a file system that is never written, such as one

@@ -131,10 +131,10 @@ func TestRefusals(t *testing.T) {
 		"ext4: /f: the file changed: 9999 bytes, want 10000 as in its directory":  {altered{one, content(9999)}, ext4.Options{}},
 		"ext4: /f: the file changed: 10001 bytes, want 10000 as in its directory": {altered{one, content(10001)}, ext4.Options{}},
 		"ext4: /f: medium error": {broken{one}, ext4.Options{}},
-		"ext4: /" + strings.Repeat("n", 256) + ": a name of 256 bytes: want at most 255":                                           {fstest.MapFS{strings.Repeat("n", 256): {}}, ext4.Options{}},
-		"ext4: /l: a symbolic link of 4096 bytes: want 1 to 4095":                                                                  {fstest.MapFS{"l": {Mode: fs.ModeSymlink, Data: content(4096)}}, ext4.Options{}},
-		"ext4: /x: not a file type that Linux has":                                                                                 {fstest.MapFS{"x": {Mode: fs.ModeIrregular}}, ext4.Options{}},
-		"ext4: /lost+found: want a directory, in which a repair puts what it finds: rename the file":                               {fstest.MapFS{"lost+found": {}}, ext4.Options{}},
+		"ext4: /" + strings.Repeat("n", 256) + ": a name of 256 bytes: want at most 255":                                          {fstest.MapFS{strings.Repeat("n", 256): {}}, ext4.Options{}},
+		"ext4: /l: a symbolic link of 4096 bytes: want 1 to 4095":                                                                 {fstest.MapFS{"l": {Mode: fs.ModeSymlink, Data: content(4096)}}, ext4.Options{}},
+		"ext4: /x: not a file type that Linux has":                                                                                {fstest.MapFS{"x": {Mode: fs.ModeIrregular}}, ext4.Options{}},
+		"ext4: /lost+found: want a directory, in which a repair puts what it finds: rename the file":                              {fstest.MapFS{"lost+found": {}}, ext4.Options{}},
 		"ext4: the files need 53248 bytes with the metadata, and the size is 16384: make the partition larger or leave files out": {one, ext4.Options{Size: 16384}},
 	} {
 		_, err := ext4.Write(t.Context(), &counted{}, try.tree, try.o)

@@ -1,8 +1,8 @@
 //go:build linux
 
 // Mounter has the kernel mount an image of a file system on a test machine, and prints what is in
-// it, a file a line. Of an ext4 it also writes a file, has the file system grow while it is mounted,
-// and mounts it once more.
+// it, a file a line. Of an ext4 it also writes a file, has the file system grow while it is
+// mounted, and mounts it once more.
 //
 //	mounter squashfs IMAGE
 //	mounter ext4 IMAGE BYTES
