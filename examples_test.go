@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,17 +30,24 @@ func TestExamples(t *testing.T) {
 			require.NoError(t, err)
 			files = append(files, f)
 		}
-		var odd []string
+		var odd, hidden []string
 		whole := false
 		for _, e := range doc.Examples(files...) {
 			all++
 			whole = whole || e.Name == "" || e.Name[0] == '_'
 			if e.Play == nil {
 				odd = append(odd, e.Name)
+				continue
+			}
+			for _, i := range e.Play.Imports {
+				if strings.Contains(i.Path.Value, "/internal/") {
+					hidden = append(hidden, e.Name+" imports "+i.Path.Value)
+				}
 			}
 		}
 		require.True(t, whole, "%s has no package Example", dir)
 		require.Empty(t, odd, "%s: Examples that cannot be played", dir)
+		require.Empty(t, hidden, "%s: Examples that a reader cannot compile", dir)
 	}
 	require.Greater(t, all, 280)
 }
