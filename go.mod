@@ -7,7 +7,7 @@ require (
 	github.com/erofs/go-erofs v0.3.1
 	github.com/google/go-eventlog v0.0.2
 	github.com/google/go-tpm v0.9.8
-	github.com/klauspost/compress v1.19.1
+	github.com/klauspost/compress v1.19.2
 	github.com/klauspost/reedsolomon v1.14.2
 	github.com/opencontainers/go-digest v1.0.0
 	github.com/opencontainers/image-spec v1.1.1

@@ -45,9 +45,11 @@ var allowed = map[string]struct{ own, modules []string }{
 	"verity/fec": {own: []string{"verity"}, modules: []string{
 		"github.com/klauspost/cpuid/v2", "github.com/klauspost/reedsolomon", "golang.org/x/sys",
 	}},
-	"partition":         {modules: []string{"golang.org/x/sys"}},
-	"partition/fat":     {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
-	"partition/layouts": {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"partition":          {modules: []string{"golang.org/x/sys"}},
+	"partition/ext4":     {modules: []string{"golang.org/x/sys"}}, // device numbers
+	"partition/fat":      {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"partition/layouts":  {own: []string{"partition"}, modules: []string{"golang.org/x/sys"}},
+	"partition/squashfs": {modules: []string{"github.com/klauspost/compress", "golang.org/x/sys"}},
 	// crypto: Argon2, which asks sys for the processor
 	"partition/luks":   {modules: []string{"golang.org/x/crypto", "golang.org/x/sys"}},
 	"uki":              {own: []string{"uki/hwid"}, modules: []string{"golang.org/x/sys"}},
@@ -67,9 +69,9 @@ var allowed = map[string]struct{ own, modules []string }{
 	"signing/secureboot":   {},
 	"signing/cosign":       {modules: cosignModules},
 	"build": { // composes, on the vendor's side
-		own: []string{"verity", "verity/dm", "partition", "partition/fat", "partition/luks", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy",
+		own: []string{"verity", "verity/dm", "partition", "partition/ext4", "partition/fat", "partition/luks", "partition/squashfs", "uki", "uki/hwid", "bootloader", "tpm", "tpm/policy",
 			"signing/authenticode", "signing/secureboot", "upgrade/release", "upgrade/extension"},
-		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/erofs/go-erofs", "github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
+		modules: []string{"golang.org/x/crypto", "golang.org/x/sys", "github.com/erofs/go-erofs", "github.com/klauspost/compress", "github.com/opencontainers/go-digest", "github.com/opencontainers/image-spec"},
 	},
 	// the judge of extensions, for a release and for a plan
 	"upgrade/extension": {own: []string{"partition", "verity", "verity/dm", "uki", "uki/hwid"}, modules: []string{"golang.org/x/sys"}},

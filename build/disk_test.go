@@ -378,7 +378,8 @@ func TestDiskRefused(t *testing.T) {
 			only("Type=esp\n")(o)
 			o.Contents = map[string]osmith.Source{"20-y": strings.NewReader("y")}
 		}},
-		{"is to have a file system of type ext4: want FAT, EROFS or swap: no other file systems are made: make the content elsewhere and give it as DiskOptions.Contents[\"10-x\"]", nil, only("Type=home\nFormat=ext4\n")},
+		{"is to have a file system of type btrfs: want FAT, EROFS, squashfs, ext4 or swap: no other file systems are made: make the content elsewhere and give it as DiskOptions.Contents[\"10-x\"]", nil, only("Type=home\nFormat=btrfs\n")},
+		{"squashfs is made with zstd or gzip, or without compression", nil, only("Type=root\nFormat=squashfs\nCompression=lzo\n")},
 		{"EROFS is made only without compression", nil, only("Type=root\nFormat=erofs\nCompression=lz4hc\n")},
 		{"no system runs from this disk yet", nil, only("Type=root\nCopyBlocks=auto\n")},
 		{"no files are given (DiskOptions.Host)", nil, func(o *build.DiskOptions) { only("Type=root\nCopyBlocks=/raw\n")(o); o.Host = nil }},

@@ -17,7 +17,7 @@
 //   - [Disk] makes the usual disk of a set, or the disk that a layout describes; for definition
 //     files of systemd-repart ([partition.ReadRepart]) it makes the contents, too.
 //   - [WriteEROFS] and [WriteInitrd] make a file system and an initrd from a tree of files (fs.FS),
-//     without dracut.
+//     without dracut; packages partition/ext4 and partition/squashfs make two more file systems.
 //   - [WriteExtension] makes a system or configuration extension: a disk image with a hash tree and
 //     a signature of the root hash, as systemd-repart --make-ddi makes it.
 //   - [SignLoader] signs systemd-boot.
@@ -52,8 +52,8 @@
 //
 // # Limits
 //
-// Of the contents that a layout may ask for, ext4, btrfs, XFS and squashfs file systems, compressed
-// EROFS, fs-verity and authenticated encryption are not made: Disk returns an [*UnmadeError] before
+// Of the contents that a layout may ask for, btrfs and XFS file systems, compressed EROFS,
+// fs-verity and authenticated encryption are not made: Disk returns an [*UnmadeError] before
 // anything is written, and DiskOptions.Contents takes contents made elsewhere. [Boot] predicts the
 // entry that [Disk] made, started by systemd-boot.
 package build

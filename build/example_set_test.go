@@ -8,13 +8,12 @@ import (
 	"log"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing/fstest"
 	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
-	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/signing/secureboot"
 	"github.com/osmith-dev/osmith/uki"
@@ -33,14 +32,15 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	parts := acmeos.StandIns() // or acmeos.FindParts
 	set, err := build.System(ctx, dir, build.Parts{
 		Root: bytes.NewReader(make([]byte, 1<<20)), // an EROFS image: WriteEROFS
 		Seed: osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"),
 		UKI: build.UKIParts{Image: uki.Image{
-			Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.18.0")), Initrd: []osmith.Source{strings.NewReader("initrd")},
+			Stub: parts.Stub, Linux: parts.Linux, Initrd: []osmith.Source{parts.Initrd},
 			OSRelease: []byte("ID=acme\nIMAGE_VERSION=1\n"),
 		}},
-		Loader: bytes.NewReader(petest.Loader("262")),
+		Loader: parts.Loader,
 	}, build.Keys{SecureBoot: keys.DB, PCR: []build.PCRKey{{Signer: keys.PCR.Key}}, Verity: keys.Verity})
 	if err != nil {
 		log.Fatal(err)
@@ -108,8 +108,9 @@ func ExampleUKI() {
 		log.Fatal(err)
 	}
 	defer out.Close()
+	parts := acmeos.StandIns() // or acmeos.FindParts
 	made, err := build.UKI(context.Background(), out, build.UKIParts{Image: uki.Image{
-		Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.18.0")), Initrd: []osmith.Source{strings.NewReader("initrd")},
+		Stub: parts.Stub, Linux: parts.Linux, Initrd: []osmith.Source{parts.Initrd},
 		OSRelease: []byte("ID=acme\nIMAGE_VERSION=1\n"), Cmdline: "quiet",
 	}}, build.Keys{})
 	if err != nil {
@@ -159,8 +160,9 @@ func ExampleWriteEROFS() {
 
 // exampleSet is a version of an imaginary system that runs from its initrd.
 func exampleSet(dir, version, cmdline string) *build.Set {
+	parts := acmeos.StandIns()
 	set, err := build.System(context.Background(), dir, build.Parts{UKI: build.UKIParts{Image: uki.Image{
-		Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.18.0")), Initrd: []osmith.Source{strings.NewReader("initrd")},
+		Stub: parts.Stub, Linux: parts.Linux, Initrd: []osmith.Source{parts.Initrd},
 		OSRelease: []byte("ID=acme\nIMAGE_VERSION=" + version + "\n"), Cmdline: cmdline,
 	}}}, build.Keys{})
 	if err != nil {
@@ -238,8 +240,8 @@ func ExamplePCRsOf() {
 		fmt.Printf("%q %.16s...\n", v.Phase, v.Banks["sha256"])
 	}
 	// Output:
-	// "" fdf865e656071109...
-	// "enter-initrd" 3b34f4334f23b5b2...
+	// "" d6b7b70740cd7b93...
+	// "enter-initrd" 449d04793d51ea7c...
 }
 
 // systemd-boot with a signature by the key of db.
@@ -248,7 +250,7 @@ func ExampleSignLoader() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	unsigned := bytes.NewReader(petest.Loader("262"))
+	unsigned := acmeos.StandIns().Loader // or acmeos.FindParts
 	signed, err := build.SignLoader(unsigned, build.Keys{SecureBoot: keys.DB})
 	if err != nil {
 		log.Fatal(err)

@@ -218,6 +218,10 @@ func (b *diskBuilder) fillFileSystem(i int, s *partition.Spec, f *partition.Fill
 		return &UnmadeError{key(s), f.String(), "EROFS is made only without compression"}
 	case fill.Format == "erofs":
 		return b.erofs(i, s, fill)
+	case fill.Format == "squashfs":
+		return b.squashfs(s, f)
+	case fill.Format == "ext4":
+		return b.ext4(i, s, fill)
 	case fill.Format == "swap":
 		id := b.partitionID(i)
 		s.Content = &late{swapLeast, func(im *partition.Image, n int) (osmith.Source, error) {
@@ -229,7 +233,7 @@ func (b *diskBuilder) fillFileSystem(i int, s *partition.Spec, f *partition.Fill
 		}}
 		return nil
 	}
-	return &UnmadeError{key(s), f.String(), "want FAT, EROFS or swap: no other file systems are made"}
+	return &UnmadeError{key(s), f.String(), "want FAT, EROFS, squashfs, ext4 or swap: no other file systems are made"}
 }
 
 // partitionID is the ID that the plan derives for a partition of the layout, before a root hash

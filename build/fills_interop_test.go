@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,4 +175,19 @@ func TestInitrdUnpacked(t *testing.T) {
 		require.Equal(t, want.Data, b)
 	}
 	require.False(t, strings.Contains(string(list), "TRAILER"))
+}
+
+// e2fsck finds nothing to mend in the ext4 file systems of a disk, which fill their partitions.
+func TestDiskExt4Checked(t *testing.T) {
+	d := ext4Disk(t)
+	for part, name := range ext4Parts(t, d) {
+		require.NotContains(t, output(t, "e2fsck", "-fn", name), "no\n", part)
+	}
+	parts := ext4Parts(t, d)
+	_, home := d.Table.Extent(4)
+	for part, want := range map[string]int64{"var": 3 << 30, "home": home - partition.LUKSOverhead} {
+		require.Regexp(t, fmt.Sprintf(`Block count: +%d\n`, want/4096), output(t, "dumpe2fs", "-h", parts[part]), part)
+	}
+	i := slices.IndexFunc(d.Table.Partitions, func(p partition.Partition) bool { return p.Type == partition.Var })
+	require.Contains(t, output(t, "blkid", "-p", "-o", "export", parts["var"]), "LABEL=a-label-that-is-\nUUID="+partition.FileSystemID(d.Table.Partitions[i].ID).String())
 }

@@ -7,16 +7,33 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/partition"
+	"github.com/osmith-dev/osmith/partition/ext4"
+	"github.com/osmith-dev/osmith/partition/squashfs"
 )
 
 // erofs makes an EROFS file system for a partition.
 func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystemFill) error {
+	o := EROFSOptions{TreeOptions: b.o.Tree, TempDir: b.o.TempDir, UUID: partition.FileSystemID(b.partitionID(i))}
+	if name := b.layout.Names()[i]; len(name) <= maxErofsLabel {
+		o.Label = name
+	}
+	return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
+		w := &extent{w: to}
+		err := WriteEROFS(b.ctx, io.NewOffsetWriter(w, 0), tree, o)
+		return roundUp(w.n, blockSize), err
+	})
+}
+
+// compact makes a file system that is as large as its files need.
+func (b *diskBuilder) compact(s *partition.Spec, fill *partition.FileSystemFill, write func(to Scratch, tree *copiedTree) (size int64, err error)) error {
 	if len(fill.Subvolumes) > 0 {
-		return errors.New("subvolumes require btrfs")
+		return errSubvolumes
 	}
 	tree, err := b.tree(fill)
 	if err != nil {
@@ -26,17 +43,78 @@ func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystem
 	if err != nil {
 		return err
 	}
-	o := EROFSOptions{TreeOptions: b.o.Tree, TempDir: b.o.TempDir, UUID: partition.FileSystemID(b.partitionID(i))}
-	if len(s.Name) <= maxErofsLabel {
-		o.Label = s.Name
-	}
-	w := &extent{w: to}
-	if err := WriteEROFS(b.ctx, io.NewOffsetWriter(w, 0), tree, o); err != nil {
+	size, err := write(to, tree)
+	if err != nil {
 		return err
 	}
-	s.Content = source(to, roundUp(w.n, blockSize))
+	s.Content = source(to, size)
 	return nil
 }
+
+// squashfs makes a squashfs file system for a partition. It has no UUID and no label.
+func (b *diskBuilder) squashfs(s *partition.Spec, f *partition.Fill) error {
+	fill := f.FileSystem
+	o := squashfs.Options{TreeOptions: b.o.Tree}
+	var err error
+	if fill.Compression != "" {
+		if o.Compression, err = squashfs.ParseCompression(fill.Compression); err != nil {
+			return &UnmadeError{key(s), f.String(), "squashfs is made with zstd or gzip, or without compression"}
+		}
+	}
+	if fill.CompressionLevel != "" {
+		if o.Level, err = strconv.Atoi(fill.CompressionLevel); err != nil {
+			return fmt.Errorf("CompressionLevel %q: want a number", fill.CompressionLevel)
+		}
+	}
+	return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
+		return squashfs.Write(b.ctx, to, tree, o)
+	})
+}
+
+// maxExt4Label is the longest label of an ext4 file system in bytes.
+const maxExt4Label = 16
+
+// ext4 makes an ext4 file system for a partition. It fills the partition, but for the data of a
+// dm-verity volume, whose root hash is needed before any partition has a size: that has the least
+// size, and no journal.
+func (b *diskBuilder) ext4(i int, s *partition.Spec, fill *partition.FileSystemFill) error {
+	o := ext4.Options{TreeOptions: b.o.Tree, UUID: partition.FileSystemID(b.partitionID(i)), Label: b.layout.Names()[i]}
+	o.Label = o.Label[:min(len(o.Label), maxExt4Label)]
+	if s.Fill.Verity != nil {
+		o.NoJournal = true
+		return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
+			return ext4.Write(b.ctx, to, tree, o)
+		})
+	}
+	if len(fill.Subvolumes) > 0 {
+		return errSubvolumes
+	}
+	tree, err := b.tree(fill)
+	if err != nil {
+		return err
+	}
+	least, err := ext4.MinSize(b.ctx, tree, o)
+	if err != nil {
+		return err
+	}
+	encrypted := s.Fill.Encrypt != nil
+	s.Content = &late{least, func(im *partition.Image, n int) (osmith.Source, error) {
+		_, o.Size = im.Table.Extent(n)
+		if encrypted {
+			o.Size -= partition.LUKSOverhead
+		}
+		to, err := b.scratch()
+		if err != nil {
+			return nil, err
+		}
+		size, err := ext4.Write(b.ctx, to, tree, o)
+		return source(to, size), err
+	}}
+	return nil
+}
+
+// errSubvolumes is returned for file systems without them.
+var errSubvolumes = errors.New("subvolumes require btrfs")
 
 // tree is what a file system of the layout has in it.
 func (b *diskBuilder) tree(fill *partition.FileSystemFill) (*copiedTree, error) {

@@ -59,7 +59,7 @@ func (b *diskBuilder) makeVerity(match string, v *verityVolume) error {
 		return errors.New("encrypted: a dm-verity volume over encrypted data is not made here")
 	}
 	if _, ok := v.data.Content.(*late); ok {
-		return fmt.Errorf("%q has a file system that is as large as its partition, which has no size yet: use EROFS, or DiskOptions.Contents", key(v.data))
+		return fmt.Errorf("%q has a file system that is as large as its partition, which has no size yet: use EROFS, squashfs or ext4, or DiskOptions.Contents", key(v.data))
 	}
 	p := verity.Params{Salt: partition.SeedVeritySalt(b.layout.Seed), UUID: partition.SeedVerityUUID(b.layout.Seed),
 		DataBlockSize: v.hash.Fill.Verity.DataBlockSize, HashBlockSize: v.hash.Fill.Verity.HashBlockSize}

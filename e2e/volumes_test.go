@@ -105,7 +105,9 @@ func TestVolumes(t *testing.T) {
 		attach("systemd, recovery key", "/run/programs/recovery", "headless=1,tries=1"), detach("detach again"),
 		opener("ours, recovery key", "recovery", "/run/programs/recovery"), agent,
 	}
-	image, err := s.Builder.Disk(v1, acmeos.DiskOptions{State: volume, Files: append(inDirectory(t, "first", first, shared), inDirectory(t, "second", second, shared)...), ESPSize: 512 << 20})
+	// The kernel also mounts file systems that were made offline.
+	mountable, mounts := fileSystems(t, root)
+	image, err := s.Builder.Disk(v1, acmeos.DiskOptions{State: volume, Files: append(inDirectory(t, "first", slices.Concat(mounts, first), slices.Concat(shared, mountable)), inDirectory(t, "second", second, shared)...), ESPSize: 512 << 20})
 	require.NoError(t, err)
 	disk, err := acmeos.CreateImage(s.Machine.Disk, image.Size)
 	require.NoError(t, err)
@@ -115,6 +117,7 @@ func TestVolumes(t *testing.T) {
 	one := bootGood(t, s, "1-first", v1)
 	requireRuns(t, one, want, map[string]bool{"systemd, TPM": true, "ours, signed": true, "ours, version 1": true, "systemd-cryptenroll": true, "ours, systemd's token": true})
 
+	requireMounts(t, one, mounts)
 	requireAgent(t, one, v1, "acme_1.efi", []int{0, 1, 2, 3})
 
 	// Before the upgrade it is known what the TPM will open.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -151,6 +152,18 @@ func (l *Layout) identified() *Layout {
 		count[s.Type]++
 	}
 	return &out
+}
+
+// Names are the names that the partitions have on a new disk, in the order of the layout: their
+// own, or with DefaultName that of their type.
+func (l *Layout) Names() []string {
+	named := Layout{Partitions: slices.Clone(l.Partitions)}
+	named.name(func(int) string { return "" })
+	names := make([]string, len(named.Partitions))
+	for i, s := range named.Partitions {
+		names[i] = s.Name
+	}
+	return names
 }
 
 // name gives every partition its name. existing is the name that one has on the disk already, ""

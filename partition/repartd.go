@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -278,12 +277,9 @@ func together(l *Layout, read []*definition) error {
 // labelFATs gives FAT file systems their volume labels, which come from the names of their
 // partitions.
 func (r *Repart) labelFATs() {
-	named := r.Layout
-	named.Partitions = slices.Clone(r.Layout.Partitions)
-	named.name(func(int) string { return "" })
-	for i, s := range named.Partitions {
-		if s.Fill != nil && s.Fill.FAT != nil {
-			r.Layout.Partitions[i].Fill.FAT.Label = fatLabel(s.Name)
+	for i, name := range r.Layout.Names() {
+		if fill := r.Layout.Partitions[i].Fill; fill != nil && fill.FAT != nil {
+			fill.FAT.Label = fatLabel(name)
 		}
 	}
 }

@@ -4,50 +4,56 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"log"
+	"os"
+	"path/filepath"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/bootloader"
 	"github.com/osmith-dev/osmith/examples/acmeos"
-	"github.com/osmith-dev/osmith/internal/faultio"
 	"github.com/osmith-dev/osmith/partition"
-	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade"
 	"github.com/osmith-dev/osmith/upgrade/upgradetest"
 )
 
-// exampleLayout is an ESP, two slots and state.
-func exampleLayout() partition.Layout {
-	return partition.Layout{Partitions: []partition.Spec{
-		{Type: partition.ESP, Name: "esp", Size: 12 << 20},
-		{Type: partition.RootX8664, Name: partition.EmptyName, Size: 2 << 20},
-		{Type: partition.RootX8664Verity, Name: partition.EmptyName, Size: 1 << 20},
-		{Type: partition.RootX8664, Name: partition.EmptyName, Size: 2 << 20},
-		{Type: partition.RootX8664Verity, Name: partition.EmptyName, Size: 1 << 20},
-		{Type: partition.Var, Name: "state", MinSize: 1 << 20, Weight: 1000},
-	}}
-}
-
-func exampleLoader() osmith.Source {
-	b := &acmeos.Builder{Keys: must(keys()), Parts: acmeos.StandIns(), Seed: osmith.GUID{1}, Time: when}
-	return must(b.SignedLoader())
+// installOptions are those of a disk with an ESP, two slots and state.
+func installOptions(demo *acmeos.Demo) upgrade.InstallOptions {
+	loader, err := demo.Builder.SignedLoader()
+	if err != nil {
+		log.Fatal(err)
+	}
+	return upgrade.InstallOptions{
+		Layout: partition.Layout{Partitions: []partition.Spec{
+			{Type: partition.ESP, Name: "esp", Size: 12 << 20},
+			{Type: partition.RootX8664, Name: partition.EmptyName, Size: 2 << 20},
+			{Type: partition.RootX8664Verity, Name: partition.EmptyName, Size: 1 << 20},
+			{Type: partition.RootX8664, Name: partition.EmptyName, Size: 2 << 20},
+			{Type: partition.RootX8664Verity, Name: partition.EmptyName, Size: 1 << 20},
+			{Type: partition.Var, Name: "state", MinSize: 1 << 20, Weight: 1000},
+		}},
+		// 16 random bytes, of this disk alone
+		Seed:   osmith.MustParseGUID("c5b9d3e0-6c2f-4f0e-9c61-3c9ae5f1a0d7"),
+		Loader: &bootloader.Installation{Loader: loader, Config: &bootloader.Config{Timeout: "0"}},
+	}
 }
 
 // An empty disk is installed, and boots.
 func ExamplePlanInstall() {
-	_, machine, set, remove := exampleDisk()
-	defer remove()
-	disk := faultio.NewDisk(80 << 20)
-
-	plan, err := upgrade.PlanInstall(context.Background(), disk, set.Release(), machine, upgrade.InstallOptions{
-		Layout: exampleLayout(),
-		// 16 random bytes, of this disk alone
-		Seed:   osmith.MustParseGUID("c5b9d3e0-6c2f-4f0e-9c61-3c9ae5f1a0d7"),
-		Loader: &bootloader.Installation{Loader: exampleLoader(), Config: &bootloader.Config{Timeout: "0"}},
-	})
+	ctx := context.Background()
+	demo, err := acmeos.NewDemo(ctx)
 	if err != nil {
-		// *upgrade.OccupiedError: what is on the disk, and the digest by which it may be lost
-		panic(err)
+		log.Fatal(err)
+	}
+	defer demo.Close()
+	disk, err := demo.EmptyDisk(80 << 20)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer disk.Close()
+
+	plan, err := upgrade.PlanInstall(ctx, disk, demo.New.Release(), demo.Machine, installOptions(demo))
+	if err != nil {
+		log.Fatal(err) // of a disk with something on it: ExampleInstallPlan_Apply
 	}
 	for _, j := range plan.Verdicts {
 		fmt.Printf("%-7s %s\n", j.Proof, j.Outcome)
@@ -55,12 +61,12 @@ func ExamplePlanInstall() {
 	for _, s := range plan.Steps {
 		fmt.Println(s.Kind)
 	}
-	if _, err := plan.Apply(context.Background(), nil); err != nil {
-		panic(err)
+	if _, err := plan.Apply(ctx, nil); err != nil {
+		log.Fatal(err)
 	}
-	boot, err := (&upgradetest.Machine{Disk: disk, Machine: machine}).Boot(context.Background())
+	boot, err := (&upgradetest.Machine{Disk: disk, Machine: demo.Machine}).Boot(ctx)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	fmt.Println(boot)
 	// Output:
@@ -80,30 +86,32 @@ func ExamplePlanInstall() {
 
 // A disk that has something on it is installed once a person has said that all of that may be lost.
 func ExampleInstallPlan_Apply() {
-	disk, machine, set, remove := exampleDisk()
-	defer remove()
-
-	options := upgrade.InstallOptions{
-		Layout: exampleLayout(), Seed: osmith.GUID{1}, Loader: &bootloader.Installation{Loader: exampleLoader()},
-		Variables: &bootloader.MemoryVariables{}, // of a real machine: bootloader.OpenEFIVarFS
+	ctx := context.Background()
+	demo, err := acmeos.NewDemo(ctx)
+	if err != nil {
+		log.Fatal(err)
 	}
-	_, err := upgrade.PlanInstall(context.Background(), disk, set.Release(), machine, options)
+	defer demo.Close()
+	options := installOptions(demo)
+	options.Variables = &bootloader.MemoryVariables{} // of a real machine: bootloader.OpenEFIVarFS
+
+	_, err = upgrade.PlanInstall(ctx, demo.Disk, demo.New.Release(), demo.Machine, options)
 	var occupied *upgrade.OccupiedError
 	if !errors.As(err, &occupied) {
-		panic(err)
+		log.Fatal(err)
 	}
 	for _, f := range occupied.Contents.Found {
 		fmt.Println(f.Name, "has", f.What)
 	}
 	// after a person has read that
 	options.EraseForEverTheDiskWithThisDigest = occupied.Contents.Digest
-	plan, err := upgrade.PlanInstall(context.Background(), disk, set.Release(), machine, options)
+	plan, err := upgrade.PlanInstall(ctx, demo.Disk, demo.New.Release(), demo.Machine, options)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
-	result, err := plan.Apply(context.Background(), nil)
+	result, err := plan.Apply(ctx, nil)
 	if err != nil {
-		panic(err) // the same call, with the same seed, goes on
+		log.Fatal(err) // the same call, with the same seed, goes on
 	}
 	for _, c := range result.BootOption {
 		fmt.Println(c.Change)
@@ -120,17 +128,27 @@ func ExampleInstallPlan_Apply() {
 
 // What is on a disk, before anything is done to it.
 func ExampleReadContents() {
-	disk := faultio.NewDisk(16 << 20)
+	dir, err := os.MkdirTemp("", "contents")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	// of a real machine: osmith.OpenFile("/dev/sdb")
+	disk, err := acmeos.CreateImage(filepath.Join(dir, "disk.img"), 16<<20)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer disk.Close()
 	c, err := upgrade.ReadContents(disk)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	fmt.Println(c.Empty())
 	if _, err := disk.WriteAt([]byte("LUKS\xba\xbe"), 0); err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	if c, err = upgrade.ReadContents(disk); err != nil {
-		panic(err)
+		log.Fatal(err)
 	}
 	fmt.Println(c.Empty(), c.Found[0])
 	// Output:
@@ -140,58 +158,33 @@ func ExampleReadContents() {
 
 // The state of a machine is taken away; what boots stays.
 func ExampleFactoryReset() {
-	_, machine, set, remove := exampleDisk()
-	defer remove()
-	disk := faultio.NewDisk(80 << 20)
-	plan := must(upgrade.PlanInstall(context.Background(), disk, set.Release(), machine, upgrade.InstallOptions{
-		Layout: exampleLayout(), Seed: osmith.GUID{2}, Loader: &bootloader.Installation{Loader: exampleLoader()},
-	}))
-	must(plan.Apply(context.Background(), nil))
-
-	reset, err := upgrade.FactoryReset(disk, machine, []upgrade.StatePartition{{Type: partition.Var, Name: "state"}})
+	ctx := context.Background()
+	demo, err := acmeos.NewDemo(ctx)
 	if err != nil {
-		panic(err)
+		log.Fatal(err)
+	}
+	defer demo.Close()
+	disk, err := demo.EmptyDisk(80 << 20)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer disk.Close()
+	installed, err := upgrade.PlanInstall(ctx, disk, demo.Old.Release(), demo.Machine, installOptions(demo))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := installed.Apply(ctx, nil); err != nil {
+		log.Fatal(err)
+	}
+
+	reset, err := upgrade.FactoryReset(disk, demo.Machine, []upgrade.StatePartition{{Type: partition.Var, Name: "state"}})
+	if err != nil {
+		log.Fatal(err)
 	}
 	fmt.Println("reset:", reset[0].Name)
-	_, err = upgrade.FactoryReset(disk, machine, []upgrade.StatePartition{{Type: partition.ESP, Name: "esp"}})
+	_, err = upgrade.FactoryReset(disk, demo.Machine, []upgrade.StatePartition{{Type: partition.ESP, Name: "esp"}})
 	fmt.Println(err)
 	// Output:
 	// reset: state
 	// upgrade: factory reset: the partition "esp" of type esp cannot be reset, so nothing is reset: it is of the type esp, from which a system boots
-}
-
-// One boot asks for a factory reset, and the next one does it.
-func ExampleReadResetRequest() {
-	osRelease, err := uki.ParseOSRelease([]byte("ID=acme\nVERSION_ID=7\n"))
-	if err != nil {
-		panic(err)
-	}
-	// /proc/sys/kernel/random/boot_id
-	asking := osmith.MustParseGUID("6f1c0f1e-5a0c-4d0e-9f5e-111111111111")
-	next := osmith.MustParseGUID("6f1c0f1e-5a0c-4d0e-9f5e-222222222222")
-	store := &bootloader.MemoryVariables{} // of a real machine: bootloader.OpenEFIVarFS
-	if err := (&upgrade.ResetRequest{OS: "acme", OSVersion: "7", Boot: asking}).Ask(store); err != nil {
-		panic(err)
-	}
-	r, err := upgrade.ReadResetRequest(store)
-	if err != nil {
-		panic(err)
-	}
-	fmt.Println("in this boot:", r.Mode(osRelease, asking))
-	fmt.Println("in the next:", r.Mode(osRelease, next))
-	// Output:
-	// in this boot: pending
-	// in the next: on
-}
-
-// A request is taken away once the reset is done, or to cancel it.
-func ExampleCompleteReset() {
-	store := &bootloader.MemoryVariables{}
-	check((&upgrade.ResetRequest{OS: "acme", Boot: osmith.GUID{1}}).Ask(store))
-	if err := upgrade.CompleteReset(store); err != nil {
-		panic(err)
-	}
-	_, err := upgrade.ReadResetRequest(store)
-	fmt.Println(errors.Is(err, fs.ErrNotExist))
-	// Output: true
 }

@@ -4,10 +4,8 @@ import (
 	"crypto"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"log"
 	"os"
 	"strings"
 	"testing"
@@ -103,42 +101,6 @@ func TestReadMachine(t *testing.T) {
 	for _, j := range p.Verdicts {
 		require.Equal(t, upgrade.OutcomePass, j.Outcome, "%s: %s", j.Proof, texts(j))
 	}
-}
-
-// An agent reads the machine that it runs on, and the disk that this came from.
-func ExampleReadMachine() {
-	read, err := upgrade.ReadMachine(os.DirFS("/"), upgrade.ReadMachineOptions{Verity: dm.Active})
-	if errors.Is(err, fs.ErrNotExist) {
-		return // it was not started by EFI firmware
-	}
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, err := range read.Unread {
-		log.Print(err)
-	}
-	machine := read.Machine
-	machine.NoShim = true // the vendor knows
-	fmt.Println(machine.Running.Image, machine.Running.ESP)
-}
-
-// Two disks with one partition are an error: which of them was booted, nothing tells.
-func ExampleFindDisk() {
-	table := partition.Table{SectorSize: 512, Size: 8 << 20, Partitions: []partition.Partition{
-		{Type: partition.ESP, ID: osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"), Name: "esp", FirstLBA: 2048, LastLBA: 4095}}}
-	disk := faultio.NewDisk(table.Size)
-	if err := table.Write(disk); err != nil {
-		log.Fatal(err)
-	}
-	disks := map[string]osmith.Source{"/dev/sda": disk, "/dev/sdb": faultio.NewDisk(8 << 20)}
-	name, err := upgrade.FindDisk(disks, table.Partitions[0].ID)
-	fmt.Println(name, err)
-	disks["/dev/sdb"] = disk.Clone()
-	_, err = upgrade.FindDisk(disks, table.Partitions[0].ID)
-	fmt.Println(err)
-	// Output:
-	// /dev/sda <nil>
-	// upgrade: /dev/sda and /dev/sdb all have a partition with the ID 11111111-2222-3333-4444-555555555555, from which the machine was booted: remove or change all but one of these disks
 }
 
 // Each fact that is missing, or damaged, leaves its field unset, and says so.

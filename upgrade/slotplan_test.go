@@ -463,35 +463,3 @@ func TestCopySlotsOfAFile(t *testing.T) {
 		require.ErrorAs(t, store.Change(change), new(*upgrade.ChangedError))
 	}
 }
-
-// A board keeps its slots by boot options of firmware: the new version is tried once, and committed
-// when it is good.
-func ExampleNewSlotPlan() {
-	variables := new(bootloader.MemoryVariables) // bootloader.EFIVarFS of a machine that runs
-	for name, data := range map[string][]byte{"BootOrder": {1, 0}, "BootCurrent": {1, 0}, "Boot0001": option("A"), "Boot0002": option("B")} {
-		check(variables.Set(bootloader.EFIVariable{Name: name, Vendor: efi.GlobalVariable, Attributes: 7, Data: data}))
-	}
-	store := upgrade.VariableSlots{Store: variables, Options: []uint16{1, 2}}
-	table := &partition.Table{DiskID: osmith.GUID{9}, SectorSize: 512, Size: 4 << 20, Partitions: []partition.Partition{
-		{Number: 1, Type: partition.LinuxGeneric, ID: osmith.GUID{1}, FirstLBA: 2048, LastLBA: 4095}, {Number: 2, Type: partition.LinuxGeneric, ID: osmith.GUID{2}, FirstLBA: 4096, LastLBA: 6143}}}
-	disk := faultio.NewDisk(table.Size)
-	check(table.Write(disk))
-	layout := upgrade.SlotLayout{"Boot0001": {"root": {1}}, "Boot0002": {"root": {2}}}
-	version := &upgrade.SlotSet{Version: "2", Images: []upgrade.SlotImage{{Name: "root", Content: strings.NewReader("a file system")}}}
-
-	plan, err := upgrade.NewSlotPlan(context.Background(), disk, store, layout, version, upgrade.SlotPlanOptions{Running: "Boot0001"})
-	check(err)
-	check(plan.Apply(context.Background(), nil))
-	for _, start := range plan.Chain.Starts[:2] {
-		fmt.Println(start.Slot)
-	}
-	// The machine has started it, and it is good:
-	check(upgrade.CommitSlot(store, "Boot0002"))
-	now, err := store.Slots()
-	check(err)
-	fmt.Println(slots.Predict(now).Starts[0].Slot)
-	// Output:
-	// Boot0002
-	// Boot0001
-	// Boot0002
-}

@@ -6,7 +6,8 @@
 //   - [Parts]: stub, boot loader, kernel and initrd, from a distribution or as stand-ins;
 //   - [Builder.Build]: one version of the system: hash tree, UKI with signed PCR policies, Secure
 //     Boot signature;
-//   - [Builder.Disk]: the first disk: ESP, slot A with that version, empty slot B.
+//   - [Builder.Disk]: the first disk: ESP, slot A with that version, empty slot B;
+//   - [NewDemo]: all of that from stand-ins, for Examples and tests of an upgrade.
 //
 // It is an example, not a library: copy what you like into your own builder.
 package acmeos

@@ -182,6 +182,11 @@ func TestPrograms(t *testing.T) {
 
 		{nil, "initrd-pack tree initrd.gz", "^$", 0},
 		{nil, "erofs-pack tree root.erofs", "^$", 0},
+		{nil, "squashfs-pack tree root.squashfs zstd", `^\d+ bytes\n$`, 0},
+		{nil, "squashfs-pack tree other.squashfs lzo", "^$", 1},
+		{nil, "ext4-pack tree", `^at least \d+ bytes\n$`, 0},
+		{nil, "ext4-pack tree var.ext4 16", "^$", 0},
+		{nil, "ext4-pack tree none.ext4 0x", "^$", 1},
 		{nil, "uki-build parts/stub parts/kernel initrd.gz parts/os-release acme_1.efi", `^\d+ bytes, Authenticode digest [0-9a-f]{64}\n$`, 0},
 		{nil, "uki-inspect acme_1.efi", `^acme 1: stub 262, kernel 6.18.0-acme, command line "quiet", signed: false\n(?s).*\.linux +\d+ bytes`, 0},
 		{nil, "uki-pcr11 acme_1.efi", `^# enter-initrd\n11:sha256=[0-9a-f]{64}\n11:sha384=`, 0},

@@ -15,6 +15,7 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition/fat"
+	"github.com/osmith-dev/osmith/partition/squashfs"
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/verity"
 )
@@ -33,6 +34,9 @@ var jobs = []job{
 	{"disk image: ESP 114 MB, root 236 MB, verity", "systemd-repart", 0.40, diskImage},
 	{"FAT, one file of 200 MB", "mkfs.vfat + mcopy", 1.10, fatOneFile},
 	{"FAT, 1,000 long names", "mkfs.vfat + mcopy", 0.05, fatManyFiles},
+	{"ext4 of Go's source", "mkfs.ext4 -d", 0.75, ext4Write},
+	{"squashfs of Go's runtime, 19 MB, gzip", "mksquashfs -comp gzip", 1.00, squashfsWrite(squashfs.Gzip)},
+	{"squashfs of Go's runtime, 19 MB, zstd", "mksquashfs -comp zstd", 0.75, squashfsWrite(squashfs.Zstd)},
 	{"UKI, initrd of 100 MB", "ukify build", 0.12, ukiAssemble},
 	{"UKI, Secure Boot signature", "ukify build + systemd-sbsign", 0.16, ukiSigned},
 	{"UKI, 4 PCR banks signed, Secure Boot signature", "ukify build + systemd-measure, systemd-sbsign", 0.22, ukiMeasuredAndSigned},

@@ -4,67 +4,85 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/pem"
+	"crypto/x509/pkix"
 	"fmt"
 	"log"
+	"math/big"
 	"os"
 	"testing/fstest"
+	"time"
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/build"
-	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/extension"
 )
 
-// made is an extension as a vendor makes it. Its file system is not one that can be mounted.
-func made() *bytes.Reader {
-	read := func(name string) []byte {
-		b, err := os.ReadFile("../../verity/testdata/signature/" + name)
-		if err != nil {
-			log.Fatal(err)
-		}
-		block, _ := pem.Decode(b)
-		return block.Bytes
-	}
-	key, err := x509.ParsePKCS8PrivateKey(read("key.pem"))
+// tools is an extension as a vendor makes it. Its file system is not one that can be mounted.
+func tools() *bytes.Reader {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		log.Fatal(err)
 	}
-	cert, err := x509.ParseCertificate(read("cert.pem"))
+	template := x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Acme extensions"},
+		NotBefore: time.Unix(1_767_225_600, 0), NotAfter: time.Unix(2_082_758_400, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
 	if err != nil {
 		log.Fatal(err)
 	}
-	var w memory
-	x := build.Extension{FileSystem: bytes.NewReader(bytes.Repeat([]byte("tools..."), 1024)), Architecture: "amd64", Seed: osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"),
-		Key: key.(*rsa.PrivateKey), Certificate: cert}
-	if _, err := build.WriteExtension(context.Background(), &w, x); err != nil {
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
 		log.Fatal(err)
 	}
-	return bytes.NewReader(w.b)
+	file, err := os.CreateTemp("", "tools.sysext.raw")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	if _, err := build.WriteExtension(context.Background(), file, build.Extension{
+		FileSystem:   bytes.NewReader(bytes.Repeat([]byte("tools..."), 1024)), // build.WriteEROFS
+		Architecture: "amd64", Seed: osmith.MustParseGUID("11111111-2222-3333-4444-555555555555"),
+		Key: key, Certificate: certificate,
+	}); err != nil {
+		log.Fatal(err)
+	}
+	image, err := os.ReadFile(file.Name())
+	if err != nil {
+		log.Fatal(err)
+	}
+	return bytes.NewReader(image)
 }
 
+// An image says who has signed it. A machine trusts the certificates that it has.
 func ExampleRead() {
-	im, err := extension.Read(made())
+	im, err := extension.Read(tools())
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(im.Architecture, im.Protection, "by", im.Signer.Subject)
-	fmt.Println(im.Verify(context.Background()))
+	fmt.Println("verified:", im.Verify(context.Background()))
 	other := &x509.Certificate{PublicKey: ed25519.PublicKey{}}
-	_, err = im.Trusted([]*x509.Certificate{other})
-	fmt.Println(err != nil)
+	for _, trusted := range []*x509.Certificate{other, im.Signer} {
+		_, err = im.Trusted([]*x509.Certificate{trusted})
+		fmt.Println("trusted:", err == nil)
+	}
 	// Output:
-	// amd64 signed by CN=osmith verity test
-	// <nil>
-	// true
+	// amd64 signed by CN=Acme extensions
+	// verified: <nil>
+	// trusted: false
+	// trusted: true
 }
 
 // An extension for version 2 does not go with version 3.
 func ExampleFile_Judge() {
-	f := extension.File{Name: "tools.sysext.raw", Content: made(), Release: []byte("ID=acme\nVERSION_ID=2\n")}
+	f := extension.File{Name: "tools.sysext.raw", Content: tools(), Release: []byte("ID=acme\nVERSION_ID=2\n")}
 	for _, version := range []string{"2", "3"} {
 		os := extension.OS{Release: uki.OSRelease{"ID": "acme", "VERSION_ID": version}, Architecture: "amd64"}
 		j, err := f.Judge(context.Background(), os, extension.JudgeOptions{})
@@ -109,7 +127,8 @@ func ExampleParseRelease() {
 
 // The OS of a release is that of its UKI.
 func ExampleOSOf() {
-	im := uki.Image{Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), OSRelease: []byte("ID=acme\nVERSION_ID=2\n")}
+	parts := acmeos.StandIns() // or acmeos.FindParts
+	im := uki.Image{Stub: parts.Stub, Linux: parts.Linux, OSRelease: []byte("ID=acme\nVERSION_ID=2\n")}
 	assembled, err := im.Assemble()
 	if err != nil {
 		log.Fatal(err)

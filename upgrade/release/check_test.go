@@ -9,7 +9,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"math/big"
 	"os"
@@ -193,16 +192,6 @@ func TestCheckOpened(t *testing.T) {
 	require.NoError(t, err)
 	defer r.Close()
 	require.NoError(t, r.Check(t.Context()))
-}
-
-func ExampleRelease_Check() {
-	r := consistent()
-	fmt.Println(r.Check(context.Background()))
-	r.Version = "3"
-	fmt.Println(r.Check(context.Background()))
-	// Output:
-	// <nil>
-	// release: the parts of the release do not belong together: the release has version "3", but its UKI has "2"
 }
 
 func readAll(src osmith.Source) []byte {

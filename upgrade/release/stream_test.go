@@ -7,10 +7,8 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"log"
 	"os"
 	"path/filepath"
 	"testing"
@@ -20,7 +18,6 @@ import (
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
 	"github.com/osmith-dev/osmith/signing/authenticode"
-	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
@@ -312,33 +309,4 @@ func FuzzStreamOldUKI(f *testing.F) {
 		}
 		require.True(t, bytes.Equal(image, read(t, r.UKI)))
 	})
-}
-
-// The machine's UKI has most of the new one: the rest is fetched, twice, and nothing is written for
-// it.
-func ExampleStream_oldUKI() {
-	ctx, from, to := context.Background(), temporary(), temporary()
-	defer os.RemoveAll(from)
-	defer os.RemoveAll(to)
-	initrd := noise(1, 1<<20)
-	d, err := release.Pack(from, "v2", &release.Release{ID: "acme", Version: "2", UKI: bytes.NewReader(large("quiet splash", initrd))})
-	if err != nil {
-		log.Fatal(err)
-	}
-	src, err := cosign.OpenLayout(os.DirFS(from)) // or weblayout.Open, and then cosign.Verify
-	if err != nil {
-		log.Fatal(err)
-	}
-	a, err := release.Read(ctx, src, d)
-	if err != nil {
-		log.Fatal(err)
-	}
-	running := bytes.NewReader(large("quiet", initrd)) // upgrade.State.OpenUKI
-	r, err := release.Stream(ctx, src, a, to, release.PullOptions{OldUKI: running})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer r.Close()
-	fmt.Println(r.UKIPatch.Reused > 1<<20, r.UKIPatch.Fetched < 16<<10)
-	// Output: true true
 }

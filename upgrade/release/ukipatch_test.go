@@ -9,10 +9,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
-	"log"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -27,7 +25,6 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/petest"
-	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
@@ -375,33 +372,4 @@ func FuzzPatchUKI(f *testing.F) {
 		}
 		require.NoError(t, release.Pull(t.Context(), src, a, dir, release.PullOptions{}))
 	})
-}
-
-// The machine has version 1, and fetches of version 2 what is new in it.
-func ExamplePatchUKI() {
-	ctx, from, to := context.Background(), temporary(), temporary()
-	defer os.RemoveAll(from)
-	defer os.RemoveAll(to)
-	initrd := noise(1, 4<<20)
-	d, err := release.Pack(from, "v2", &release.Release{ID: "acme", Version: "2", UKI: bytes.NewReader(large("quiet splash", initrd))})
-	if err != nil {
-		log.Fatal(err)
-	}
-	src, err := cosign.OpenLayout(os.DirFS(from))
-	if err != nil {
-		log.Fatal(err)
-	}
-	a, err := release.Read(ctx, src, d) // and then cosign.Verify
-	if err != nil {
-		log.Fatal(err)
-	}
-	p, err := release.PatchUKI(ctx, src, a, to, bytes.NewReader(large("quiet", initrd)))
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := release.Pull(ctx, src, a, to, release.PullOptions{Ref: "v2"}); err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(p.Reused > 4<<20, p.Fetched < 16<<10)
-	// Output: true true
 }

@@ -73,12 +73,3 @@ func TestPullWanted(t *testing.T) {
 	require.NoError(t, r.Matches(release.Wanted{ID: "acme", Variant: "server", Version: "2"}))
 	assert.ErrorAs(t, r.Matches(release.Wanted{Variant: "debug"}), &wanted)
 }
-
-func ExampleArtifact_Matches() {
-	a := &release.Artifact{ID: "acme", Architecture: "arm64", Version: "1"} // as Read returns it
-	printError(a.Matches(release.Wanted{ID: "acme", Architecture: "arm64", Name: "5"}))
-	printError(a.Matches(release.Wanted{Architecture: "amd64"}))
-	// Output:
-	// release: the release named "5" has version "1", want the same
-	// release: architecture: want "amd64", got "arm64"
-}

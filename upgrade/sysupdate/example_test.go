@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing/fstest"
 
-	"github.com/osmith-dev/osmith/internal/petest"
+	"github.com/osmith-dev/osmith/examples/acmeos"
 	"github.com/osmith-dev/osmith/uki"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/sysupdate"
@@ -162,7 +162,8 @@ func ExampleRecordComponents() {
 // A release that is a UKI alone, as files for a web server, with the list of them and the
 // definition for the machines.
 func ExampleExport() {
-	image := uki.Image{Stub: bytes.NewReader(petest.Stub("262")), Linux: bytes.NewReader(petest.Kernel("6.12.0")), OSRelease: []byte("ID=acme\nIMAGE_ID=acme\nIMAGE_VERSION=2\n")}
+	parts := acmeos.StandIns() // or acmeos.FindParts
+	image := uki.Image{Stub: parts.Stub, Linux: parts.Linux, OSRelease: []byte("ID=acme\nIMAGE_ID=acme\nIMAGE_VERSION=2\n")}
 	a, err := image.Assemble()
 	if err != nil {
 		panic(err)

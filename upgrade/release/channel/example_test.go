@@ -90,14 +90,19 @@ func (s layoutSource) Document(ctx context.Context, name string, signers json.Ra
 	return channel.Read(ctx, s.layout, verified.Subject)
 }
 
+// Machines that have a withdrawn version are told to leave it, even for an older one.
 func ExampleDocument_Withdraw() {
-	d := document(7, "5", "4")
-	next := d.Next(d.ValidUntil)
-	if err := next.Withdraw("5", "eats disks"); err != nil {
+	d := channel.Document{Product: "acme", Channel: "stable", Sequence: 7, ValidUntil: time.Unix(1_780_000_000, 0).UTC()}
+	for _, version := range []string{"4", "5"} {
+		if err := d.Publish(version, digest.FromString("release "+version), channel.Cohorts); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := d.Withdraw("5", "eats disks"); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(next.Choose(channel.Machine{ID: "m", Running: "5"}))
-	fmt.Println(next.Promote("5", channel.Cohorts))
+	fmt.Println(d.Choose(channel.Machine{ID: "m", Running: "5"}))
+	fmt.Println(d.Promote("5", channel.Cohorts))
 	// Output:
 	// version 4
 	// what runs: version 5 was withdrawn: eats disks

@@ -2,124 +2,91 @@ package registry_test
 
 import (
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
-	stdlog "log"
+	"log"
+	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
+	inmemory "github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/osmith-dev/osmith/signing/cosign"
 	"github.com/osmith-dev/osmith/upgrade/release"
 	"github.com/osmith-dev/osmith/upgrade/release/registry"
 )
 
-// A release goes into a registry, is signed there, and a machine fetches it.
+// A registry that wants a password is told it; a tag that it does not have is an error of its own.
 func ExampleOpen() {
-	if err := publishAndFetch(); err != nil {
-		fmt.Println(err)
+	handler := inmemory.New(inmemory.Logger(log.New(io.Discard, "", 0)))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); password != "secret" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="acme"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+
+	host := strings.TrimPrefix(server.URL, "http://")
+	repo, err := registry.Open(host+"/os/acme", registry.OpenOptions{
+		Client:    server.Client(),
+		PlainHTTP: true, // never with passwords, but on the machine itself
+		Credentials: func(context.Context, string) (registry.Credentials, error) {
+			return registry.Credentials{Username: "machine", Password: "secret"}, nil
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
 	}
+	fmt.Println(repo.Name() == host+"/os/acme")
+	_, err = repo.Resolve(context.Background(), "v3")
+	fmt.Println(errors.Is(err, registry.ErrNotFound))
 	// Output:
-	// before: not signed
-	// acme 2 is signed, and here
+	// true
+	// true
 }
 
-func publishAndFetch() error {
-	server := httptest.NewServer(ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(stdlog.New(io.Discard, "", 0))))
-	defer server.Close()
-	repo, err := registry.Open(strings.TrimPrefix(server.URL, "http://")+"/os/acme", registry.OpenOptions{Client: server.Client(), PlainHTTP: true})
-	if err != nil {
-		return err
-	}
-	ctx := context.Background()
-	if _, err := release.PackInto(repo.Writer(ctx), "v2", contents()); err != nil {
-		return err
-	}
-	artifact, err := repo.Resolve(ctx, "v2") // a hint, and nothing more
-	if err != nil {
-		return err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	policy := cosign.Policy{Keys: []crypto.PublicKey{key.Public()}}
-	if _, err := cosign.Verify(ctx, repo, artifact, policy); errors.Is(err, cosign.ErrUnsigned) {
-		fmt.Println("before:", cosign.ErrUnsigned)
-	}
-	if err := cosign.Sign(ctx, repo.Writer(ctx), artifact, key, cosign.SignOptions{}); err != nil {
-		return err
-	}
-
-	result, err := cosign.Verify(ctx, repo, artifact, policy)
-	if err != nil {
-		return err
-	}
-	a, err := release.Read(ctx, repo, result.Subject)
-	if err != nil {
-		return err
-	}
-	dir, err := os.MkdirTemp("", "release")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	if err := release.Pull(ctx, repo, a, dir, release.PullOptions{}); err != nil {
-		return err
-	}
-	fmt.Println(a.ID, a.Version, "is signed, and here")
-	return nil
-}
-
+// A release that was packed and signed elsewhere goes into a registry, with its signatures.
 func ExampleRepository_Push() {
-	if err := push(); err != nil {
-		fmt.Println(err)
-	}
-	// Output: 1 release, 2 manifests with signatures
-}
-
-func push() error {
-	server := httptest.NewServer(ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(stdlog.New(io.Discard, "", 0))))
-	defer server.Close()
 	ctx := context.Background()
-	dir, err := os.MkdirTemp("", "layout")
+	var made cosign.Memory // or cosign.OpenDir
+	artifact, err := release.PackInto(&made, "", &release.Release{ID: "acme", Version: "2", UKI: strings.NewReader("a signed UKI")})
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
-	artifact, err := release.Pack(dir, "v2", contents())
+	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	layout, err := cosign.OpenDir(dir)
+	if err := cosign.Sign(ctx, &made, artifact, key, cosign.SignOptions{}); err != nil {
+		log.Fatal(err)
+	}
+
+	server := httptest.NewServer(inmemory.New(inmemory.WithReferrersSupport(true), inmemory.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	name := strings.TrimPrefix(server.URL, "http://") + "/os/acme"
+	repo, err := registry.Open(name, registry.OpenOptions{Client: server.Client(), PlainHTTP: true})
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err := repo.Push(ctx, &made, artifact, registry.PushOptions{Tag: "v2"}); err != nil {
+		log.Fatal(err)
+	}
+	tagged, err := repo.Resolve(ctx, "v2")
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	if err := cosign.Sign(ctx, layout, artifact, key, cosign.SignOptions{}); err != nil {
-		return err
-	}
-	repo, err := registry.Open(strings.TrimPrefix(server.URL, "http://")+"/os/acme", registry.OpenOptions{Client: server.Client(), PlainHTTP: true})
+	signatures, err := repo.Signatures(ctx, tagged)
 	if err != nil {
-		return err
+		log.Fatal(err)
 	}
-	if err := repo.Push(ctx, layout, artifact, registry.PushOptions{Tag: "v2"}); err != nil {
-		return err
-	}
-	signatures, err := repo.Signatures(ctx, artifact)
-	if err != nil {
-		return err
-	}
-	fmt.Println("1 release,", len(signatures), "manifests with signatures")
-	return nil
+	fmt.Println("the same release:", tagged.Digest == artifact.Digest)
+	fmt.Println("manifests with signatures:", len(signatures))
+	// Output:
+	// the same release: true
+	// manifests with signatures: 2
 }
