@@ -15,62 +15,62 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// BootProgram is a program on a partition that firmware is to start by a boot option of its own.
+// BootProgram is a program on a partition for which firmware is to have a boot option.
 type BootProgram struct {
 	// File is its path on the file system of the partition, with slashes, as [Installation.Files]
 	// has it.
 	File string
 
-	// What the partition table says of the partition, which has to be of a GPT: its unique ID, its
-	// place in the table from 1, and its first and last LBA, in logical blocks of the disk.
+	// The partition's row in the GPT: its unique ID, its place in the table from 1, and its first
+	// and last LBA, in logical blocks of the disk.
 	Partition         osmith.GUID
 	PartitionNumber   uint32
 	FirstLBA, LastLBA uint64
 
 	// Description is what the menu of the firmware shows for a new option; "": "Linux Boot
-	// Manager", as `bootctl install` writes. That of an option that is there is left.
+	// Manager", as `bootctl install` writes. The description of an existing option stays.
 	Description string
 }
 
 // BootPlanOptions says what [PlanBootOption] does besides making sure that there is an option. The
-// zero value changes no other program's option, and no choice that a person made.
+// zero value leaves options of other programs, and choices that a person made, as they are.
 type BootPlanOptions struct {
-	// First moves the option to the front of BootOrder also if it has a place there. A new one is
-	// put there in any case.
+	// First moves the option to the front of BootOrder also if it is already listed there. A new
+	// option is put in front in any case.
 	First bool
 
-	// Activate switches the option on. Without, one that a person, or the firmware's setup, has
-	// switched off is left as it is, and so is its place in BootOrder ([BootPlan].Inactive).
+	// Activate switches the option on. Without Activate, an option that a person or the firmware's
+	// setup has switched off stays off, and keeps its place in BootOrder ([BootPlan].Inactive).
 	Activate bool
 
-	// DropDangling takes the numbers out of BootOrder that no variable belongs to. Firmware skips
-	// them.
+	// DropDangling removes numbers without a variable from BootOrder. Firmware skips them.
 	DropDangling bool
 
-	// Former are the unique IDs of partitions that had this program, and are not there any more, as
-	// the caller knows from the partition table of before. The options that start the program from
-	// one of them are removed. That a partition cannot be found proves nothing: every disk with
-	// systemd-boot has the program in the same place, and one may not be plugged in.
+	// Former are the unique IDs of partitions that had this program and no longer exist, as the
+	// caller knows from the old partition table. Options that start the program from one of them
+	// are removed. A partition that cannot be found is not enough evidence: every disk with
+	// systemd-boot has the program in the same place, and a disk may be unplugged.
 	Former []osmith.GUID
 }
 
-// BootPlan is what [PlanBootOption] has found and would change.
+// BootPlan is the result of [PlanBootOption].
 type BootPlan struct {
-	Number uint16 // of the option that starts the program
+	Number uint16 // number of the option that starts the program
 
-	// Changes are in the order in which they have to be made. None: all is as it should be.
+	// Changes are in the order in which they must be made. None: nothing needs to change.
 	Changes []VariableChange
 
-	// the option is switched off and is left so: firmware does not start it by itself
+	// the option is switched off and stays off: firmware does not start it by itself
 	Inactive bool
-	Dangling []uint16 // in BootOrder, and there is no such variable
+	Dangling []uint16 // numbers in BootOrder without a variable
 
-	// Left are options that start the program as well, or would from a partition that is gone, and
-	// are not removed, since BootNext names them or they hand the program other data.
+	// Left are options that also start the program, or would start it from a partition that is
+	// gone, but are not removed, because BootNext names them or they pass different data to the
+	// program.
 	Left []uint16
 
-	// Malformed are options that no firmware can read, each a [*VariableError]. They belong to no
-	// system, and stay.
+	// Malformed are options that firmware cannot read, each as a [*VariableError]. They are not
+	// changed.
 	Malformed []error
 }
 
@@ -93,12 +93,12 @@ func (c VariableChange) String() string {
 	return "change " + c.Name
 }
 
-// ChangeResult is what became of a change.
+// ChangeResult is the result of a change.
 type ChangeResult struct {
 	Change VariableChange
 
-	// Err is nil if the variable is now as the change wants it. [ErrVariableRefused] and its cases
-	// say that firmware has not taken it, [ErrNotAttempted] that one before it failed.
+	// Err is nil if the variable now has its new value. [ErrVariableRefused] and its cases say that
+	// firmware refused the change, [ErrNotAttempted] that an earlier change failed.
 	Err error
 }
 
@@ -106,19 +106,19 @@ type ChangeResult struct {
 var ErrNotAttempted = errors.New("not attempted")
 
 // PlanBootOption plans the changes that make firmware start a program: its option Boot#### (UEFI
-// Specification 2.10, section 3.1.3) and its place in BootOrder. It also makes an option anew that
+// Specification 2.10, section 3.1.3) and its place in BootOrder. It also restores an option that
 // firmware has lost.
 //
-// An option is the program's by the ID of the partition and by the path, in which capitals do not
-// count, never by its description; options of a category other than boot, which firmware does not
-// start by itself, are ignored. Of several, the one that firmware starts first is kept, and those
-// that hand the program the same data are removed. If its device path has the partition in a
-// different place, only that is corrected. A new one gets the first place, and the lowest number
-// that no variable has and that BootOrder and BootNext do not name: what they name would be started
-// in a place that no option gave it. Options of others are never changed or removed.
+// An option belongs to the program if the ID of the partition and the path match, in any letter
+// case; the description does not matter; options of a category other than boot, which firmware does
+// not start by itself, are ignored. Of several such options, the one that firmware starts first is
+// kept, and those that pass the same data to the program are removed. If the kept option's device
+// path has the partition in a different place, only that is corrected. A new option gets the first
+// place, and the lowest number that no variable has and that BootOrder and BootNext do not name.
+// Options of other programs are never changed or removed.
 //
-// A new content of the option comes first, BootOrder second, deletions last: after a power cut at
-// any write the machine starts what it would have started before or after.
+// The option's content is written first, BootOrder second, deletions come last: after a power cut
+// at any write the machine starts what it would have started before or after.
 //
 // Unreadable variables are errors: a BootOrder or BootNext that cannot be read or has another form,
 // and an option that cannot be read ([*VariableError]). A malformed option is not an error: its
@@ -218,7 +218,7 @@ func (b *BootProgram) target() (h efi.HardDrive, file string, err error) {
 	case !fs.ValidPath(b.File) || b.File == "." || strings.Contains(b.File, `\`):
 		return h, "", fmt.Errorf("program %q: want its path on the partition, with slashes, without a leading slash", b.File)
 	case b.Partition.IsZero() || b.PartitionNumber == 0 || b.FirstLBA == 0 || b.LastLBA < b.FirstLBA || b.LastLBA == math.MaxUint64:
-		return h, "", fmt.Errorf("partition %v, number %d, LBA %d to %d: want an ID, a number from 1 and a start behind the partition table", b.Partition, b.PartitionNumber, b.FirstLBA, b.LastLBA)
+		return h, "", fmt.Errorf("partition %v, number %d, LBA %d to %d: want an ID, a number from 1 and a start after the partition table", b.Partition, b.PartitionNumber, b.FirstLBA, b.LastLBA)
 	}
 	return efi.HardDrive{Number: b.PartitionNumber, FirstLBA: b.FirstLBA, SizeLBA: b.LastLBA - b.FirstLBA + 1, ID: b.Partition}, `\` + strings.ReplaceAll(b.File, "/", `\`), nil
 }
@@ -312,12 +312,12 @@ func orderContent(order []uint16) (b []byte) {
 }
 
 // Apply makes the changes of a plan in their order, up to the first one that fails, whose error is
-// returned. There is a result for each change: a caller that can do without a boot option, since
-// the ESP has the loader as its fallback too, goes on if the error is [ErrVariableRefused].
+// returned. There is a result for each change. If the error is [ErrVariableRefused], a caller can
+// go on without a boot option, since the ESP also has the loader as its fallback.
 //
-// Nothing is written if a variable is neither as the plan has read it nor as it wants it
-// ([*VariableMismatchError]): a new plan is needed then. A variable that is already correct is not
-// written, so that an interrupted plan can be applied again.
+// Nothing is written if a variable has neither the value that the plan has read nor the value that
+// it would write ([*VariableMismatchError]): make a new plan. A variable that is already correct is
+// not written, so that an interrupted plan can be applied again.
 func (p *BootPlan) Apply(store VariableStore) (results []ChangeResult, err error) {
 	defer prefix.Add("bootloader", &err)
 	todo := make([]bool, len(p.Changes))

@@ -5,13 +5,14 @@ package bootloader
 // case.
 type Variables struct {
 	EntryOneShot string // LoaderEntryOneShot: for the next boot only; the loader deletes it
-	// LoaderEntryPreferred, 260 and later: passes over entries without tries left; or @saved
-	EntryPreferred  string
-	EntryDefault    string // LoaderEntryDefault: does not look at tries; or @saved
-	EntryLastBooted string // LoaderEntryLastBooted: what @saved stands for, as the loader writes it
+	// LoaderEntryPreferred, 260 and later: skips entries without tries left; or @saved
+	EntryPreferred string
+	EntryDefault   string // LoaderEntryDefault: ignores tries; or @saved
+	// LoaderEntryLastBooted: the entry that @saved means, written by the loader
+	EntryLastBooted string
 
 	// FirmwareFailed is whether the firmware reports that an update of it failed (258 and later);
-	// then EntrySysFail, LoaderEntrySysFail, comes before all others.
+	// then EntrySysFail, the variable LoaderEntrySysFail, takes precedence over all others.
 	FirmwareFailed bool
 	EntrySysFail   string
 }
@@ -31,15 +32,15 @@ const (
 	ReasonNothing Reason = "there is no entry"
 )
 
-// Pinned reports whether the entry was chosen by something that boots it even when it has used up
-// its tries, so that there is no automatic return to another one.
+// Pinned reports whether a setting chooses the entry even when it has used up its tries, so that
+// the machine does not return to an older entry by itself.
 func (r Reason) Pinned() bool {
 	return r == ReasonSysFail || r == ReasonOneShot || r == ReasonDefault || r == ReasonConfigDefault
 }
 
 // Default is the entry that the loader boots if no key is pressed (systemd, src/boot/boot.c,
-// config_select_default_entry), and why: that of [MenuOptions].LoaderVersion. It is nil if the menu
-// is empty.
+// config_select_default_entry), and why. It follows the loader of [MenuOptions].LoaderVersion. It
+// is nil if the menu is empty.
 func (m *Menu) Default(v Variables) (*Entry, Reason) {
 	r := m.Release
 	if r.Number == 0 {
@@ -86,8 +87,8 @@ func (m *Menu) Default(v Variables) (*Entry, Reason) {
 
 // Started are the variables as the loader leaves them when it starts an entry that [Menu.Default]
 // chose by v (systemd, src/boot/boot.c, save_selected_entry): LoaderEntryOneShot is gone, and
-// LoaderEntryLastBooted is the entry's id where @saved asks for it, unless it was named for this
-// boot only.
+// LoaderEntryLastBooted is the entry's id if a setting is @saved, unless the entry was named for
+// this boot only.
 func (m *Menu) Started(v Variables, e *Entry) Variables {
 	pattern := v.EntryDefault
 	if pattern == "" {
@@ -103,11 +104,11 @@ func (m *Menu) Started(v Variables, e *Entry) Variables {
 	return v
 }
 
-// RebootsOnError reports whether the loader starts the machine again, after some seconds, when the
-// program of the entry cannot be loaded or comes back, so that its tries run out without a person:
-// by reboot-on-error in loader.conf, and if that is auto or absent, where the entry is counted and
-// has a try left before this boot. Releases before 258 and, without reboot, all of them show the
-// menu or go back to firmware.
+// RebootsOnError reports whether the loader restarts the machine, after some seconds, when the
+// program of the entry cannot be loaded or returns, so that its tries run out without a person.
+// reboot-on-error in loader.conf decides; if that is auto or absent, the loader restarts if the
+// entry is counted and has a try left before this boot. Otherwise, and before release 258, the
+// loader shows the menu or returns to firmware.
 func (m *Menu) RebootsOnError(e *Entry) bool {
 	if m.Release.Number != 0 && !m.Release.RebootOnError {
 		return false

@@ -35,7 +35,7 @@ type Config struct {
 	// emerg, alert, crit, err, warning, notice, info, debug; 259 and later
 	LogLevel string
 
-	// Ignored lists what is in the file and the loader ignores.
+	// Ignored lists lines of the file that the loader ignores.
 	Ignored []IgnoredLine
 }
 
@@ -123,8 +123,8 @@ func parseSwitch(s string) (Switch, bool) {
 	return SwitchUnset, false
 }
 
-// ParseConfig reads loader.conf as systemd-boot 262 does. Nothing in it is an error: what the
-// loader would ignore is listed in Ignored, and the last valid assignment of a key holds.
+// ParseConfig reads loader.conf as systemd-boot 262 does. It never fails: lines that the loader
+// would ignore are listed in Ignored, and the last valid assignment of a key counts.
 func ParseConfig(b []byte) *Config { return parseConfig(b, newest()) }
 
 func parseConfig(b []byte, r Release) *Config {
@@ -160,9 +160,8 @@ func (c *Config) set(l line, r Release) (ignored string) {
 	return "unknown key"
 }
 
-// MarshalText writes the file, one line for each field that is set. A value that would not be read
-// back is an error that wraps [ErrConfigValue]. Comments and unknown keys of a parsed file are not
-// kept.
+// MarshalText writes the file, one line for each field that is set. If a value could not be read
+// back, the error wraps [ErrConfigValue]. Comments and unknown keys of a parsed file are not kept.
 func (c *Config) MarshalText() (text []byte, err error) {
 	defer prefix.Add("bootloader", &err)
 	var b bytes.Buffer

@@ -10,20 +10,21 @@ import (
 
 // ConfigEdit says what to change in a loader.conf. The zero value changes nothing.
 type ConfigEdit struct {
-	Set    *Config  // the fields that are set in it; Ignored does not matter
-	Remove []string // keys of loader.conf(5), such as "timeout", so that the loader's defaults hold
+	Set *Config // new values for its fields that are set; Ignored does not count
+	// keys of loader.conf(5) to remove, such as "timeout", so that the loader's defaults apply
+	Remove []string
 }
 
 // IsZero reports whether the edit changes no file.
 func (e ConfigEdit) IsZero() bool { return e.Set == nil && len(e.Remove) == 0 }
 
-// EditConfig changes keys of loader.conf and leaves every other line as it is: comments, keys that
-// are not known here, blanks, line ends, text behind a NUL byte, which the loader does not read. Of
-// several lines with a key the last one that is valid holds (systemd 262, src/boot/boot.c,
-// config_defaults_load_from_file), so the last one is changed; a key that has the value already,
-// for every release of [Releases], is left alone. A new key goes to the end, with the line end that
-// the text has. Removing a key removes all its lines. A value that the loader would ignore is
-// an error that wraps [ErrConfigValue], a key to remove that it does not have wraps [ErrConfigKey].
+// EditConfig changes keys of loader.conf and leaves every other line as it is: comments, unknown
+// keys, blanks, line ends, and text after a NUL byte, which the loader does not read. Of several
+// lines with a key the last valid one counts (systemd 262, src/boot/boot.c,
+// config_defaults_load_from_file), so the last one is changed; a key that already has the value,
+// for every release of [Releases], is not changed. A new key is added at the end, with the line end
+// of the text. Removing a key removes all its lines. For a value that the loader would ignore, the
+// error wraps [ErrConfigValue]; for an unknown key to remove, [ErrConfigKey].
 func EditConfig(text []byte, e ConfigEdit) (edited []byte, err error) {
 	defer prefix.Add("bootloader", &err)
 	return editConfig(text, e)

@@ -16,16 +16,16 @@ import (
 // "Boot counting"). The widths are kept, so that parsing and formatting give the same text.
 type Counter struct {
 	TriesLeft int // boots that remain; 0: the entry is bad
-	TriesDone int // boots made without having been declared good
+	TriesDone int // boots after which the entry was not declared good
 
 	LeftWidth int // digits of LEFT, with leading zeros; 0: as many as needed
 	DoneWidth int // digits of DONE; 0 with TriesDone 0: left out
 }
 
-// ParseName splits the file name of an entry into what is before the counter and what is behind it.
-// Suffix is ".efi" or ".conf"; its case in the name does not matter. ok is false if the name has no
-// counter, as systemd-boot sees it: the last "+" must be followed by digits, or two runs of digits
-// joined by "-", and then the suffix.
+// ParseName splits the file name of an entry into stem, counter and suffix. Suffix is ".efi" or
+// ".conf"; its case in the name does not matter. ok is false if the name has no counter by the rule
+// of systemd-boot: the last "+" must be followed by digits, or two runs of digits joined by "-",
+// and then the suffix.
 func ParseName(name, suffix string) (stem string, c Counter, ok bool) {
 	plus := strings.LastIndexByte(name, '+')
 	if plus < 0 || len(name)-len(suffix) < plus || !equalFold(name[len(name)-len(suffix):], suffix) {
@@ -69,7 +69,7 @@ func (c Counter) String() string {
 }
 
 // Next is the counter after one more boot as the Boot Loader Specification of 2026 asks: one try
-// less, one more done, widths kept, and a number of done tries that would need another digit stays
+// less, one more done, widths kept, and a number of done tries that would need one more digit stays
 // at all nines. (systemd-boot 262 writes both numbers without leading zeros; see [Entry.Boot].)
 func (c Counter) Next() Counter {
 	c.TriesLeft = max(c.TriesLeft-1, 0)
@@ -100,11 +100,12 @@ func allNines(width int) int {
 	return n - 1
 }
 
-// CountedName is the file name, in EFI/Linux, of a new Unified Kernel Image that gets that many
-// tries: "STEM+3.efi". Stems that systemd-boot would skip or take for something else are refused,
-// and so are characters that systemd's programs do not accept in the name of an entry, although the
-// loader does: bootctl would not show it. "~" is taken all the same, since versions have it
-// (UAPI.10: "2~rc1" comes before "2") and systemd-sysupdate writes it.
+// CountedName is the file name, in EFI/Linux, of a new Unified Kernel Image with the given number
+// of tries: "STEM+3.efi". Stems that systemd-boot would skip or misinterpret are refused.
+// Characters that systemd's programs do not accept in the name of an entry are refused too,
+// although the loader accepts them, because bootctl would not show the entry. "~" is accepted
+// nevertheless, since versions have it (UAPI.10: "2~rc1" comes before "2") and systemd-sysupdate
+// writes it.
 func CountedName(stem string, tries int) (name string, err error) {
 	defer prefix.Add("bootloader", &err)
 	if tries < 1 || tries > math.MaxInt32 {
@@ -147,7 +148,7 @@ const (
 	StatusIndeterminate Status = iota // booted, not yet decided
 	StatusGood
 	StatusBad
-	StatusDirty // booted although it had no tries left, and still so
+	StatusDirty // booted although it had no tries left, and it still has none
 )
 
 func (s Status) String() string {
@@ -195,8 +196,8 @@ func parseBootCountPath(s string) (bootNames, error) {
 
 // BootStatus is what has been decided about the current boot, as `systemd-bless-boot status` says.
 // bootCountPath is the content of the EFI variable LoaderBootCountPath; a boot without it was not
-// counted ([ErrNotCounted]). The file system is the one the entry is on, ESP or XBOOTLDR;
-// [ErrNoEntry] if it is not on this one.
+// counted ([ErrNotCounted]). The file system must be the one with the entry, ESP or XBOOTLDR;
+// otherwise the error is [ErrNoEntry].
 func BootStatus(fsys fs.FS, bootCountPath string) (s Status, err error) {
 	defer prefix.Add("bootloader", &err)
 	n, err := parseBootCountPath(bootCountPath)
@@ -219,14 +220,14 @@ func BootStatus(fsys fs.FS, bootCountPath string) (s Status, err error) {
 	return 0, fmt.Errorf("%s: %w", n.booted, ErrNoEntry)
 }
 
-// Bless is the rename that gives the current boot a status: StatusGood takes the counter off,
+// Bless is the rename that gives the current boot a status: StatusGood removes the counter,
 // StatusBad sets it to no tries left, StatusIndeterminate undoes either. The two paths are equal if
-// it has that status already. The caller makes the rename, without replacing, and has it written to
-// the disk before it relies on it.
+// it has that status already. The caller makes the rename, without replacing a file, and syncs it
+// to the disk before relying on it.
 //
-// A name that is there already, so that the rename would replace a file, is [ErrTwinExists];
-// undoing for an entry that was bad before this boot is [ErrAlreadyBad]; further errors as for
-// [BootStatus].
+// If the new name exists already, so that the rename would replace a file, the error is
+// [ErrTwinExists]; if the entry to be undone was bad before this boot, [ErrAlreadyBad]; other
+// errors are those of [BootStatus].
 //
 // The counter keeps the width of its numbers, as the Boot Loader Specification asks since 2026; for
 // numbers of one digit that is what systemd-bless-boot writes too.

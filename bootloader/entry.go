@@ -37,9 +37,9 @@ func (t EntryType) String() string {
 
 // Entry is one line of the boot menu.
 type Entry struct {
-	ID       string // what EFI variables and loader.conf call it; without the counter
+	ID       string // id in EFI variables and loader.conf; without the counter
 	Path     string // of the .efi or .conf file in its file system, slash-separated
-	XBOOTLDR bool   // that file system is the extended boot loader partition's, not the ESP's
+	XBOOTLDR bool   // the file system is that of the extended boot loader partition, not of the ESP
 	Type     EntryType
 
 	Title     string
@@ -50,18 +50,17 @@ type Entry struct {
 
 	Loader string // what is started: path in the same file system, or a URL for Type1URL
 	Initrd []string
-	// of a Type #1 entry: all files that its lines name and that are there, Loader and Initrd among
-	// them
+	// of a Type #1 entry: all existing files that its lines name, including Loader and Initrd
 	Files   []string
 	Options string // command line; for EntryType2 the built-in one, as the menu shows it
 
-	// Counted is whether the name has a boot counter; then Counter is it. Without, the entry is
-	// good.
+	// Counted says that the name has a boot counter, which is in Counter. An entry without a
+	// counter is good.
 	Counted bool
 	Counter
 
 	// Damage says why the entry cannot boot although the menu lists it: the file is shorter than
-	// its own headers say, or names files that are not there. "" is no damage found.
+	// its own headers say, or names missing files. "": no damage was found.
 	Damage string
 
 	rules      rules
@@ -73,7 +72,7 @@ type Entry struct {
 }
 
 // Bad reports whether the entry has used up its tries; the loader lists it last and boots it only
-// if nothing else is there or something names it.
+// if there is no other entry or a setting names it.
 func (e *Entry) Bad() bool { return e.Counted && e.TriesLeft == 0 }
 
 // bumps reports whether systemd-boot counts boots of such entries.
@@ -82,10 +81,10 @@ func (e *Entry) bumps() bool {
 }
 
 // Boot is the rename that systemd-boot makes before it starts the entry: one try less, one more
-// done, both without leading zeros. The two paths are equal if it makes none. LoaderBootCountPath
-// then holds the new path. Where the file cannot be renamed, as it is marked read-only
-// ([Release].ReadOnly), its volume is, or the new name is taken, the entry starts under its name,
-// at every boot.
+// done, both without leading zeros. The two paths are equal if there is no rename.
+// LoaderBootCountPath then holds the new path. If the file cannot be renamed, because the file or
+// its volume is read-only ([Release].ReadOnly) or the new name is taken, the entry starts under its
+// old name, at every boot.
 func (e *Entry) Boot() (from, to string) {
 	if !e.Counted || !e.bumps() {
 		return e.Path, e.Path
@@ -96,8 +95,8 @@ func (e *Entry) Boot() (from, to string) {
 	return e.Path, e.sibling(e.stem + next.String() + e.suffix)
 }
 
-// Good is the rename that declares the entry good for ever: the counter goes. The two paths are
-// equal if it has none.
+// Good is the rename that declares the entry permanently good: it removes the counter. The two
+// paths are equal if there is no counter.
 func (e *Entry) Good() (from, to string) {
 	if !e.Counted {
 		return e.Path, e.Path
@@ -143,22 +142,24 @@ func (e *Entry) setProfile(file, id string) {
 	}
 }
 
-// OrderStep is what puts one entry of the menu before another.
+// OrderStep is the rule that puts one entry of the menu before a second one.
 type OrderStep string
 
 const (
-	OrderTries     OrderStep = "tries left"      // entries without any come last
-	OrderSorted    OrderStep = "sort-key or not" // those without come later
+	OrderTries     OrderStep = "tries left"      // entries without tries left come last
+	OrderSorted    OrderStep = "sort-key or not" // entries without a sort-key come later
 	OrderSortKey   OrderStep = "sort-key"
 	OrderMachineID OrderStep = "machine-id"
 	OrderVersion   OrderStep = "version" // the newer comes first, by [CompareVersions]
 	OrderProfile   OrderStep = "profile"
 	OrderID        OrderStep = "id"      // the newer comes first, by [CompareVersions]
 	OrderCounter   OrderStep = "counter" // more tries left, then fewer tries done
-	OrderNone      OrderStep = "nothing" // the order of the files in their directory is left
+	// no rule applies; the order of the files in their directory counts
+	OrderNone OrderStep = "nothing"
 )
 
-// CompareEntries orders two entries as the menu does, negative if a comes first, and says by what.
+// CompareEntries orders two entries as the menu does, negative if a comes first, and returns the
+// rule that decided.
 func CompareEntries(a, b *Entry) (int, OrderStep) {
 	if r := boolCompare(a.Bad(), b.Bad()); r != 0 {
 		return r, OrderTries

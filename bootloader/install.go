@@ -20,29 +20,29 @@ type Installation struct {
 	Loader osmith.Source // systemd-boot, signed if Secure Boot is to accept it
 	Config *Config       // nil: an empty loader.conf
 
-	// Shim is what firmware starts in place of the loader, and what starts the loader and all that
-	// this starts (https://github.com/rhboot/shim): then it is EFI/systemd/shimx64.efi and
-	// EFI/BOOT/BOOTX64.EFI, and the loader is grubx64.efi beside each, under the name that shim
-	// looks for. A Boot#### is to name the former. nil: firmware starts the loader. Which shim a
-	// machine's firmware accepts, package upgrade finds out (LoaderOptions.Shims).
+	// Shim is the shim that firmware starts in place of the loader; it starts the loader and
+	// verifies what the loader starts (https://github.com/rhboot/shim). Shim is installed as
+	// EFI/systemd/shimx64.efi and EFI/BOOT/BOOTX64.EFI, with the loader beside each as grubx64.efi,
+	// the name that shim looks for. A Boot#### must name EFI/systemd/shimx64.efi. Nil: firmware
+	// starts the loader. Package upgrade finds out which shim a machine's firmware accepts
+	// (LoaderOptions.Shims).
 	Shim osmith.Source
 
 	// Keys are Secure Boot keys that systemd-boot can enrol when the firmware is in setup mode:
 	// signed updates of PK, KEK, db and, if need be, dbx, as loader/keys/NAME/PK.auth and so on. A
-	// set named "auto" is enrolled without being asked for, as secure-boot-enroll in loader.conf
-	// says.
+	// set named "auto" is enrolled automatically, depending on secure-boot-enroll in loader.conf.
 	Keys []osmith.ESPFile
 
-	// OmitFallback leaves out EFI/BOOT/BOOTX64.EFI, which firmware starts when no boot entry of its
-	// own works, and on removable media.
+	// OmitFallback leaves out EFI/BOOT/BOOTX64.EFI, which firmware starts if none of its boot
+	// options works, and on removable media.
 	OmitFallback bool
 }
 
-// Files lists what `bootctl install` puts on an ESP, besides a random seed: the loader under its
-// own name and as the fallback, or behind Shim, loader.conf, loader/entries.srel, which says that
-// Type #1 entries are used, and the keys. The file names follow from the loader's architecture. A
-// file that is not systemd-boot is refused ([ErrNotLoader]), and so is a Shim that is not a shim or
-// does not start the loader ([ErrNotShim]).
+// Files lists the files that `bootctl install` puts on an ESP, except the random seed: the loader
+// under its own name and as the fallback, or after Shim; loader.conf; loader/entries.srel, which
+// says that Type #1 entries are used; and the keys. The file names follow from the loader's
+// architecture. If Loader is not systemd-boot, the error is [ErrNotLoader]; if Shim is not a shim
+// or does not start the loader, [ErrNotShim].
 func (in *Installation) Files() (files []osmith.ESPFile, err error) {
 	files, _, err = in.files()
 	return files, prefix.Error("bootloader", err)
@@ -96,8 +96,8 @@ func (in *Installation) files() (files []osmith.ESPFile, shim *program, err erro
 	return append(files, in.Keys...), shim, nil
 }
 
-// BootFile is the path of what a Boot#### is to name ([BootProgram].File): the loader in
-// EFI/systemd, or shim in front of it. Errors are those of Files.
+// BootFile is the path that a Boot#### must name ([BootProgram].File): the loader in EFI/systemd,
+// or shim in front of it. Errors are those of Files.
 func (in *Installation) BootFile() (name string, err error) {
 	if _, err := in.Files(); err != nil {
 		return "", err
@@ -151,7 +151,7 @@ func isKeySet(name string) bool {
 var keyFiles = []string{"PK.auth", "KEK.auth", "db.auth", "dbx.auth"}
 
 // LoaderVersion is the version of a systemd-boot binary, such as "262-1", as `bootctl status` shows
-// it. Another program is an [*osmith.FormatError] with [ErrNotLoader].
+// it. For any other program the error is an [*osmith.FormatError] with [ErrNotLoader].
 func LoaderVersion(loader osmith.Source) (osmith.Version, error) {
 	version, _, err := readLoader(loader)
 	return version, prefix.Error("bootloader", err)

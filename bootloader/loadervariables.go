@@ -25,12 +25,12 @@ var writable = map[string]func(string) bool{
 
 // SetLoaderVariable writes a variable that tells systemd-boot what to start: LoaderEntryOneShot,
 // LoaderEntryDefault, LoaderEntryPreferred, LoaderEntrySysFail with the id of an entry, and
-// LoaderConfigTimeout and LoaderConfigTimeoutOneShot with seconds, or what else loader.conf takes
-// for timeout. An empty text removes the variable, if there is one. All other names
-// are refused: the loader or the stub writes them.
+// LoaderConfigTimeout and LoaderConfigTimeoutOneShot with seconds, or any other value of timeout in
+// loader.conf. An empty text removes the variable, if there is one. All other names are refused:
+// the loader or the stub writes them.
 //
-// [Releases] tells which releases do not know a variable yet; [ReadMenu], whether there is an entry
-// of that id.
+// [Releases] says which releases do not know a variable yet; [ReadMenu] shows whether there is an
+// entry with that id.
 func SetLoaderVariable(store VariableStore, name, text string) (err error) {
 	defer prefix.Add("bootloader", &err)
 	ok, known := writable[name]
@@ -48,13 +48,13 @@ func SetLoaderVariable(store VariableStore, name, text string) (err error) {
 	return store.Set(EFIVariable{name, loaderVendor, VariableKept, append(efi.AppendUTF16(nil, text), 0, 0)})
 }
 
-// SystemTokenSize is how many bytes LoaderSystemToken has at least.
+// SystemTokenSize is the least size of LoaderSystemToken in bytes.
 const SystemTokenSize = 32
 
 // SetSystemToken gives the machine a LoaderSystemToken, by which the random seed of an image
-// differs from machine to machine (https://systemd.io/BOOT_LOADER_INTERFACE), if it has none of
-// [SystemTokenSize] bytes or more: one that is there is never replaced, and what cannot be read
-// counts as one. The token is random, of [SystemTokenSize] bytes, and the caller's. It reports
+// differs from machine to machine (https://systemd.io/BOOT_LOADER_INTERFACE), unless it has one of
+// [SystemTokenSize] bytes or more: such a token is never replaced, and an unreadable one counts as
+// such. The caller supplies the token, [SystemTokenSize] random bytes. SetSystemToken reports
 // whether it was written.
 func SetSystemToken(store VariableStore, token []byte) (written bool, err error) {
 	defer prefix.Add("bootloader", &err)

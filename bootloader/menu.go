@@ -26,21 +26,21 @@ const (
 	maxConfigLen = 1 << 20
 )
 
-// MenuOptions say what [ReadMenu] cannot see on the ESP. The zero value is an x86-64 machine
-// without an extended boot loader partition, and systemd-boot 262.
+// MenuOptions are facts that [ReadMenu] cannot read from the ESP. The zero value is an x86-64
+// machine without an extended boot loader partition, and systemd-boot 262.
 type MenuOptions struct {
 	XBOOTLDR     fs.FS  // the extended boot loader partition
 	Architecture string // EFI name: "x64" if empty, "aa64", "riscv64"...
 	Self         string // path of the running loader; Type #1 entries that start it are hidden
 
-	// LoaderVersion is the version of systemd-boot ([LoaderVersion]); "": the newest that is known,
-	// 262. One that is newer than all of [Releases] is a [*LoaderVersionError], unless AssumeLoader
-	// names the release to treat it as.
+	// LoaderVersion is the version of systemd-boot ([LoaderVersion]); "": the newest known version,
+	// 262. For a version newer than all of [Releases] the error is a [*LoaderVersionError], unless
+	// AssumeLoader names the release whose behaviour is assumed.
 	LoaderVersion osmith.Version
 	AssumeLoader  int
 
-	// KeepGoing has a file that cannot be read be a Finding with [ErrUnreadable], and the menu be
-	// read on. Whether the loader would list it is not known then.
+	// KeepGoing makes an unreadable file a Finding with [ErrUnreadable], and reading goes on. It is
+	// then unknown whether the loader would list that file.
 	KeepGoing bool
 }
 
@@ -55,12 +55,12 @@ func (o MenuOptions) architecture() string {
 type Menu struct {
 	Entries  []*Entry
 	Config   *Config   // loader.conf; empty if there is none
-	Findings []Finding // files that were left out, and what is wrong with those that were not
+	Findings []Finding // files that were left out, and faults of those that are listed
 	Release  Release   // the row of [Releases] that was followed; the zero value is the newest
 }
 
-// Finding is a remark about a file. Err is an [*EntryError] where it is about a line of a Type #1
-// entry.
+// Finding is a remark about a file. Err is an [*EntryError] if the remark is about a line of a Type
+// #1 entry.
 type Finding struct {
 	Path     string
 	XBOOTLDR bool
@@ -68,9 +68,9 @@ type Finding struct {
 }
 
 // ReadMenu reads the entries and the configuration of an EFI system partition as systemd-boot
-// would. Names are looked up without regard to case, whatever the file system does. An ESP that
-// lacks the directories has an empty menu; only failure to read is an error, unless the options say
-// to keep going.
+// would. Names are looked up without regard to case, on any file system. An ESP that lacks the
+// directories has an empty menu; only failure to read is an error, unless the options say to keep
+// going.
 //
 // Files are taken in the order of [fs.ReadDir]; the loader takes them in the order of the FAT
 // directory. That matters only for entries that the sorting does not tell apart, such as a counted

@@ -13,8 +13,8 @@ type Evidence uint8
 
 // The kinds of evidence, the weakest first.
 const (
-	EvidenceNone Evidence = iota // the release was not looked at
-	// read in the source of the release, or of one before and one after it
+	EvidenceNone Evidence = iota // the release was not examined
+	// read in the source of the release, or of an earlier and a later release
 	EvidenceSource
 	EvidenceBooted // the release was started with hundreds of file systems
 )
@@ -28,28 +28,27 @@ func (e Evidence) String() string {
 	return names[e]
 }
 
-// Release is what one release of systemd-boot does with entries. [Releases] is the table,
-// [FindRelease] the row of a version.
+// Release is what one release of systemd-boot does with entries. [Releases] is the table;
+// [FindRelease] finds the row of a version.
 type Release struct {
 	Number int // 262
 	Point  int // 13 of 257.13: the point release that the row is about
 
-	// Evidence is how the rules are known by which entries are listed, named, ordered, chosen and
-	// counted. The switches below are those of systemd's release notes (NEWS) for every row.
+	// Evidence says how the rules for listing, naming, ordering, choosing and counting entries are
+	// known. The fields below follow systemd's release notes (NEWS) in every row.
 	Evidence Evidence
 
 	Profiles bool // each profile of a UKI is an entry of its own; 257
 	UKIKeys  bool // Type #1 entries with `uki` and `uki-url`; 258
-	// it starts the machine again, by loader.conf or if tries are left, where an image is refused;
-	// 258
+	// the loader restarts the machine if an image is refused, depending on loader.conf or if tries
+	// are left; 258
 	RebootOnError bool
 	SysFail       bool // LoaderEntrySysFail; 258
 	ProfileKey    bool // `profile` in Type #1 entries; 259
 	Preferred     bool // LoaderEntryPreferred, and `preferred` in loader.conf; 260
 	ExtraKey      bool // `extra` in Type #1 entries; 261
 	FirstProfile  bool // only the first profile of a UKI starts by itself; 261
-	// files that are marked read-only, or lie on a volume that is, are started without being
-	// counted; 262
+	// files that are read-only, or on a read-only volume, are started without being counted; 262
 	ReadOnly bool
 
 	rules rules
@@ -114,7 +113,7 @@ func (r Release) Version() osmith.Version {
 	return osmith.Version(fmt.Sprintf("%d.%d", r.Number, r.Point))
 }
 
-// LoaderVersionError says that nothing is known about what a version of systemd-boot does.
+// LoaderVersionError says that the behaviour of a version of systemd-boot is unknown.
 type LoaderVersionError struct {
 	Version        osmith.Version
 	Oldest, Newest int // releases that are known
@@ -127,10 +126,10 @@ func (e *LoaderVersionError) Error() string {
 	return fmt.Sprintf("systemd-boot %q: want release %d to %d", string(e.Version), e.Oldest, e.Newest)
 }
 
-// FindRelease is the row for a version of systemd-boot, as [LoaderVersion] reads it. One that is
-// newer than all known releases, or is not a version, is treated as the release that assume names,
-// if it names one. Evidence is [EvidenceNone] then, and for a point release that is older than the
-// one that the row is about. The error is a [*LoaderVersionError].
+// FindRelease is the row for a version of systemd-boot, as [LoaderVersion] reads it. If the version
+// is newer than all known releases, or is not a version, the row is that of the release in assume,
+// if it is set. In that case, and for a point release older than that of the row, Evidence is
+// [EvidenceNone]. The error is a [*LoaderVersionError].
 func FindRelease(v osmith.Version, assume int) (r Release, err error) {
 	defer prefix.Add("bootloader", &err)
 	return findRelease(v, assume)
@@ -158,10 +157,10 @@ func findRelease(v osmith.Version, assume int) (Release, error) {
 	return Release{}, unknown
 }
 
-// Between are the rows with evidence that are nearest to the version, the older one first: what it
-// does is what one of them does, if it is not something of its own. If the version's own row has
-// evidence, or the caller names one, that is the only one. A version without a row is an error as
-// for [FindRelease].
+// Between returns the rows with evidence that are nearest to the version, the older one first: the
+// version probably behaves as one of them. If the version's own row has evidence, or assume names a
+// release, only that row is returned. For a version without a row the error is that of
+// [FindRelease].
 func Between(v osmith.Version, assume int) (rows []Release, err error) {
 	defer prefix.Add("bootloader", &err)
 	r, err := findRelease(v, assume)

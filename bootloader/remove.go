@@ -12,23 +12,23 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// RemovalOptions say what else goes with systemd-boot.
+// RemovalOptions say what else is removed with systemd-boot.
 type RemovalOptions struct {
-	// KeySets are the names of sets of Secure Boot keys in loader/keys to remove beside "auto",
-	// which goes always.
+	// KeySets are the names of sets of Secure Boot keys in loader/keys to remove besides "auto",
+	// which is always removed.
 	KeySets []string
 }
 
-// PlanRemoval says how to take systemd-boot off an ESP: its copies in EFI/systemd and EFI/BOOT of
-// every architecture, with a shim in front of them, loader.conf, random seed, entries.srel, keys,
-// and directories that are empty then. Entries, UKIs and files of others stay, and firmware starts
-// something else or nothing. What is not systemd-boot in one of its places stays with an
-// [*OtherLoaderError] among the findings.
+// PlanRemoval plans the removal of systemd-boot from an ESP: its copies in EFI/systemd and EFI/BOOT
+// for every architecture, with a shim in front of them, loader.conf, random seed, entries.srel,
+// keys, and directories that become empty. Entries, UKIs and files of other programs stay. Firmware
+// will then start some other program or none. A program that is not systemd-boot in one of these
+// places stays, and is an [*OtherLoaderError] among the findings.
 //
-// The keys go first, so that no loader enrols a set of which a part is gone, then shims, then the
-// loaders, EFI/BOOT last, and then what they read: a cut leaves a loader with all its settings, or
-// none, and no shim without a loader. `bootctl remove` of 262 also removes everything else in
-// EFI/systemd, and leaves dbx.auth.
+// The keys are removed first, so that a loader does not enrol an incomplete set, then shims, then
+// the loaders, EFI/BOOT last, and then the files that they read: after a power cut there is a
+// loader with all its settings or no loader, and no shim without a loader. `bootctl remove` of 262
+// also removes everything else in EFI/systemd, and leaves dbx.auth.
 func PlanRemoval(esp fs.FS, o RemovalOptions) (plan *InstallationPlan, err error) {
 	defer prefix.Add("bootloader", &err)
 	p := &planner{esp: esp, plan: new(InstallationPlan)}

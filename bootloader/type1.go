@@ -19,7 +19,8 @@ var (
 	ErrNotRead  = errors.New("ignored by systemd-boot")
 )
 
-// EntryError is what is wrong with a line of a Type #1 entry, or with the file that it names.
+// EntryError says what is wrong with a line of a Type #1 entry, or with the file that the line
+// names.
 type EntryError struct {
 	Line       int // from 1
 	Key, Value string

@@ -19,40 +19,40 @@ import (
 
 // PartialSuffix is appended to the name of a file while it is written, where a file cannot be
 // written atomically: in a directory, new content goes to a file with this suffix, is synced, and
-// renamed. It identifies the remains of a power cut. A [FileChange] that is carried out with
-// package fat needs none, nor does one on a mounted ESP by way of package upgrade: a rename there
-// is not safe by itself.
+// renamed. It identifies the remains of a power cut. A [FileChange] that package fat, or package
+// upgrade on a mounted ESP, carries out does not use it: a rename on a mounted ESP is not safe by
+// itself.
 const PartialSuffix = ".osmith-partial"
 
 // maxLoader bounds how much of a program is read. Loaders of systemd have up to 200 KiB.
 const maxLoader = 16 << 20
 
-// How many bytes of a random seed systemd-boot writes, and wants at least; and from a file with
-// more than maxSeed it takes none (systemd 262, src/boot/random-seed.c, RANDOM_MAX_SIZE_MIN and
+// How many bytes systemd-boot writes as a random seed and requires at least; it ignores a file of
+// more than maxSeed bytes (systemd 262, src/boot/random-seed.c, RANDOM_MAX_SIZE_MIN and
 // RANDOM_MAX_SIZE_MAX).
 const (
 	seedSize = 32
 	maxSeed  = 32 << 10
 )
 
-// InstallationOptions say what else is to be on the ESP, and what may be given up for it. The zero
-// value replaces no newer loader.
+// InstallationOptions say what else to install on the ESP, and what may be replaced. With the zero
+// value, a newer loader stays.
 type InstallationOptions struct {
-	// RandomSeed is 32 random bytes for loader/random-seed; nil: none is written. A file that
-	// systemd-boot takes a seed from is kept, unless RefreshRandomSeed asks for a new one.
+	// RandomSeed is 32 random bytes for loader/random-seed; nil: none is written. An existing file
+	// with a valid seed is kept, unless RefreshRandomSeed is set.
 	RandomSeed        []byte
 	RefreshRandomSeed bool
 
-	// EditConfig changes the loader.conf that is there, which is never replaced.
+	// EditConfig changes an existing loader.conf, which is never replaced.
 	EditConfig ConfigEdit
 
-	// ReplaceNewerLoader installs a loader that is older than the one on the ESP. What reads new
-	// entries, and what was put right since, is lost with it.
+	// ReplaceNewerLoader installs a loader that is older than the one on the ESP. Features and
+	// fixes of the newer loader are then lost.
 	ReplaceNewerLoader bool
 
 	// AcceptLowerSBATGeneration installs a loader that has a lower generation of a component than
-	// the one on the ESP, or one that cannot be compared: where shim's SbatLevel has been raised
-	// meanwhile, it starts no more.
+	// the one on the ESP, or one that cannot be compared: if shim's SbatLevel was raised meanwhile,
+	// shim will not start it.
 	AcceptLowerSBATGeneration bool
 }
 
@@ -61,9 +61,9 @@ type ChangeKind uint8
 
 // The kinds of changes. The zero value is none.
 const (
-	// there is no such file; directories above it that are missing are made
+	// the file does not exist; missing parent directories are made
 	ChangeCreate ChangeKind = iota + 1
-	// the file is there, and gets new content, all of it or nothing ([PartialSuffix], or
+	// the file exists, and its content is replaced atomically ([PartialSuffix], or
 	// fat.FS.ReplaceFile)
 	ChangeReplace
 	ChangeRemove // a file, or an empty directory
@@ -82,10 +82,11 @@ func (k ChangeKind) String() string {
 type FileChange struct {
 	Path    string // as it is spelled on the ESP
 	Kind    ChangeKind
-	Content osmith.Source // what the file is to hold; nil for ChangeRemove
+	Content osmith.Source // new content of the file; nil for ChangeRemove
 	Reason  string
 
-	// Before and After are the versions of systemd-boot in the file, empty where there is none.
+	// Before and After are the versions of systemd-boot in the file, empty if it is not
+	// systemd-boot.
 	Before, After osmith.Version
 }
 
@@ -96,7 +97,7 @@ type KeptFile struct {
 	Reason  string
 }
 
-// InstallationPlan is what has to be done to an ESP, in an order in which it may be cut off
+// InstallationPlan is the list of changes to an ESP, in an order that survives a power cut
 // anywhere.
 type InstallationPlan struct {
 	Changes []FileChange
@@ -104,14 +105,14 @@ type InstallationPlan struct {
 	// Kept are the other files of the installation.
 	Kept []KeptFile
 
-	// Findings are what stays though it is not as the installation wants it
-	// ([*LoaderDowngradeError], [*SBATDowngradeError]), programs that firmware may start and that
-	// are not ours ([*OtherLoaderError]), and settings that a loader.conf does not have.
+	// Findings are files that stay although they differ from the installation
+	// ([*LoaderDowngradeError], [*SBATDowngradeError]), other programs that firmware may start
+	// ([*OtherLoaderError]), and settings of the installation that an existing loader.conf lacks.
 	Findings []Finding
 }
 
-// LoaderDowngradeError says that the loader on the ESP is newer than the one that was to replace
-// it, and stays.
+// LoaderDowngradeError says that the loader on the ESP stays, because it is newer than the loader
+// to be installed.
 type LoaderDowngradeError struct {
 	Have, Want osmith.Version
 }
@@ -120,11 +121,11 @@ func (e *LoaderDowngradeError) Error() string {
 	return fmt.Sprintf("systemd-boot %s is not replaced, because %s is older: install a newer systemd-boot, or set ReplaceNewerLoader", e.Have, e.Want)
 }
 
-// SBATDowngradeError says that the loader that was to replace the one on the ESP has a lower
-// generation of a component, so that the one that is there stays.
+// SBATDowngradeError says that the loader on the ESP stays, because the loader to be installed has
+// a lower generation of a component.
 type SBATDowngradeError struct {
 	Component  string
-	Have, Want uint16 // Want is 0 if the loader that was to replace it does not have the component
+	Have, Want uint16 // Want is 0 if the loader to be installed does not have the component
 }
 
 func (e *SBATDowngradeError) Error() string {
@@ -135,9 +136,10 @@ func (e *SBATDowngradeError) Error() string {
 // OtherLoaderError says that a program on the ESP, which firmware may start, is not part of the
 // installation and stays.
 type OtherLoaderError struct {
-	// of a systemd-boot in a place that the installation does not use; empty: another program
+	// version of a systemd-boot in a place that the installation does not use; empty: any other
+	// program
 	Version osmith.Version
-	Err     error // why it is no systemd-boot
+	Err     error // why it is not systemd-boot
 }
 
 func (e *OtherLoaderError) Error() string {
@@ -149,45 +151,44 @@ func (e *OtherLoaderError) Error() string {
 
 func (e *OtherLoaderError) Unwrap() error { return e.Err }
 
-// PlanInstallation says what to do to an ESP that may have systemd-boot already, so that it has
-// this one. It reads the ESP and writes nothing: the caller carries out Changes, in their order. On
-// an empty ESP they make what [Installation.Files] lists. After a cut, a new plan has what is left
-// to do.
+// PlanInstallation plans the changes that install this systemd-boot on an ESP, which may already
+// have one. It reads the ESP and writes nothing: the caller carries out Changes, in their order. On
+// an empty ESP they create the files that [Installation.Files] lists. After a power cut, make a new
+// plan for the rest.
 //
 // # What is replaced
 //
 // A loader in EFI/systemd is replaced unless it is newer, by [CompareVersions], or has a higher
-// SBAT generation of a component; the same version with other bytes, as after a new signature, is
-// replaced. Before that, what was there becomes EFI/systemd/systemd-boot-fallback*.efi, as bootctl
-// 262 does it when it updates to a newer version. A file in these two places that is not
-// systemd-boot is an error ([ErrNotLoader]). EFI/BOOT is replaced by the same rules if it holds a
-// systemd-boot; a shim or any other program stays there. Where EFI/BOOT alone has a loader, and it
-// stays, none is put before it into EFI/systemd.
+// SBAT generation of a component; the same version with different bytes, as after a new signature,
+// is replaced. Before that, the old loader is copied to EFI/systemd/systemd-boot-fallback*.efi, as
+// bootctl 262 does when it updates to a newer version. If a file in these two places is not
+// systemd-boot, the error is [ErrNotLoader]. EFI/BOOT is replaced by the same rules if it holds a
+// systemd-boot; a shim or any other program stays there. If only EFI/BOOT has a loader, and that
+// loader stays, no loader is put into EFI/systemd, because firmware would prefer it.
 //
-// A loader.conf is made where there is none, and else only edited. loader/entries.srel is made
-// where there is none. A random seed with fewer than 32 bytes, or more than 32 KiB, is replaced.
-// One that is marked read-only stays, as systemd-boot 262 leaves it alone: its [fs.FileMode] has no
-// bit for writing, which is how package fat and a mounted ESP on Linux show the attribute. A set of
-// keys that differs is replaced.
+// A missing loader.conf is created; an existing one is only edited. A missing loader/entries.srel
+// is created. A random seed with fewer than 32 bytes, or more than 32 KiB, is replaced. One that is
+// marked read-only stays, as systemd-boot 262 leaves it alone: its [fs.FileMode] has no bit for
+// writing, which is how package fat and a mounted ESP on Linux show the attribute. A set of keys
+// that differs is replaced.
 //
 // # The order, and a cut
 //
-// Each change has to be carried out whole or not at all, and to be on the medium before the next
-// one begins. Then, whatever is cut:
+// Each change must be atomic, and on the medium before the next one begins. Then, after a power cut
+// at any point:
 //
-//   - Firmware starts EFI/systemd by its Boot####, and EFI/BOOT where that fails or is gone. They
-//     are never changed at once, so one of them is as it was or as it will be, even if a writer
-//     that does not write it whole tore the other. EFI/BOOT comes last, as with bootctl: nothing is
-//     behind it, so that it is the old loader until the new one is in the place that has something
-//     behind it.
-//   - The copy of the old loader is there before the old loader goes.
-//   - systemd-boot enrols a set of keys only if PK, KEK and db are all there (systemd 262,
+//   - Firmware starts EFI/systemd by its Boot####, and EFI/BOOT where that fails or is gone. The
+//     two are changed one after the other, so one of them is intact even if a non-atomic writer
+//     tore the other. EFI/BOOT is changed last, as with bootctl: it has no fallback, so it stays
+//     the old loader until the new one is in EFI/systemd.
+//   - The copy of the old loader exists before the old loader is replaced.
+//   - systemd-boot enrols a set of keys only if PK, KEK and db all exist (systemd 262,
 //     src/boot/secure-boot.c, secure_boot_enroll_at). So PK.auth of a set that changes is removed
-//     before anything else, and written after everything else: no set is mixed, and no new key is
-//     enrolled while a loader that it does not verify is still to be replaced.
-//   - A new ESP has its loader.conf before the first loader, which never runs without its settings.
-//     Where a loader is there, it changes behind the loaders, since it can order an enrolment
-//     (secure-boot-enroll force).
+//     first and written last: sets are never mixed, and a new key is not enrolled while a loader
+//     that it does not verify has yet to be replaced.
+//   - A new ESP gets loader.conf before the first loader, which therefore never runs without its
+//     settings. On an ESP with a loader, loader.conf changes after the loaders, since it can order
+//     an enrolment (secure-boot-enroll force).
 func PlanInstallation(esp fs.FS, want *Installation, o InstallationOptions) (plan *InstallationPlan, err error) {
 	defer prefix.Add("bootloader", &err)
 	if want.Loader == nil {

@@ -12,18 +12,18 @@ import (
 	"github.com/osmith-dev/osmith/internal/varstore"
 )
 
-// VariableImage are the variables of a virtual machine that is off: the firmware volume that edk2
-// keeps them in, such as OVMF_VARS.fd (UEFI Platform Initialization Specification 1.8, volume 3,
-// section 3.2.1). One that no machine was started with has no variable of the boot menu:
-// [ReadVariables] says so by an [fs.ErrNotExist], and an empty [MachineVariables] is true of it. It
-// is not safe for several goroutines at once.
+// VariableImage are the variables of a virtual machine that is off: the firmware volume in which
+// edk2 keeps them, such as OVMF_VARS.fd (UEFI Platform Initialization Specification 1.8, volume 3,
+// section 3.2.1). In a volume with which no machine was started, there are no variables of the boot
+// menu: [ReadVariables] returns an [fs.ErrNotExist], and you may use an empty [MachineVariables].
+// It is not safe for several goroutines at once.
 type VariableImage struct {
 	image []byte
 	store *varstore.Store
 }
 
-// ParseVariableImage reads the volume at the start of image, which is not changed. Any other
-// content is an [*osmith.FormatError].
+// ParseVariableImage reads the volume at the start of image, which is not changed. If image has any
+// other content, the error is an [*osmith.FormatError].
 func ParseVariableImage(image []byte) (v *VariableImage, err error) {
 	defer prefix.Add("bootloader", &err)
 	v = &VariableImage{}
@@ -42,11 +42,11 @@ func (v *VariableImage) use(image []byte) error {
 	return nil
 }
 
-// Bytes are the image with the variables as they are now. It is to be written beside the file of
-// the machine and renamed, so that a power cut leaves the one or the other.
+// Bytes returns the image with the present variables. Write it beside the file of the machine and
+// rename it, so that a power cut leaves the old or the new file.
 func (v *VariableImage) Bytes() []byte { return bytes.Clone(v.image) }
 
-// Free is how many bytes more variables may take, each with a header and its name.
+// Free is how many bytes are free for variables, each with a header and its name.
 func (v *VariableImage) Free() int64 { return v.store.Size() - v.store.Live() }
 
 // Open has the form of efivarfs.
@@ -58,9 +58,9 @@ func (v *VariableImage) Open(name string) (fs.File, error) {
 	return files.Open(name)
 }
 
-// Set is documented with [VariableStore]. Nothing else in the image changes, the times of
-// authenticated variables among it, but the space of deleted variables is used again. What it has
-// no room for is [ErrNoSpace]; a variable that is written with a signature is
+// Set is documented with [VariableStore]. The rest of the image stays as it is, including the times
+// of authenticated variables, but the space of deleted variables is reused. If there is no room,
+// the error is [ErrNoSpace]; for a variable that is written with a signature it is
 // [ErrVariableReadOnly]: signing/secureboot writes those.
 func (v *VariableImage) Set(w EFIVariable) (err error) {
 	defer prefix.Add("bootloader", &err)

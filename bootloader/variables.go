@@ -20,32 +20,34 @@ import (
 // (https://systemd.io/BOOT_LOADER_INTERFACE).
 var loaderVendor = osmith.MustParseGUID("4a67b082-0a4c-41cf-b6c7-440b29bb8c4f")
 
-// MachineVariables are the EFI variables of a machine that runs, as far as they are about its boot:
-// what chooses the next entry, what loader and stub say about this boot, and the boot options of
-// the firmware. What is not set is zero. The texts are not verified: any program that may write
-// variables can set them.
+// MachineVariables are the EFI variables of a running machine that concern its boot: settings that
+// choose the next entry, reports of loader and stub about this boot, and the boot options of the
+// firmware. A variable that is not set is zero. The texts are not verified: any program that may
+// write variables can set them.
 type MachineVariables struct {
-	Variables // that choose the next entry. FirmwareFailed is as the loader saw it in this boot
+	// variables that choose the next entry. FirmwareFailed is what the loader saw in this boot
+	Variables
 
 	LoaderInfo     string // "systemd-boot 262.2-1"
 	LoaderFeatures uint64 // Boot Loader Interface, LoaderFeatures
 	// LoaderImageIdentifier: path of the loader, `\EFI\systemd\systemd-bootx64.efi`
-	LoaderImage     string
-	LoaderPartition osmith.GUID // LoaderDevicePartUUID: the partition it was started from
-	Entries         []string    // LoaderEntries: ids in the order of the menu
-	EntrySelected   string      // LoaderEntrySelected: id of the entry that was started
-	// LoaderBootCountPath: path of the entry as the loader has renamed it
+	LoaderImage string
+	// LoaderDevicePartUUID: the partition from which the loader was started
+	LoaderPartition osmith.GUID
+	Entries         []string // LoaderEntries: ids in the order of the menu
+	EntrySelected   string   // LoaderEntrySelected: id of the entry that was started
+	// LoaderBootCountPath: path of the entry after the loader has renamed it
 	BootCountPath string
-	SysFailReason string // LoaderSysFailReason: why LoaderEntrySysFail was looked at
+	SysFailReason string // LoaderSysFailReason: why LoaderEntrySysFail was used
 
 	StubInfo      string      // "systemd-stub 262.2-1"
 	StubFeatures  uint64      // Boot Loader Interface, StubFeatures
 	StubImage     string      // StubImageIdentifier: path of the UKI
-	StubPartition osmith.GUID // StubDevicePartUUID: the partition it was started from
+	StubPartition osmith.GUID // StubDevicePartUUID: the partition from which the stub was started
 	StubProfile   string      // StubProfile: number of the profile
 
-	// Banks are the PCR banks that are active, by LoaderTpm2ActivePcrBanks (258 and later). Nil: it
-	// does not say. Others than those of package crypto are left out.
+	// Banks are the PCR banks that are active, by LoaderTpm2ActivePcrBanks (258 and later). Nil:
+	// unknown. Banks without a hash in package crypto are left out.
 	Banks []crypto.Hash
 
 	Order   []uint16     // BootOrder
@@ -53,8 +55,8 @@ type MachineVariables struct {
 	Current *uint16      // BootCurrent
 	Options []LoadOption // Boot####, by number
 
-	// Problems are the variables that cannot be read, or have another form, each as a
-	// [*VariableError]. They are left out.
+	// Problems are the variables that cannot be read or are malformed, each as a [*VariableError].
+	// They are left out.
 	Problems []error
 }
 
@@ -76,13 +78,14 @@ type LoadOption struct {
 	Active      bool
 	Hidden      bool
 	Description string
-	Partition   osmith.GUID // that the program is on; zero: the path names none by a GPT ID
-	// path of the program, `\EFI\BOOT\BOOTX64.EFI`; "": the path ends in none
+	// partition of the program; zero: the path names no partition by a GPT ID
+	Partition osmith.GUID
+	// path of the program, `\EFI\BOOT\BOOTX64.EFI`; "": the device path does not end in a file
 	File    string
-	Path    string // all of the device path as text, safe to print
+	Path    string // the whole device path as text, safe to print
 	RawPath []byte
 	Data    []byte // for the program
-	Raw     []byte // all of the variable's content, of which the others are made
+	Raw     []byte // the variable's whole content, from which the other fields are read
 }
 
 // Option is the boot option of a number; false if there is none.
@@ -96,8 +99,8 @@ func (v *MachineVariables) Option(number uint16) (LoadOption, bool) {
 
 // LoaderPaths are the programs that the options of BootOrder start from a partition, in their
 // order, with slashes. An option whose path does not name a partition starts the first such file
-// that firmware finds, so it counts for each. An option of BootOrder that is not there, or is not
-// active, starts nothing. It is never nil.
+// that firmware finds, so it counts for each partition. An option of BootOrder that is missing or
+// inactive starts nothing. It is never nil.
 func (v *MachineVariables) LoaderPaths(partition osmith.GUID) []string {
 	paths := []string{}
 	for _, n := range v.Order {
@@ -113,8 +116,9 @@ func (v *MachineVariables) LoaderPaths(partition osmith.GUID) []string {
 }
 
 // ReadVariables reads the variables of a machine from /sys/firmware/efi/efivars, as os.DirFS has
-// it, or from a copy of that directory. What is not understood is in Problems. A directory without
-// a variable of firmware's boot menu and of the loader is an [fs.ErrNotExist]: it is another one.
+// it, or from a copy of that directory. Variables that cannot be understood are in Problems. If the
+// directory has neither a variable of firmware's boot menu nor one of the loader, it is the wrong
+// directory, and the error is an [fs.ErrNotExist].
 func ReadVariables(efivars fs.FS) (v *MachineVariables, err error) {
 	defer prefix.Add("bootloader", &err)
 	entries, err := fs.ReadDir(efivars, ".")

@@ -21,9 +21,10 @@ import (
 const (
 	VariableNonVolatile uint32 = 1 // kept when the machine is off
 	VariableBootService uint32 = 2 // for programs that firmware starts
-	VariableRuntime     uint32 = 4 // for the operating system, too; asks for VariableBootService
+	VariableRuntime     uint32 = 4 // for the operating system, too; requires VariableBootService
 
-	// VariableKept is what a variable has that an operating system writes for the next start.
+	// VariableKept are the attributes of a variable that an operating system writes for the next
+	// start.
 	VariableKept = VariableNonVolatile | VariableBootService | VariableRuntime
 )
 
@@ -42,13 +43,13 @@ func (v EFIVariable) equal(w EFIVariable) bool {
 // fileName is the name of the variable's file in efivarfs.
 func fileName(name string, vendor osmith.GUID) string { return name + "-" + vendor.String() }
 
-// VariableStore is where EFI variables are kept: [EFIVarFS] is that of the machine that runs,
-// [VariableImage] that of a virtual machine that does not, [MemoryVariables] is for planning and
-// for tests. As a file system it has the form of efivarfs, so that [ReadVariables] and
-// [ReadVariable] read it, and package signing/secureboot does.
+// VariableStore is where EFI variables are kept: [EFIVarFS] is that of the running machine,
+// [VariableImage] that of a virtual machine that is off, [MemoryVariables] is for planning and for
+// tests. As a file system it has the form of efivarfs, so that [ReadVariables] and [ReadVariable]
+// read it, and package signing/secureboot does.
 //
-// A write that firmware does not take is a [*VariableError] with [ErrVariableRefused], and leaves
-// what was there.
+// If firmware refuses a write, the error is a [*VariableError] with [ErrVariableRefused], and the
+// variable is unchanged.
 type VariableStore interface {
 	fs.FS
 
@@ -64,22 +65,21 @@ type VariableStore interface {
 // How firmware refuses a write. The installed system still boots: the loader is also the fallback
 // of its ESP (EFI/BOOT).
 var (
-	// ErrVariableRefused: firmware, or the kernel in front of it, has not taken the write, and what
-	// was there is there. The two below are cases of it.
+	// ErrVariableRefused: firmware, or the kernel, refused the write, and the variable is
+	// unchanged. The two errors below are cases of it.
 	ErrVariableRefused = errors.New("refused by the firmware")
 
-	// ErrNoSpace: there is no room for the variable, or the kernel keeps the rest free for
-	// firmware.
+	// ErrNoSpace: there is no room for the variable, or the kernel reserves the rest for firmware.
 	ErrNoSpace = fmt.Errorf("%w: not enough room in the variable store", ErrVariableRefused)
 
-	// ErrVariableReadOnly: all variables can only be read (on some machines by a setting of the
-	// firmware, or because the file system is mounted so), or this one, since it is written with a
-	// signature.
+	// ErrVariableReadOnly: all variables are read-only (on some machines by a setting of the
+	// firmware, or because the file system is mounted read-only), or this one is, since it must be
+	// written with a signature.
 	ErrVariableReadOnly = fmt.Errorf("%w: read-only", ErrVariableRefused)
 )
 
-// VariableMismatchError says that a variable is not what it was taken for, or not what was written.
-// What is not there is nil.
+// VariableMismatchError says that a variable differs from its expected value, or from what was
+// written. A missing variable is nil.
 type VariableMismatchError struct {
 	Want, Got *EFIVariable
 }
@@ -94,8 +94,8 @@ func (e *VariableMismatchError) Error() string {
 	return fmt.Sprintf("got %s, want %s", text(e.Got), text(e.Want))
 }
 
-// ReadVariable reads a variable from a store, or from a directory as [ReadVariables] does. One that
-// is not there is an [fs.ErrNotExist]; errors are of type [*VariableError].
+// ReadVariable reads a variable from a store, or from a directory as [ReadVariables] does. If the
+// variable does not exist, the error is an [fs.ErrNotExist]; errors are of type [*VariableError].
 func ReadVariable(efivars fs.FS, name string, vendor osmith.GUID) (v EFIVariable, err error) {
 	defer prefix.Add("bootloader", &err)
 	return readVariable(efivars, name, vendor)
@@ -159,18 +159,18 @@ func checkVariable(v EFIVariable) error {
 // safe for several goroutines at once.
 type MemoryVariables struct {
 	// Quota is how many bytes names, in UTF-16 with their NUL, and contents may take together; 0:
-	// as many as one likes. What does not fit is [ErrNoSpace].
+	// unlimited. If a variable does not fit, the error is [ErrNoSpace].
 	Quota int64
 
-	// Writes counts the writes and deletions that were made. A value that is there already is not
-	// written, and not counted.
+	// Writes counts the writes and deletions that were made. A variable that already has its value
+	// is neither written nor counted.
 	Writes int
 
 	variables variableFiles
 }
 
-// CopyVariables copies all variables of a store or of a directory, to see what changes would make
-// of them. A file that cannot be read is an error.
+// CopyVariables copies all variables of a store or of a directory, to try changes on the copy. If a
+// file cannot be read, CopyVariables fails.
 func CopyVariables(efivars fs.FS) (m *MemoryVariables, err error) {
 	defer prefix.Add("bootloader", &err)
 	entries, err := fs.ReadDir(efivars, ".")
@@ -205,8 +205,8 @@ func splitFileName(file string) (name string, vendor osmith.GUID, ok bool) {
 // Open has the form of efivarfs.
 func (m *MemoryVariables) Open(name string) (fs.File, error) { return m.variables.Open(name) }
 
-// Set is documented with [VariableStore]. A variable with other attributes than it had is refused,
-// as by firmware.
+// Set is documented with [VariableStore]. A write that changes the attributes of a variable is
+// refused, as by firmware.
 func (m *MemoryVariables) Set(v EFIVariable) (err error) {
 	defer prefix.Add("bootloader", &err)
 	if err := checkVariable(v); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// EFIVarFS are the variables of the machine that runs, by the file system efivarfs (Linux,
-// Documentation/filesystems/efivarfs.rst), or a copy of it in a plain directory. To write takes
+// EFIVarFS are the variables of the running machine, through the file system efivarfs (Linux,
+// Documentation/filesystems/efivarfs.rst), or a copy of it in a plain directory. Writing needs
 // root.
 type EFIVarFS struct {
 	dir   string
@@ -36,8 +36,8 @@ const fsImmutable = 0x10
 
 const efivarfsDir = "/sys/firmware/efi/efivars"
 
-// OpenEFIVarFS takes the directory of efivarfs; "" is /sys/firmware/efi/efivars. Where firmware is
-// not UEFI, or efivarfs is not mounted there, the error is an [fs.ErrNotExist].
+// OpenEFIVarFS opens the directory of efivarfs; "" is /sys/firmware/efi/efivars. If firmware is not
+// UEFI, or efivarfs is not mounted there, the error is an [fs.ErrNotExist].
 func OpenEFIVarFS(dir string) (e *EFIVarFS, err error) {
 	defer prefix.Add("bootloader", &err)
 	e = &EFIVarFS{dir: dir, calls: efivarCalls{flags: fileFlags, setFlags: setFileFlags, write: unix.Write, unlink: unix.Unlink,
@@ -73,8 +73,8 @@ func (e *EFIVarFS) statfs() (st unix.Statfs_t, err error) {
 // Open opens the file of a variable, or the directory as ".".
 func (e *EFIVarFS) Open(name string) (fs.File, error) { return os.DirFS(e.dir).Open(name) }
 
-// Free is how many bytes the kernel lets variables take yet, names and headers included. Not known,
-// which is not zero: before Linux 6.6, where firmware does not tell, and for a plain directory.
+// Free is how many more bytes the kernel lets variables take, including names and headers. known
+// is false before Linux 6.6, if firmware does not report it, and for a plain directory.
 func (e *EFIVarFS) Free() (bytes int64, known bool, err error) {
 	defer prefix.Add("bootloader", &err)
 	st, err := e.statfs()
@@ -96,14 +96,14 @@ func freeVariables(st unix.Statfs_t) (bytes int64, known bool) {
 }
 
 // Set is documented with [VariableStore]. The immutable flag by which the kernel keeps variables
-// from being deleted by accident is taken off the file, and set again afterwards, if it was there;
-// attributes and content go in one write, and are read back ([*VariableMismatchError]). A variable
-// that cannot be read is not written. A write of a new one that fails leaves no file.
+// from being deleted by accident is removed from the file, and restored afterwards if it was set;
+// attributes and content are written in one write, and read back ([*VariableMismatchError]). A
+// variable that cannot be read is not written. A failed write of a new variable leaves no file.
 //
 // ENOSPC is [ErrNoSpace], EROFS, and EPERM or EACCES of the write itself, [ErrVariableReadOnly],
 // EINVAL and ENOSYS, by which the kernel and firmware refuse what they do not understand,
-// [ErrVariableRefused] alone. Without root it is an [fs.ErrPermission] instead. After any
-// other error, such as EIO, it is not known what firmware has.
+// [ErrVariableRefused] alone. Without root the error is an [fs.ErrPermission] instead. After any
+// other error, such as EIO, it is unknown which value firmware has.
 func (e *EFIVarFS) Set(v EFIVariable) (err error) {
 	defer prefix.Add("bootloader", &err)
 	if err := checkVariable(v); err != nil {

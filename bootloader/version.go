@@ -3,9 +3,9 @@ package bootloader
 import "cmp"
 
 // CompareVersions orders version strings as systemd-boot does, negative if a is older than b
-// (UAPI.10; the code's way where it differs from the text: digits against a segment without digits
-// are always newer, even 0). It is a total order on the classes of strings that it does not tell
-// apart, such as "1_" and "1". Numbers may have any length.
+// (UAPI.10; the code counts where it differs from the text: digits are always newer than a segment
+// without digits, even 0). Strings such as "1_" and "1" are equal in this order, which is otherwise
+// total. Numbers may have any length.
 func CompareVersions(a, b string) int {
 	for {
 		a, b = skipSeparators(a), skipSeparators(b)

@@ -213,7 +213,7 @@ func (b *diskBuilder) older(newer, r *release.Release) error {
 	case r.ID != newer.ID || r.Architecture != newer.Architecture:
 		return fmt.Errorf("disk: Older has %s for %s, want the product and architecture of the first set, %s for %s", r.ID, r.Architecture, newer.ID, newer.Architecture)
 	case bootloader.CompareVersions(r.Version, newer.Version) >= 0:
-		return fmt.Errorf("disk: Older has version %s behind version %s: want the newest first, which the loader starts", r.Version, newer.Version)
+		return fmt.Errorf("disk: Older has version %s after version %s: want the newest first, which the loader starts", r.Version, newer.Version)
 	case len(r.RootHash) > 0 != b.hasRoot() || b.hasRoot() && usr != b.usr:
 		return fmt.Errorf("disk: Older has version %s with a different kind of file system from the first set's: want all for /, all for /usr, or all without", r.Version)
 	}

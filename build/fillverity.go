@@ -35,7 +35,7 @@ func (b *diskBuilder) fillVerity() error {
 		part := map[partition.VerityRole]**partition.Spec{partition.VerityData: &v.data, partition.VerityHash: &v.hash, partition.VeritySignature: &v.signature}[s.Fill.Verity.Role]
 		switch {
 		case part == nil:
-			return fmt.Errorf("disk: partition %q: the part %q of a dm-verity volume is not known", key(s), s.Fill.Verity.Role)
+			return fmt.Errorf("disk: partition %q: the part %q of a dm-verity volume is unknown", key(s), s.Fill.Verity.Role)
 		case *part != nil:
 			return fmt.Errorf("disk: partitions %q and %q are both the %s of the volume %q", key(*part), key(s), s.Fill.Verity.Role, match)
 		}

@@ -216,8 +216,7 @@ func Bytes(n int64) string {
 func (im *Image) String() string { return Diagram(im.Table, im.Size, 80) }
 
 // SVG is the picture of [Diagram] as an SVG document, 960 pixels wide, on white, or on black for a
-// reader who prefers dark colours. Like Diagram it shows what it is given, so that a disk that is
-// still planned looks as it will.
+// reader who prefers dark colours. It also draws a planned disk, as Diagram does.
 func SVG(t *Table, size int64) string {
 	const (
 		width, bar, row, left = 960, 84, 24, 8

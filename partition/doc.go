@@ -19,15 +19,15 @@
 //	fmt.Print(im)
 //
 // Sizes may also be shared out by weight, as systemd-repart does it and with the same result, and a
-// layout may be a file ([ReadLayout]), definition files of systemd-repart ([ReadRepart]) or that of
-// a known system (package partition/layouts). [PlanOnto] adds what a disk in use lacks, and removes
-// nothing. [FindSlots] is the A/B view of a table.
+// layout may be a file ([ReadLayout]), definition files of systemd-repart ([ReadRepart]) or the
+// layout of a known system (package partition/layouts). [PlanOnto] adds what a disk in use lacks,
+// and removes nothing. [FindSlots] is the A/B view of a table.
 //
-// A table that was read with [Read] can be edited and written again: what the package does not know
-// stays byte for byte, and a power cut at any write leaves the old or the new table
+// A table that was read with [Read] can be edited and written again: data that the package does not
+// know stays byte for byte, and a power cut at any write leaves the old or the new table
 // ([Table.Write]), both for firmware, which looks for a backup in the last sector only, and for a
 // kernel, which does not look for a backup. [Table.PlanWrite] says beforehand what firmware will
-// measure of it.
+// measure of the table.
 //
 // [Repair] repairs a damaged table, and moves the backup of a disk that grew to its new end; on
 // Linux, UpdateKernel tells the kernel what changed while other partitions are in use.

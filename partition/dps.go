@@ -89,9 +89,9 @@ func systemTypeByName(name string) (osmith.GUID, bool) {
 	return arch.TypeByName(name)
 }
 
-// TypeByName is the type with a name that [TypeName] returns, or that systemd accepts besides
-// ("root-x86_64" and "root-amd64" for "root-x86-64"). Names that depend on the machine ("root",
-// "usr-secondary") are not known.
+// TypeByName is the type with a name that [TypeName] returns, or a further name that systemd
+// accepts ("root-x86_64" and "root-amd64" for "root-x86-64"). Names that depend on the machine
+// ("root", "usr-secondary") are unknown here.
 //
 // The names of types outside of the specification start with bios-boot, chromeos- (kernel, root,
 // reserved, firmware, minios, hibernate), flatcar- (usr, resize, reserved, root-raid; those of
@@ -148,8 +148,7 @@ func AttributeByName(name string) (uint64, bool) {
 	return 0, false
 }
 
-// EmptyName is the name of a slot that holds nothing: systemd-sysupdate writes to it, and nothing
-// mounts it.
+// EmptyName is the name of an empty slot: systemd-sysupdate writes to it, and it is never mounted.
 const EmptyName = "_empty"
 
 // foreignTypes are types of systems that do not follow the Discoverable Partitions Specification.
@@ -213,7 +212,7 @@ var (
 )
 
 // PartialType is the type that systemd-sysupdate gives a partition of type t while it is being
-// written: nothing that looks for t finds half of it.
+// written: programs that look for t do not find an incomplete partition.
 func PartialType(t osmith.GUID) osmith.GUID { return derive(t, sysupdatePartial) }
 
 // PendingType is the type of a partition that is complete but not yet to be used.

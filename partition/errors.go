@@ -19,8 +19,8 @@ var (
 	ErrUnaligned = errors.New("is not aligned")
 	// ErrDuplicateID: two partitions have one ID.
 	ErrDuplicateID = errors.New("has the same ID as another partition")
-	// ErrHybridMBR: the MBR lists partitions besides the protective one. Editing only the GPT would
-	// let the two disagree.
+	// ErrHybridMBR: the MBR lists partitions besides the protective one. If only the GPT were
+	// changed, the two would disagree.
 	ErrHybridMBR = errors.New("hybrid MBR")
 	// ErrNoRoom: a partition takes the last sectors of the disk, where a backup table belongs.
 	ErrNoRoom = errors.New("no room for a backup table at the end of the disk")
@@ -31,9 +31,9 @@ var (
 	ErrRootHash = errors.New("root hash")
 )
 
-// EntryError is a partition that must not be written.
+// EntryError says why a partition must not be written.
 type EntryError struct {
-	Number int    // entry number, from 1; 0: it has none yet
+	Number int    // entry number, from 1; 0: the partition has none yet
 	Name   string // partition name
 	Err    error
 }
@@ -52,7 +52,7 @@ type SpaceError struct {
 	// bytes that are needed: by the partition's content, or of the disk up to the end of the whole
 	// layout
 	Need      int64
-	Have      int64  // bytes that there are: of the partition, or of the disk
+	Have      int64  // bytes that the partition, or the disk, has
 	Partition string // name of the first partition that does not fit
 }
 

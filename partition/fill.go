@@ -8,10 +8,11 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// Fill says, as data, what a partition is to be filled with. This package does none of it: the
-// caller makes the bytes and sets [Spec.Content], or [Image.SetContent] once the size of the
-// partition is known. At most one of File, Running, FAT and FileSystem is set; Verity, Encrypt and
-// Minimize say more about it, and a Verity hash tree or signature stands alone.
+// Fill says, as data, what a partition is to be filled with. This package does not make the
+// contents: the caller makes the bytes and sets [Spec.Content], or [Image.SetContent] once the size
+// of the partition is known. At most one of File, Running, FAT and FileSystem is set; Verity,
+// Encrypt and Minimize modify that content; a Verity hash tree or signature is a content of its
+// own.
 type Fill struct {
 	// File is the path of a file whose bytes are the content.
 	File string `json:"file,omitempty"`
@@ -26,7 +27,7 @@ type Fill struct {
 	Verity *VerityFill `json:"verity,omitempty"`
 	// Encrypt puts the content into a LUKS2 volume.
 	Encrypt *EncryptFill `json:"encrypt,omitempty"`
-	// Minimize makes the partition as small as its content lets it be, which must then be known
+	// Minimize makes the partition as small as its content allows; the content must then be known
 	// before [Plan].
 	Minimize Minimize `json:"minimize,omitempty"`
 	// SectorSize is that of the file system, the LUKS2 volume and the hash tree, in bytes; 0:
@@ -41,7 +42,7 @@ type FATFill struct {
 	// Exclude are paths of the host that are not copied; one that ends with a slash keeps the
 	// directory itself.
 	Exclude []string `json:"exclude,omitempty"`
-	// ExcludeTarget are paths in the file system that nothing is copied to.
+	// ExcludeTarget are paths in the file system to which no file is copied.
 	ExcludeTarget []string `json:"excludeTarget,omitempty"`
 }
 
@@ -52,7 +53,7 @@ type FileSystemFill struct {
 	Files         []Copy   `json:"files,omitempty"`
 	Exclude       []string `json:"exclude,omitempty"`       // as in FATFill
 	ExcludeTarget []string `json:"excludeTarget,omitempty"` // as in FATFill
-	// symbolic links, made behind all copies
+	// symbolic links, made after all copies
 	Links []Link `json:"links,omitempty"`
 
 	Subvolumes       []Subvolume `json:"subvolumes,omitempty"` // of btrfs
@@ -60,13 +61,13 @@ type FileSystemFill struct {
 	Compression      string      `json:"compression,omitempty"`
 	CompressionLevel string      `json:"compressionLevel,omitempty"`
 	// ValidateFS asks for the extended attributes that systemd-validatefs reads, or for none; nil:
-	// as the maker has it.
+	// the default of the program that makes the file system.
 	ValidateFS *bool `json:"validateFS,omitempty"`
 }
 
 // Copy puts a file, or a directory with all that is in it, into a file system.
 type Copy struct {
-	// path of a file or directory; "": Target is a directory to be made
+	// path of a file or directory; "": only make the directory Target
 	Source   string `json:"source,omitempty"`
 	Target   string `json:"target"`             // where it goes, from the root of the file system
 	FSVerity bool   `json:"fsverity,omitempty"` // files keep fs-verity where the source has it
@@ -75,7 +76,7 @@ type Copy struct {
 // Link is a symbolic link to be made.
 type Link struct {
 	Path   string `json:"path"`   // from the root of the file system
-	Target string `json:"target"` // what it holds
+	Target string `json:"target"` // target that the link names
 }
 
 // Subvolume makes a directory of a btrfs a subvolume.
@@ -97,7 +98,7 @@ const (
 )
 
 // VerityFill is the part that a partition has in a dm-verity volume. Unless the layout gives IDs,
-// those of data and hash tree are what [VerityIDs] makes of the root hash.
+// the IDs of data and hash tree are those that [VerityIDs] derives from the root hash.
 type VerityFill struct {
 	Role VerityRole `json:"role"`
 	// the same for the partitions of one volume
@@ -114,12 +115,12 @@ type EncryptFill struct {
 	Label string `json:"label,omitempty"`
 	// of the device under /dev/mapper while the partition is made
 	Name string `json:"name,omitempty"`
-	// "argon2id", "pbkdf2", "minimal"; "": as the maker has it
+	// "argon2id", "pbkdf2", "minimal"; "": the default of the program that makes the volume
 	KDF     string `json:"kdf,omitempty"`
 	KeyFile string `json:"keyFile,omitempty"` // path
-	// those that a TPM key is bound to, as in "7+11:sha256"
+	// PCRs to which a TPM key is bound, as in "7+11:sha256"
 	PCRs string `json:"pcrs,omitempty"`
-	// discards are passed through; nil: as the maker has it
+	// discards are passed through; nil: the default of the program that makes the volume
 	Discard            *bool  `json:"discard,omitempty"`
 	Inline             bool   `json:"inline,omitempty"` // authenticated encryption
 	IntegrityAlgorithm string `json:"integrityAlgorithm,omitempty"`
@@ -231,9 +232,9 @@ func (f *Fill) format() string {
 	return ""
 }
 
-// What systemd-repart 262 takes for the least size of a file system, in bytes (observed with --json
-// and --dry-run; the two of the ESP are also in repart.d(5), SizeMinBytes=). It knows none of other
-// formats.
+// The least size of a file system by systemd-repart 262, in bytes (observed with --json and
+// --dry-run; the two of the ESP are also in repart.d(5), SizeMinBytes=). It has no least size for
+// other formats.
 const (
 	leastExt4   = 32 << 20
 	leastBtrfs  = 256 << 20
@@ -245,7 +246,7 @@ const (
 	signatureFix = 16 << 10 // what a partition for a root hash signature always has
 )
 
-// LUKSOverhead is what systemd-repart adds to the size of a content that it encrypts, in bytes:
+// LUKSOverhead is how many bytes systemd-repart adds to the size of a content that it encrypts:
 // room for the LUKS2 header.
 const LUKSOverhead = 32 << 20
 

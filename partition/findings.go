@@ -9,32 +9,32 @@ import (
 	"github.com/osmith-dev/osmith"
 )
 
-// A Finding is something about a partition table that firmware, kernels or tools take in another
-// way than this package, or that another tool should not have left.
+// A Finding is something in a partition table that firmware, kernels or tools interpret differently
+// from this package, or a fault that a different tool has left.
 type Finding struct {
 	Code string // stable, for programs: "backup-place", "hybrid-mbr"...
-	Text string // for people: what it is and what comes of it
+	Text string // for people: what was found and its effect
 }
 
 // String is the text and, in parentheses, the code.
 func (f Finding) String() string { return fmt.Sprintf("%s (%s)", f.Text, f.Code) }
 
-// A BadEntry is an entry in use whose sectors make no partition: it ends before it starts, or lies
-// beyond the disk. [Table.Write] keeps it byte for byte, and no other partition is refused for it.
-// Without it in [Table.BadEntries] the entry is cleared.
+// A BadEntry is an entry in use whose sectors cannot be a partition: it ends before it starts, or
+// lies beyond the disk. [Table.Write] keeps it byte for byte, and does not refuse other partitions
+// because of it. Remove it from [Table.BadEntries] to clear the entry.
 type BadEntry struct {
 	Partition
 	Err error // a [*osmith.FormatError]
 }
 
-// Findings lists what others see otherwise in the table as it was read, in the order of the disk;
-// none for a whole table as sgdisk and sfdisk write it. What edk2 (2022.11, 2026.08), U-Boot
-// (2025.01) and Linux (6.12, 7.2) do was tried on 115 disks.
+// Findings lists, in the order of the disk, what firmware, kernels and tools see differently in the
+// table as it was read. A complete table as sgdisk and sfdisk write it has no findings. What edk2
+// (2022.11, 2026.08), U-Boot (2025.01) and Linux (6.12, 7.2) do was tried on 115 disks.
 //
-//	primary, backup       the table there is damaged, missing, or says something else
+//	primary, backup       the table is damaged, missing, or contradicts the other table
 //	backup-place          the backup is not in the last sector
-//	stale-backup          another table is there, which was left by an earlier use of the disk
-//	no-mbr, mbr           sector 0 has no protective record, or cannot be read; or it has one that some do not take
+//	stale-backup          a table was left there by an earlier use of the disk
+//	no-mbr, mbr           sector 0 has no protective record, or cannot be read; or it has one that some systems do not accept
 //	mbr-wins, hybrid-mbr  sector 0 lists partitions, without a protective record or beside one
 //	two-records           sector 0 has two protective records
 //	sector-size           the device has sectors of another size than the table

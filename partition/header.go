@@ -164,7 +164,7 @@ type Partition struct {
 	Number int
 	// Type is the partition type, for example [ESP].
 	Type osmith.GUID
-	// ID is the UniquePartitionGUID, PARTUUID to Linux. No two partitions may have the same.
+	// ID is the UniquePartitionGUID, PARTUUID to Linux. It must be unique on the disk.
 	ID osmith.GUID
 	// Name has at most [MaxName] UTF-16 units. A slot without content is called [EmptyName].
 	Name string

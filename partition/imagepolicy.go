@@ -14,22 +14,22 @@ import (
 // [PolicyFlags.String] writes them.
 type PolicyFlags uint32
 
-// The ways in which a partition may be used, or not. Several are alternatives; none at all stands
-// for all of them ([PolicyOpen]).
+// The ways in which a partition may be used, or not used. Several flags are alternatives; no flag
+// means all of them ([PolicyOpen]).
 const (
-	// with dm-verity; a signature of the root hash is not looked at
+	// with dm-verity; a signature of the root hash is ignored
 	PolicyVerity PolicyFlags = 1 << iota
 	// with dm-verity and a signature of the root hash
 	PolicySigned
 	PolicyEncrypted // with LUKS
 	// with LUKS and integrity, since systemd 260
 	PolicyEncryptedWithIntegrity
-	PolicyUnprotected // with nothing
-	PolicyUnused      // it may be there, and is not used
+	PolicyUnprotected // without protection
+	PolicyUnused      // it may exist, and is not used
 	PolicyAbsent      // it may be missing
 )
 
-// What the flags in the table must say. Both or neither of two: anything.
+// Required values of flags in the partition table. Both or neither of a pair: any value.
 const (
 	PolicyReadOnlyOn PolicyFlags = 1 << (iota + 7)
 	PolicyReadOnlyOff
@@ -37,7 +37,7 @@ const (
 	PolicyGrowFSOn
 )
 
-// The file systems that may be in it, since systemd 260. None: any.
+// The file systems that the partition may hold, since systemd 260. None: any.
 const (
 	PolicyBtrfs PolicyFlags = 1 << (iota + 11)
 	PolicyEROFS
@@ -117,10 +117,10 @@ type PolicyRule struct {
 }
 
 // ImagePolicy is an image policy of systemd (systemd.image-policy(7) of systemd 262): how the
-// partitions of a disk, or of an image such as an extension, may be used. One without rules uses
-// nothing.
+// partitions of a disk, or of an image such as an extension, may be used. A policy without rules
+// allows no partition to be used.
 type ImagePolicy struct {
-	Rules []PolicyRule // in the order of the text; one at most of a designator
+	Rules []PolicyRule // in the order of the text; at most one per designator
 }
 
 // maxPolicy bounds a policy's text: each designator stands there once at most.
@@ -256,11 +256,11 @@ func (p *ImagePolicy) fallback() PolicyFlags {
 	return PolicyIgnore
 }
 
-// Effective are the flags that hold for the partitions of a designator, with what is implied: all
-// uses where the rule names none; for a hash tree or signature without a rule what the rule of the
-// file system that it protects needs; then the default. Uses that such a partition cannot have are
-// left out: no flag of use at all means that every partition of the kind is refused. So it is for a
-// designator that does not exist.
+// Effective are the flags that apply to the partitions of a designator, including implied ones: all
+// uses if the rule names none; for a hash tree or signature without a rule, what the rule of its
+// file system requires; otherwise the default. Uses that such a partition cannot have are left out.
+// If no use is left, every partition of this kind is refused, and so are those of a designator that
+// does not exist.
 func (p *ImagePolicy) Effective(designator string) PolicyFlags {
 	f, ok := p.rule(designator)
 	if !ok {
@@ -305,11 +305,11 @@ func (p *ImagePolicy) derived(designator string) (PolicyFlags, bool) {
 // SignatureDemand is the answer to whether a policy demands a signature.
 type SignatureDemand uint8
 
-// The answers. The zero value is the one that promises nothing.
+// The answers. The zero value makes no promise.
 const (
 	// the partition may be used without a signature of its root hash
 	SignatureNotDemanded SignatureDemand = iota
-	SignatureDemanded                    // it is used with a signature only
+	SignatureDemanded                    // it is used only with a signature
 	SignatureUnused                      // it is not used at all
 )
 
@@ -324,11 +324,11 @@ func (d SignatureDemand) String() string {
 	return "not demanded"
 }
 
-// Signature answers whether partitions of a designator, "root" or "usr", are used with a signature
-// of their root hash only. A policy that has the flag "signed" beside another use, such as
-// "verity+signed", does not demand one: where the signature is missing or wrong, the other use
-// stands. So does a rule without a flag, and a default that allows more than the rule that was
-// meant. Whose signature counts is not a matter of policies.
+// Signature says whether partitions of a designator, "root" or "usr", are used only with a
+// signature of their root hash. A policy that has the flag "signed" beside a second use, such as
+// "verity+signed", does not demand a signature: if the signature is missing or wrong, the second
+// use still applies. A rule without a flag, and a default that allows more, do not demand one
+// either. A policy does not say whose signature counts.
 func (p *ImagePolicy) Signature(designator string) SignatureDemand {
 	if designator != "root" && designator != "usr" {
 		return SignatureNotDemanded

@@ -15,11 +15,11 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// UpdateKernel tells Linux which partitions the disk has, disk being its open block device. Each
-// partition that is new, gone or changed is told by itself (ioctl BLKPG,
+// UpdateKernel tells Linux which partitions the disk has, disk being its open block device. It
+// reports each new, removed or changed partition separately (ioctl BLKPG,
 // include/uapi/linux/blkpg.h), so that the others may be in use, unlike with BLKRRPART. A partition
-// in use may grow or shrink; one that is in use and is gone or has moved stays as the kernel knows
-// it, and is part of the error, an [*EntryError] with EBUSY. All others are told nevertheless.
+// in use may grow or shrink; a partition in use that was removed or moved stays as the kernel knows
+// it, and is part of the error, an [*EntryError] with EBUSY. All others are reported nevertheless.
 func UpdateKernel(disk *os.File, t *Table) (err error) {
 	defer prefix.Add("partition", &err)
 	info, err := disk.Stat()

@@ -19,53 +19,53 @@ import (
 )
 
 // Spec is a partition to be laid out. Its size is fixed (Size), that of its Content, or between
-// MinSize and MaxSize: then it takes part in what is free, by Weight. Sizes are bytes.
+// MinSize and MaxSize: then it gets a share of the free space, by Weight. Sizes are bytes.
 type Spec struct {
-	Type osmith.GUID // what is in it, for example [RootX8664]
+	Type osmith.GUID // partition type, for example [RootX8664]
 	ID   osmith.GUID // PARTUUID; zero: derived from the Seed of the layout
 	Name string      // at most [MaxName] UTF-16 units; [EmptyName] for a slot without content
-	// DefaultName gives a partition without Name the name of its type, as systemd-repart has it:
+	// DefaultName gives a partition without Name the name of its type, as systemd-repart does:
 	// "root-x86-64", or "linux" for a type that systemd does not know; then "root-x86-64-2" and so
-	// on, where an earlier partition of the layout has it.
+	// on, if an earlier partition of the layout has that name.
 	DefaultName bool
 	// the size, rounded up to 4096; 0: as large as Content and Reserve, or more (below)
 	Size       int64
 	Attributes uint64
-	Content    osmith.Source // what is in it, followed by zeros; nil: zeros
+	Content    osmith.Source // content of the partition, followed by zeros; nil: only zeros
 
 	// MinSize and MaxSize bound the size, which Weight then decides; the first is rounded up to a
 	// multiple of 4096, the second down. With any of the three set, MaxSize 0 is no bound. They
 	// exclude Size.
 	MinSize, MaxSize int64
 	// Weight is the share of the free space, in relation to all other weights (systemd-repart takes
-	// 1000 by default). 0: only what no other partition can take.
+	// 1000 by default). 0: only space that no other partition can take.
 	Weight uint32
-	// Reserve is room for growth: bytes to be left behind Content, so that larger contents of later
-	// versions fit.
+	// Reserve is room for growth: bytes to be left free after Content, so that larger contents of
+	// later versions fit.
 	Reserve int64
 	// Priority above 0: the partition may be left out when the disk is too small, the highest
 	// number first.
 	Priority int32
-	// Padding is left free behind the partition: at least PaddingMin, at most PaddingMax (0: no
-	// bound; below 4096: none is left), decided by PaddingWeight as with sizes.
+	// Padding is left free after the partition: at least PaddingMin, at most PaddingMax (0: no
+	// bound; below 4096: none is left), decided by PaddingWeight, as Weight decides sizes.
 	PaddingMin, PaddingMax int64
 	PaddingWeight          uint32
-	// Number is the entry number; 0: the next free one. It decides nothing about the place.
+	// Number is the entry number; 0: the next free one. It does not affect the place on the disk.
 	Number int
 	// Definition is a name for the partition within the layout, for SupplementFor: of a definition
 	// file "10-esp.conf" it is "10-esp".
 	Definition string
-	// SupplementFor is the Definition of another partition, which this one is merged into where
-	// that is possible: Weight and PaddingWeight replace those of the other; of MinSize and
-	// PaddingMin the larger and of MaxSize and PaddingMax the smaller one that is given holds for
-	// both; what both are to be filled with goes into the one ([Image.Fill]). It is a partition of
-	// its own where the disk has it already, and where the one for both has no room.
+	// SupplementFor is the Definition of the partition into which this one is merged if possible.
+	// Weight and PaddingWeight of this one replace those of the other; of MinSize and PaddingMin
+	// the larger value counts, of MaxSize and PaddingMax the smaller one that is given; the merged
+	// partition is filled with the contents of both ([Image.Fill]). This one stays a separate
+	// partition if the disk has it already, or if the merged partition does not fit.
 	SupplementFor string
-	// Merged are the bounds of the one partition for both, instead of those that SupplementFor
-	// tells of; [ReadRepart] has them as systemd-repart does.
+	// Merged are the bounds of the merged partition, instead of those described at SupplementFor;
+	// [ReadRepart] sets them as systemd-repart does.
 	Merged *Bounds
-	// Fill tells what the partition is to be filled with, and where Content comes from. [Plan] does
-	// not follow it: the caller, who has the files, sets Content.
+	// Fill says what the partition is to be filled with. [Plan] does not carry it out: the caller,
+	// who has the files, sets Content.
 	Fill *Fill
 }
 
@@ -77,30 +77,30 @@ type Bounds struct {
 	PaddingMax int64 `json:"paddingMax,omitempty"`
 }
 
-// Layout is a disk to be made, or what a disk is to have ([PlanOnto]). As JSON it has the schema
-// "osmith.layout/1".
+// Layout is a disk to be made, or the partitions that an existing disk is to have ([PlanOnto]). As
+// JSON it has the schema "osmith.layout/1".
 type Layout struct {
 	DiskID osmith.GUID // zero: derived from Seed
-	// what IDs that are not given are derived from; zero: all IDs must be given
+	// seed from which missing IDs are derived; zero: all IDs must be given
 	Seed       osmith.GUID
 	SectorSize int   // 512 (also 0) or 4096
 	Size       int64 // bytes of the disk; 0: as small as possible, rounded up to Align
 	Align      int64 // every partition starts at a multiple of it; 0: 1 MiB
-	Start      int64 // no partition starts before it; 0: behind the table
+	Start      int64 // first byte that partitions may use; 0: after the table
 	Partitions []Spec
 
 	// Repart takes all rules of systemd-repart about sizes, as [ReadRepart] sets it: without
-	// MinSize a partition has at least 10 MiB, unless what is in it decides its size (erofs,
+	// MinSize a partition has at least 10 MiB, unless its content decides its size (erofs,
 	// squashfs, hash trees); the file systems and LUKS2 volumes of Fill have a least size; and
-	// MaxSize gives way to what a new partition needs for these and for Content. Start counts on a
-	// new disk of more than 4 MiB only, and a disk without Size is not rounded up to Align.
+	// MaxSize is exceeded if a new partition needs more for these and for Content. Start counts
+	// only on a new disk of more than 4 MiB, and a disk without Size is not rounded up to Align.
 	Repart bool
 	// FileSystemSectorSize is the sector size of file systems, LUKS2 volumes and hash trees, in
 	// bytes; 0: that of the disk. systemd-repart takes 4096 for an image file unless it is called
 	// with --sector-size.
 	FileSystemSectorSize int
-	// LayoutOnly is for a disk that another program fills: a partition with a Fill needs no
-	// Content. It is not in a layout file.
+	// LayoutOnly is for a disk that a different program fills: a partition with a Fill needs no
+	// Content. A layout file does not have this field.
 	LayoutOnly bool
 }
 
@@ -366,8 +366,8 @@ type specJSON struct {
 	Merged        *Bounds      `json:"merged,omitempty"`
 }
 
-// MarshalJSON is the layout as a file: everything but the contents themselves. Types are names
-// where they have one ([TypeName]), flags are those of [AttributeNames] or "bit-N".
+// MarshalJSON returns the layout as a file, without the contents. Types are written by name if they
+// have one ([TypeName]), flags are those of [AttributeNames] or "bit-N".
 func (l Layout) MarshalJSON() ([]byte, error) {
 	out := layoutJSON{Schema: LayoutSchema, DiskID: optional(l.DiskID), Seed: optional(l.Seed), SectorSize: l.SectorSize,
 		Size: l.Size, Align: l.Align, Start: l.Start, Repart: l.Repart, FSSector: l.FileSystemSectorSize, Partitions: []specJSON{}}
@@ -389,8 +389,8 @@ func optional(id osmith.GUID) *osmith.GUID {
 	return &id
 }
 
-// ReadLayout reads a layout file, an object with the schema [LayoutSchema]. A field that it does
-// not know is an error, so that no wish is passed over.
+// ReadLayout reads a layout file, an object with the schema [LayoutSchema]. An unknown field is an
+// error, so that no setting is ignored silently.
 func ReadLayout(r io.Reader) (l Layout, err error) {
 	defer prefix.Add("partition", &err)
 	b, err := io.ReadAll(io.LimitReader(r, maxLayout+1))
@@ -404,7 +404,7 @@ func ReadLayout(r io.Reader) (l Layout, err error) {
 	return l, err
 }
 
-// UnmarshalJSON is [ReadLayout]. After an error the layout is what it was.
+// UnmarshalJSON is [ReadLayout]. After an error the layout is unchanged.
 func (l *Layout) UnmarshalJSON(b []byte) (err error) {
 	defer prefix.Add("partition", &err)
 	var in layoutJSON

@@ -14,7 +14,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Image is a planned disk: a table and what goes into its partitions.
+// Image is a planned disk: a table and the contents of its partitions.
 type Image struct {
 	Table *Table
 	Size  int64 // bytes of the disk
@@ -27,11 +27,11 @@ type Image struct {
 }
 
 // Plan lays out a new disk: the partitions in the order given, each at the first aligned sector
-// behind the one before, and what is free shared out by weight as systemd-repart does it. Nothing
-// is read or written, and the same layout gives the same disk. Its table has 128 entries, or more
-// where the layout needs them. A layout with neither DiskID nor Seed is refused. What does not fit
-// is a [*SpaceError] that names the first partition which does not; everything that [Table.Check]
-// finds is refused.
+// after the one before, with free space shared out by weight as systemd-repart does it. Plan reads
+// and writes no disk, and the same layout gives the same result. The table has 128 entries, or more
+// if the layout needs them. A layout with neither DiskID nor Seed is refused. If a partition does
+// not fit, the error is a [*SpaceError] that names the first such partition; a plan with faults
+// that [Table.Check] finds is refused.
 func Plan(l Layout) (im *Image, err error) {
 	defer prefix.Add("partition", &err)
 	ss, err := l.sectorSize()
@@ -137,13 +137,14 @@ func (t *Table) usable(size int64) (start, tail int64, err error) {
 	return int64(p.firstUsable) * ss, int64(probe.sectors()-1-p.lastUsable) * ss, nil
 }
 
-// PlanOnto plans what a disk needs in order to have the layout: partitions that are missing are
-// made in free space, partitions that are there get no smaller, keep their place, ID, name,
-// attributes and content, and grow into the free space behind them as far as the layout lets them.
-// One that has no name gets that of the layout. Others are left alone. A partition of the layout is
-// the one with its type and the ID that the layout gives, else with its type and number, else the
-// first of its type that no other takes (in table order), as in systemd-repart; a type that says
-// partial or pending ([PartialType], [PendingType]) counts as the type itself.
+// PlanOnto plans what a disk needs in order to have the layout: missing partitions are made in free
+// space; existing ones keep their place, ID, name, attributes and content, do not shrink, and grow
+// into the free space after them as far as the layout allows. An existing partition without a name
+// gets the name of the layout. Partitions that the layout does not mention stay as they are. A
+// partition of the layout is found on the disk by its type and the ID that the layout gives, else
+// by its type and number, else it is the first of its type that is not taken yet (in table order),
+// as in systemd-repart; the partial or pending form of a type ([PartialType], [PendingType]) counts
+// as the type itself.
 //
 // The table is not changed. Size and DiskID of the layout are not used, its SectorSize must be 0 or
 // that of the table.
@@ -421,9 +422,9 @@ func (im *Image) create(l *Layout, al *allocator, next func(osmith.GUID) int, id
 	}
 }
 
-// Fill is what partition i (index in Table.Partitions) is to be filled with; nil: with nothing, or
-// it is on the disk already. It is that of the layout, with the files of a supplement that was
-// merged into the partition.
+// Fill is what partition i (index in Table.Partitions) is to be filled with; nil: not to be filled,
+// or the partition exists already. It is the Fill of the layout, with the files of a supplement
+// that was merged into the partition.
 func (im *Image) Fill(i int) *Fill { return im.fills[i] }
 
 // SetContent replaces the content of partition i (index in Table.Partitions), for content that
@@ -448,7 +449,7 @@ func (im *Image) SetContent(i int, content osmith.Source) (err error) {
 	return nil
 }
 
-// Content is what goes into partition i (index in Table.Partitions); nil for zeros and for a
+// Content is the content for partition i (index in Table.Partitions); nil for zeros and for a
 // partition that stays.
 func (im *Image) Content(i int) osmith.Source { return im.contents[i] }
 
@@ -457,8 +458,8 @@ type OperationKind string
 
 // The kinds of operations.
 const (
-	OperationKeep   OperationKind = "keep"   // it is there, and stays as it is
-	OperationGrow   OperationKind = "grow"   // it gets larger, into free space behind it
+	OperationKeep   OperationKind = "keep"   // it exists, and stays as it is
+	OperationGrow   OperationKind = "grow"   // it grows into the free space after it
 	OperationCreate OperationKind = "create" // it is made and its content is written
 	OperationSkip   OperationKind = "skip"   // it is left out for lack of space: Priority
 )
@@ -472,16 +473,16 @@ type Operation struct {
 	Name    string        `json:"name"`
 	Offset  int64         `json:"offset"`
 	Size    int64         `json:"size"`
-	OldSize int64         `json:"oldSize,omitempty"` // before it grows
+	OldSize int64         `json:"oldSize,omitempty"` // size before it grows
 	Content int64         `json:"content,omitempty"` // bytes written into it, zeros not counted
-	Known   bool          `json:"known"`             // the layout names it
-	// it is there without a name, and gets this one
+	Known   bool          `json:"known"`             // the layout has this partition
+	// it exists without a name, and gets this one
 	Named bool `json:"named,omitempty"`
-	// what it is to be filled with, where it is made without Content
+	// what it is to be filled with, if it is made without Content
 	Fill *Fill `json:"fill,omitempty"`
 }
 
-// Operations is a plan as a list, in the order of the disk; what is skipped comes last.
+// Operations is a plan as a list, in the order of the disk; skipped partitions come last.
 type Operations []Operation
 
 // Operations lists what the plan does.
@@ -536,7 +537,7 @@ func boolInt(b bool) int {
 
 var marks = map[OperationKind]string{OperationKeep: " ", OperationGrow: "~", OperationCreate: "+", OperationSkip: "!"}
 
-// String is one line for each partition, like a diff: "+" is made, "~" grows, "!" is left out, " "
+// String is one line for each partition, like a diff: "+": made, "~": grows, "!": left out, " ":
 // stays.
 func (ops Operations) String() string {
 	nameWidth, kindWidth := 4, 4

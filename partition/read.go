@@ -20,17 +20,18 @@ type ReadOptions struct {
 }
 
 // Read reads the table of a disk, the primary if it is good, else the backup (UsedBackup,
-// PrimaryErr). A disk that shows no trace of a GPT is an error that matches [ErrNoTable], one whose
-// tables are all damaged [ErrDamaged], and one that cannot be read where a table may be neither.
+// PrimaryErr). For a disk without any trace of a GPT, the error matches [ErrNoTable]; if all its
+// tables are damaged, it matches [ErrDamaged]; if the disk cannot be read where a table may be, the
+// error matches neither.
 //
 // The backup is looked for where the primary header says, damaged or not, and in the last sector of
-// the disk; then where the disk ended before it grew: where the protective MBR says, behind the
-// last partition of primary entries that are left, in the last MiB, and at the end of every MiB up
-// to 2 GiB and of every GiB up to 256 GiB. The first one that is whole is taken. This search needs
-// a protective MBR or the signature of a primary header.
+// the disk; then where the disk ended before it grew: where the protective MBR says, after the last
+// partition of readable primary entries, in the last MiB, and at the end of every MiB up to 2 GiB
+// and of every GiB up to 256 GiB. The first complete one is taken. This search needs a protective
+// MBR or the signature of a primary header.
 //
-// Read is more lenient than firmware and kernels are: [Table.Findings] says where they see
-// something else.
+// Read is more lenient than firmware and kernels: [Table.Findings] says where they see the table
+// differently.
 func Read(disk osmith.Source, o ReadOptions) (t *Table, err error) {
 	defer prefix.Add("partition", &err)
 	return read(disk, o.SectorSize)

@@ -17,20 +17,20 @@ type RepairOptions struct {
 	// KeepHybridMBR allows the repair of a GPT beside a hybrid MBR, which stays as it is.
 	KeepHybridMBR bool
 	// Seed gives new IDs to partitions without one. Of partitions with the same ID, the first in
-	// entry order keeps it and the others get new IDs. Zero: they keep what they have. What finds a
-	// partition by its PARTUUID finds it by the new one only.
+	// entry order keeps it and the others get new IDs. Zero: all IDs stay as they are. A partition
+	// with a new ID is no longer found by its old PARTUUID.
 	Seed osmith.GUID
 }
 
 // Repaired says what [Repair] put right.
 type Repaired struct {
-	// Primary and Backup are why the primary or the backup table was written anew; nil for one that
-	// was good.
+	// Primary and Backup say why the primary or the backup table was rewritten; nil for a table
+	// that was good.
 	Primary, Backup error
 	// MovedFrom and MovedTo are the sectors of the backup header before and after, if it was not at
 	// the end.
 	MovedFrom, MovedTo uint64
-	// MBR says that the protective MBR was missing or had another size.
+	// MBR says that the protective MBR was missing or had a wrong size.
 	MBR bool
 	// Usable says that FirstUsableLBA or LastUsableLBA left out sectors of a partition, or named
 	// sectors beyond the disk.
@@ -71,16 +71,16 @@ func (r *Repaired) String() string {
 	return strings.Join(out, "\n")
 }
 
-// Repair makes the table of a disk whole: a primary or backup that cannot be read, or disagrees, is
-// written anew from the other one; the backup of a disk that grew is moved to its end; the
-// protective MBR is put right; the usable sectors are made to include all partitions; and with a
-// Seed, no two partitions keep one ID. Partitions stay where they are, and so does everything that
-// [Table.Write] keeps. Partitions that overlap are an error that matches [ErrOverlap]: one of them
-// has to go, and which one is for a person to say. If there is nothing to repair, nothing is
-// written. The writes come in the order of [Table.Write].
+// Repair repairs the table of a disk: a primary or backup that cannot be read, or disagrees, is
+// rewritten from the other one; the backup of a disk that grew is moved to its end; the protective
+// MBR is corrected; the usable sectors are extended to all partitions; and with a Seed, duplicate
+// IDs are replaced. Partitions stay where they are, and so does everything that [Table.Write]
+// keeps. For partitions that overlap, the error matches [ErrOverlap]: a person must decide which of
+// them to remove. If there is nothing to repair, nothing is written. The writes come in the order
+// of [Table.Write].
 //
-// A table that was moved leaves its old backup header behind, which could be taken for a table
-// later. It is made zero in the end, unless it lies in a partition.
+// If the backup is moved, its old header could later be taken for a table. It is zeroed at the end,
+// unless it lies in a partition.
 func Repair(disk osmith.Disk, o RepairOptions) (done *Repaired, err error) {
 	defer prefix.Add("partition", &err)
 	t, err := read(disk, o.SectorSize)

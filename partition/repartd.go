@@ -14,48 +14,47 @@ import (
 	"github.com/osmith-dev/osmith/internal/unitfile"
 )
 
-// RepartOptions are what definition files of systemd-repart leave open.
+// RepartOptions are inputs that definition files of systemd-repart do not contain.
 type RepartOptions struct {
-	// Architecture is the local one, meant by types such as "root": "x86-64" (also ""), "arm64" and
-	// so on, as systemd names it.
+	// Architecture is the local architecture, to which types such as "root" refer: "x86-64" (also
+	// ""), "arm64" and so on, as systemd names it.
 	Architecture string
 	// ForceArchitecture replaces the architecture of every type that has one, as --architecture of
 	// systemd-repart does.
 	ForceArchitecture string
-	// Specifiers replace %M, %A and the like, by letter: those of repart.d(5), "Specifiers". "%%"
-	// is always a percent sign, %a the architecture unless it is given here. A specifier that is
-	// not given is an error where a file has it.
+	// Specifiers are the replacements of specifiers such as %M and %A, by letter: those of
+	// repart.d(5), "Specifiers". "%%" is always a percent sign, %a the architecture unless it is
+	// given here. If a file has a specifier that is not given, reading fails.
 	Specifiers map[byte]string
 }
 
-// Repart is what the definition files of a repart.d directory say, as data.
+// Repart is the content of the definition files of a repart.d directory, as data.
 type Repart struct {
 	// Layout has the partitions, in the order of the names of their files, and what each is to be
-	// filled with as [Spec.Fill]. Seed, Size and SectorSize are for the caller, as is
-	// FileSystemSectorSize: systemd-repart takes 4096 for an image file unless it is called with
-	// --sector-size.
+	// filled with as [Spec.Fill]. The caller sets Seed, Size, SectorSize and FileSystemSectorSize:
+	// systemd-repart takes 4096 for an image file unless it is called with --sector-size.
 	Layout Layout
-	// Definitions have the rest, one for each partition of the layout.
+	// Definitions have the other settings, one for each partition of the layout.
 	Definitions []RepartDefinition
-	// Warnings are about settings that mean nothing, and that systemd-repart passes over with a
-	// warning, too.
+	// Warnings are about settings without effect, which systemd-repart also ignores with a warning.
 	Warnings []*RepartError
 }
 
-// RepartDefinition is where a partition was defined, and what its definition says besides.
+// RepartDefinition says where a partition was defined, and has the other settings of its
+// definition.
 type RepartDefinition struct {
 	File    string   // "10-esp.conf"
 	DropIns []string // "10-esp.conf.d/50-size.conf", in the order in which they were read
 
-	// as it is written, with its specifiers: they depend on the plan; "" if it is not given
+	// as written, with its specifiers, since they depend on the plan; "" if it is not given
 	SplitName          string
-	FactoryReset       bool     // the partition is removed and made anew in a factory reset
+	FactoryReset       bool     // a factory reset removes the partition and makes it again
 	MountPoints        []string // as they are written
 	BlockDeviceReplace string   // mount point of a btrfs that is moved to the partition
 }
 
-// RepartError is a line of a definition file that cannot be followed, or that says nothing
-// ([Repart.Warnings]).
+// RepartError is about a line of a definition file that cannot be carried out, or that has no
+// effect ([Repart.Warnings]).
 type RepartError struct {
 	File string
 	Line int // from 1; 0: the file as a whole
@@ -71,8 +70,8 @@ func (e *RepartError) Error() string {
 
 func (e *RepartError) Unwrap() error { return e.Err }
 
-// ErrSpecifier: a specifier that stands in a definition file and is not in [RepartOptions]. It is
-// inside of a [*RepartError].
+// ErrSpecifier: a definition file has a specifier that is not in [RepartOptions]. It is inside of a
+// [*RepartError].
 var ErrSpecifier = errors.New("the text for a specifier is not given")
 
 // ErrRepartKey: a section, key or value of a definition file that is not supported here. It is
@@ -85,16 +84,16 @@ var ErrRepartKey = errors.New("unsupported")
 // and SectorSize, [Plan] places the partitions of the layout where systemd-repart --empty=create
 // places them, and [PlanOnto] those of a disk in use.
 //
-// All keys are known. What placement cannot do (file systems and their files, dm-verity,
-// encryption) is in [Spec.Fill]; a layout whose partitions another program fills is planned with
-// [Layout.LayoutOnly]. Files whose names begin with a dot are passed over, empty files and links to
+// All keys are supported. Settings beyond placement (file systems and their files, dm-verity,
+// encryption) are in [Spec.Fill]; if a different program fills the partitions, plan the layout with
+// [Layout.LayoutOnly]. Files whose names begin with a dot are ignored, empty files and links to
 // /dev/null mask a definition, sections and keys that begin with "X-" are ignored.
 //
-// Where systemd-repart says that it ignores a line (a key that it does not know, a value that it
-// cannot read), the line is a [*RepartError] here, so that no wish is lost; only what cannot mean
-// anything is a warning. So are a UUID of zeros and links to nowhere. Paths that are not absolute,
-// which systemd-repart ignores, are taken as they are written: they are for the program that opens
-// the content ([Fill]).
+// For a line that systemd-repart ignores with a message (an unknown key, a value that it cannot
+// read), the error is a [*RepartError], so that no setting is lost; only lines that cannot have an
+// effect are warnings. A UUID of zeros and a dangling link are errors, too. Paths that are not
+// absolute, which systemd-repart ignores, are kept as written: the program that opens the content
+// interprets them ([Fill]).
 func ReadRepart(fsys fs.FS, o RepartOptions) (r *Repart, err error) {
 	defer prefix.Add("partition", &err)
 	if err := o.check(); err != nil {

@@ -31,8 +31,8 @@ func SeedVeritySalt(seed osmith.GUID) []byte { return seedBytes(seed, []byte("ve
 // SeedVerityUUID is the UUID in the superblock of dm-verity hash trees.
 func SeedVerityUUID(seed osmith.GUID) osmith.GUID { return seedGUID(seed, []byte("verity-uuid")) }
 
-// FileSystemID is the UUID of the file system in the partition with an ID. Of FAT, which has
-// only 32 bits for it, they are the first four bytes, most significant first.
+// FileSystemID is the UUID of the file system in the partition with an ID. FAT has only 32 bits for
+// it: the first four bytes, most significant first.
 func FileSystemID(partitionID osmith.GUID) osmith.GUID {
 	return seedGUID(partitionID, []byte("file-system-uuid"))
 }

@@ -30,16 +30,17 @@ const (
 // entry order, with the n-th hash tree and the n-th signature partition of the same kind.
 type Slot struct {
 	Index   int       // 0 is A
-	State   SlotState // that of the least complete partition
+	State   SlotState // state of the least complete partition
 	Label   string    // GPT name of the data partition
 	Version string    // from the label; "" if the slot is empty or its label does not match
 
 	// indexes in Table.Partitions; -1: the slot has none
-	Data, Tree, Signature             int
-	DataType, TreeType, SignatureType osmith.GUID // what the types are when the slot is installed
+	Data, Tree, Signature int
+	// types of the partitions once the slot is installed
+	DataType, TreeType, SignatureType osmith.GUID
 }
 
-// Name is "A", "B", "C" and so on; behind "Z" the index.
+// Name is "A", "B", "C" and so on; after "Z" the index.
 func (s *Slot) Name() string {
 	if s.Index > 'Z'-'A' {
 		return fmt.Sprint(s.Index)
@@ -61,8 +62,8 @@ var ErrNoSlots = errors.New("no A/B slots")
 
 // SlotOptions are the options of [FindSlots].
 type SlotOptions struct {
-	// Type is the type of the data partitions, for example [UsrX8664]. Zero: the one root or usr
-	// type that the table has, of those with a hash tree first; with several such types, an error.
+	// Type is the type of the data partitions, for example [UsrX8664]. Zero: the only root or usr
+	// type of the table, preferring types with a hash tree; with several such types, an error.
 	Type osmith.GUID
 	// Match is the pattern of labels, as MatchPattern= of sysupdate.d has it: @v is the version, at
 	// least one character; the rest is literal. "": the version is what follows the last "_", or
@@ -217,9 +218,9 @@ func (s *Slots) version(label string) string {
 	return ""
 }
 
-// RootHash is what the partition IDs of an installed or pending slot with a hash tree say
-// ([VerityIDs]): 32 bytes, the whole of a SHA-256 root hash; of a longer hash the first and the
-// last 16 bytes. Otherwise it is nil.
+// RootHash is the root hash in the partition IDs of an installed or pending slot with a hash tree
+// ([VerityIDs]): 32 bytes, which is a whole SHA-256 root hash, or the first and the last 16 bytes
+// of a longer hash. Otherwise it is nil.
 func (s *Slots) RootHash(slot *Slot) []byte {
 	if slot.Tree < 0 || (slot.State != SlotInstalled && slot.State != SlotPending) {
 		return nil
@@ -228,9 +229,9 @@ func (s *Slots) RootHash(slot *Slot) []byte {
 	return append(data[:], tree[:]...)
 }
 
-// Running is the slot that a root hash is that of, or nil: the roothash= or usrhash= of the running
-// kernel's command line. Two slots may hold the same version; the first is taken, as by the kernel
-// command line.
+// Running is the slot with the given root hash, or nil. The root hash is roothash= or usrhash= of
+// the running kernel's command line. Two slots may hold the same version; the first is taken, as by
+// the kernel command line.
 func (s *Slots) Running(rootHash []byte) *Slot {
 	data, tree, err := VerityIDs(rootHash)
 	if err != nil {
@@ -252,11 +253,11 @@ type TargetOptions struct {
 
 	DataSize, TreeSize, SignatureSize int64 // bytes that must fit
 
-	// InstancesMax is how many versions there may be at once, the new one included: 0, or more than
-	// there are slots: as many as slots.
+	// InstancesMax is how many versions there may be at once, including the new one; 0, or more
+	// than the number of slots, means the number of slots.
 	InstancesMax int
-	// Compare orders slots: negative if a is to be given up before b. It is needed when more than
-	// one could be given up; nil is then an error. By version, as systemd-sysupdate does it:
+	// Compare orders slots: negative if a is to be given up before b. It is required if there is a
+	// choice of slots to give up; nil is then an error. By version, as systemd-sysupdate does it:
 	//
 	//	func(a, b *partition.Slot) int { return bootloader.CompareVersions(a.Version, b.Version) }
 	Compare func(a, b *Slot) int
@@ -265,7 +266,7 @@ type TargetOptions struct {
 // Target is where a new version goes.
 type Target struct {
 	Slot *Slot
-	// slots that are given up for it, in the order of Compare; Slot may be one of them
+	// slots that are given up for the new version, in the order of Compare; Slot may be one of them
 	Vacate []*Slot
 }
 
@@ -275,8 +276,8 @@ var ErrNoTarget = errors.New("no slot may be overwritten")
 // Target chooses the slot for a new version by the rules of systemd-sysupdate: there must be two
 // slots; while there are InstancesMax versions or no free slot fits, the first unprotected one in
 // the order of Compare is given up; the smallest free slot that fits is taken. A slot whose write
-// did not end counts as free; one whose label does not match the pattern of [SlotOptions] is left
-// alone. When all slots are too small, the error is a [*SpaceError].
+// did not finish counts as free; a slot whose label does not match the pattern of [SlotOptions] is
+// never chosen. When all slots are too small, the error is a [*SpaceError].
 func (s *Slots) Target(o TargetOptions) (target *Target, err error) {
 	defer prefix.Add("partition", &err)
 	if len(s.Slots) < 2 {
@@ -391,9 +392,9 @@ func (s *Slots) tooSmall(slots []*Slot, o TargetOptions) error {
 }
 
 // Labels are the GPT names of a slot's partitions. The zero value of Tree and Signature is Data
-// with "_verity" or "_verity_sig" behind it, as definitions of systemd-sysupdate have it ("%M_@v",
-// "%M_@v_verity", "%M_@v_verity_sig"): by one label for all, sysupdate takes none of the versions
-// for whole.
+// followed by "_verity" or "_verity_sig", as in definitions of systemd-sysupdate ("%M_@v",
+// "%M_@v_verity", "%M_@v_verity_sig"): with one label for all partitions, sysupdate takes every
+// version for incomplete.
 type Labels struct {
 	Data, Tree, Signature string
 }
@@ -403,7 +404,7 @@ func (l Labels) whole() Labels {
 	return Labels{l.Data, cmp.Or(l.Tree, l.Data+"_verity"), cmp.Or(l.Signature, l.Data+"_verity_sig")}
 }
 
-// Labels are those of a slot as they are.
+// Labels are the present labels of a slot.
 func (s *Slots) Labels(slot *Slot) (l Labels) {
 	for k, i := range []int{slot.Data, slot.Tree, slot.Signature} {
 		if i >= 0 {
@@ -419,9 +420,9 @@ func (s *Slots) CheckLabels(slot *Slot, labels Labels) error {
 	return prefix.Error("partition", s.checkLabels(slot, labels))
 }
 
-// Begin marks a slot as being written: its types become [PartialType], so that nothing uses half of
-// it. The labels are set to those of the new version. Write the table before the first byte goes
-// into the slot.
+// Begin marks a slot as being written: its types become [PartialType], so that the incomplete slot
+// is not used. The labels are set to those of the new version. Write the table before the first
+// byte of the slot.
 func (s *Slots) Begin(slot *Slot, labels Labels) error {
 	return prefix.Error("partition", s.mark(slot, labels, PartialType))
 }
@@ -435,9 +436,9 @@ func (s *Slots) Pend(slot *Slot, labels Labels, rootHash []byte) error {
 // ([VerityIDs]; without a hash tree rootHash is nil and the IDs stay). Write the table when the
 // content of the slot has reached the disk.
 //
-// The attributes become those of a version that is found and protected by its hash tree (UAPI.2,
-// "Partition Flags"): [AttrReadOnly] is set, [AttrGrowFileSystem] and [AttrNoAuto] are not. Of a
-// slot without a hash tree they stay.
+// The attributes become those of a version that is discovered automatically and protected by its
+// hash tree (UAPI.2, "Partition Flags"): [AttrReadOnly] is set, [AttrGrowFileSystem] and
+// [AttrNoAuto] are not. The attributes of a slot without a hash tree stay.
 func (s *Slots) Install(slot *Slot, labels Labels, rootHash []byte) error {
 	if err := s.finish(slot, labels, rootHash, func(t osmith.GUID) osmith.GUID { return t }); err != nil {
 		return prefix.Error("partition", err)

@@ -19,40 +19,38 @@ type Table struct {
 	// SectorSize is the logical sector size of the disk, 512 or 4096 bytes.
 	SectorSize int
 	// DeviceSectorSize is the logical sector size of the device that the table was read from, in
-	// bytes; 0: it is not known. Where it is not SectorSize, neither firmware nor kernels find the
+	// bytes; 0: unknown. If it differs from SectorSize, neither firmware nor kernels find the
 	// partitions.
 	DeviceSectorSize int
 	// Size is the size of the disk in bytes.
 	Size int64
 	// Partitions are the entries in use, in entry order when read.
 	Partitions []Partition
-	// BadEntries are entries in use that [Read] found to be no partitions, in entry order. They are
-	// kept.
+	// BadEntries are entries in use that [Read] found to be invalid, in entry order. They are kept.
 	BadEntries []BadEntry
-	// Entries is how many entries the table has room for. 0: 128 in a new table. That of a table
-	// that was read stays.
+	// Entries is how many entries the table has room for. 0: 128 in a new table. The number of a
+	// table that was read cannot be changed.
 	Entries int
 	// FirstUsableLBA and LastUsableLBA bound the partitions. 0: next to the tables.
 	FirstUsableLBA, LastUsableLBA uint64
-	// UsedBackup says that the primary table was no good and the backup was read; PrimaryErr says
-	// why.
+	// UsedBackup says that the primary table was bad and the backup was read; PrimaryErr says why.
 	UsedBackup bool
-	// PrimaryErr and BackupErr are why the primary or the backup table of the disk could not be
-	// read; nil for a good one.
+	// PrimaryErr and BackupErr say why the primary or the backup table of the disk could not be
+	// read; nil for a good table.
 	PrimaryErr, BackupErr error
 	// HybridMBR says that the MBR lists partitions of its own, with a protective record or without
-	// one (an old GPT on a disk that was partitioned anew: most systems then go by the MBR). Write
+	// one (an old GPT on a disk that was repartitioned: most systems then use the MBR). Write
 	// refuses with [ErrHybridMBR] unless KeepHybridMBR is set, and then leaves the MBR as it is.
 	HybridMBR, KeepHybridMBR bool
-	// AllowUnaligned lets Write take partitions that start at no multiple of 4096 bytes, the
-	// physical sector of today's disks; else they are refused with [ErrUnaligned]. Those that were
-	// read with such a start are always kept.
+	// AllowUnaligned lets Write accept partitions that do not start at a multiple of 4096 bytes,
+	// the physical sector of today's disks; otherwise they are refused with [ErrUnaligned].
+	// Partitions that were read with such a start are always kept.
 	AllowUnaligned bool
 
 	read *reading // what Read found, and Write made; nil: nothing is known of the disk
 }
 
-// Extent is where partition i (index in Partitions) lies: offset and size in bytes.
+// Extent is the place of partition i (index in Partitions): offset and size in bytes.
 func (t *Table) Extent(i int) (off, size int64) {
 	p := t.Partitions[i]
 	return int64(p.FirstLBA) * int64(t.SectorSize), int64(p.LastLBA-p.FirstLBA+1) * int64(t.SectorSize)
@@ -151,7 +149,7 @@ func (t *Table) geometry() (primary, backup *header, err error) {
 	return &p, &b, nil
 }
 
-// Check reports the first thing for which [Table.Write] would refuse the table. Errors about one
+// Check reports the first fault for which [Table.Write] would refuse the table. Errors about one
 // partition are [*EntryError].
 func (t *Table) Check() (err error) {
 	defer prefix.Add("partition", &err)
@@ -244,8 +242,8 @@ func (t *Table) wasOutside(p *Partition) bool {
 	return (p.FirstLBA < h.firstUsable || p.LastLBA > h.lastUsable) && p.LastLBA < t.sectors()-1-h.arraySectors(int64(t.SectorSize))
 }
 
-// Resize tells the table that its disk now has size bytes and moves the backup to the new end.
-// Partitions stay where they are; a disk that has become too small for them is refused.
+// Resize sets the size of the table's disk in bytes and moves the backup to the new end. Partitions
+// stay where they are; if the disk has become too small for them, Resize fails.
 func (t *Table) Resize(size int64) (err error) {
 	defer prefix.Add("partition", &err)
 	if t.SectorSize > 0 && size/int64(t.SectorSize) < 2 {

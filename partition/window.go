@@ -10,9 +10,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// Window is one partition of a disk, for reading and writing: an [osmith.Disk]. Nothing outside of
-// it can be reached through it. What the disk knows of its holes, and can do faster than by
-// writing, it knows and can do, too.
+// Window is one partition of a disk, for reading and writing: an [osmith.Disk]. It gives no access
+// to bytes outside of the partition. If the disk reports holes or has a faster way to write zeros,
+// so does the Window.
 type Window struct {
 	disk      osmith.Disk
 	off, size int64
@@ -27,7 +27,7 @@ func (t *Table) Window(disk osmith.Disk, i int) *Window {
 // Size is the size of the partition in bytes.
 func (w *Window) Size() int64 { return w.size }
 
-// SectorSize is the logical sector size of the disk in bytes, 0 if it does not say.
+// SectorSize is the logical sector size of the disk in bytes, 0 if the disk does not report it.
 func (w *Window) SectorSize() int {
 	if d, ok := w.disk.(interface{ SectorSize() int }); ok {
 		return d.SectorSize()
@@ -41,14 +41,15 @@ func (w *Window) ReadAt(p []byte, off int64) (int, error) {
 }
 
 // NextData returns the first range [start, end) at or behind off that may hold anything but zeros,
-// in bytes of the partition. When there is none, start and end are the size. Where the disk cannot
-// tell, all the rest is data.
+// in bytes of the partition. If there is none, start and end are the size. If the disk does not
+// report holes, all the rest counts as data.
 func (w *Window) NextData(off int64) (start, end int64, err error) {
 	start, end, err = sparse.NextDataWithin(w.disk, w.off, w.size, off)
 	return start, end, prefix.Error("partition", err)
 }
 
-// WriteAt implements [io.WriterAt]. A write that would leave the partition is refused whole.
+// WriteAt implements [io.WriterAt]. A write that would reach beyond the partition is refused
+// completely.
 func (w *Window) WriteAt(p []byte, off int64) (int, error) {
 	if err := w.inside(off, int64(len(p))); err != nil {
 		return 0, prefix.Error("partition", err)
@@ -56,8 +57,8 @@ func (w *Window) WriteAt(p []byte, off int64) (int, error) {
 	return w.disk.WriteAt(p, w.off+off)
 }
 
-// ZeroRange makes n bytes zero, if the disk has such a method. The error matches
-// [errors.ErrUnsupported] if it has not.
+// ZeroRange zeroes n bytes, if the disk has such a method; otherwise the error matches
+// [errors.ErrUnsupported].
 func (w *Window) ZeroRange(off, n int64) error {
 	if err := w.inside(off, n); err != nil {
 		return prefix.Error("partition", err)
@@ -69,16 +70,16 @@ func (w *Window) ZeroRange(off, n int64) error {
 	return z.ZeroRange(w.off+off, n)
 }
 
-// StartWriteback asks the disk to begin to put n written bytes on stable storage, if it can, and
-// does not wait.
+// StartWriteback asks the disk, if it supports that, to begin to write n bytes to stable storage,
+// and does not wait.
 func (w *Window) StartWriteback(off, n int64) {
 	if w.inside(off, n) == nil {
 		sparse.StartWriteback(w.disk, w.off+off, n)
 	}
 }
 
-// DropCache forgets what is cached of n synced bytes, so that the next read is of the medium. The
-// error matches [errors.ErrUnsupported] where the disk cannot.
+// DropCache drops n synced bytes from the cache, so that the next read is from the medium. If the
+// disk does not support that, the error matches [errors.ErrUnsupported].
 func (w *Window) DropCache(off, n int64) error {
 	if err := w.inside(off, n); err != nil {
 		return prefix.Error("partition", err)
@@ -90,8 +91,8 @@ func (w *Window) DropCache(off, n int64) error {
 	return prefix.Error("partition", err)
 }
 
-// Lock has the whole disk alone until unlock is called, as [osmith.Device.Lock] does. The error
-// matches [errors.ErrUnsupported] where the disk cannot be locked.
+// Lock locks the whole disk until unlock is called, as [osmith.Device.Lock] does. If the disk
+// cannot be locked, the error matches [errors.ErrUnsupported].
 func (w *Window) Lock() (unlock func() error, err error) {
 	l, ok := w.disk.(sparse.Locker)
 	if !ok {

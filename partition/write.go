@@ -12,14 +12,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// ErrInPlace: there is no second place for the entries of the primary table, in front of the first
-// partition, so that they are written over.
+// ErrInPlace: before the first partition there is no second place for the entries of the primary
+// table, so they are overwritten in place.
 var ErrInPlace = errors.New("no room for a second entry array before the first partition: after a power failure while the entries are written, firmware uses the backup, but a kernel finds no partitions")
 
 // MeasuredTable is what firmware measures of a partition table into PCR 5: Header and Entries of
 // tpm.PartitionTable.
 type MeasuredTable struct {
-	Header  []byte // of the primary table, without the rest of its sector
+	Header  []byte // header of the primary table, without the rest of its sector
 	Entries []byte // all of the array
 }
 
@@ -27,10 +27,10 @@ type MeasuredTable struct {
 type WritePlan struct {
 	// Primary is the primary table that will be on the disk.
 	Primary MeasuredTable
-	// Restored is the primary table as edk2 makes it of the backup, should it ever find the primary
+	// Restored is the primary table that edk2 makes from the backup if it finds the primary
 	// damaged: the entries go to sector 2, and PCR 5 changes.
 	Restored MeasuredTable
-	// InPlace is [ErrInPlace] if the entries of the primary table are written over.
+	// InPlace is [ErrInPlace] if the entries of the primary table are overwritten in place.
 	InPlace error
 	// MovedFrom and MovedTo are the sectors of the backup header before and after, if the disk has
 	// grown or shrunk.
@@ -55,35 +55,36 @@ type sectorWrite struct {
 func (p *WritePlan) Writes() bool { return len(p.epochs) > 0 }
 
 // PlanWrite says what [Table.Write] is going to do, and writes nothing. The error is that of Write,
-// but for a hybrid MBR.
+// except that a hybrid MBR is not an error.
 func (t *Table) PlanWrite() (plan *WritePlan, err error) {
 	defer prefix.Add("partition", &err)
 	return t.planWrite()
 }
 
 // Write writes both tables and the protective MBR. A table that [Table.Check] refuses is not
-// written at all. Only what differs from what is on the disk is written, and of a table that was
-// read, w must be the disk it was read from and have ReadAt: if its table has changed since, the
-// error matches [ErrChanged].
+// written at all. Only sectors that differ from those on the disk are written. For a table that was
+// read, w must be the disk from which it was read and have ReadAt: if its table has changed since,
+// the error matches [ErrChanged].
 //
 // After a power cut at any moment, whether or not the disk keeps the order of writes between two
 // Syncs (w.Sync() error, if there is one), firmware and kernels find the old or the new table: UEFI
-// firmware looks for a backup in the last sector only, and a kernel looks for none. So first the
-// last sector gets a backup of the table in force, if it holds a different backup or none; the new
-// entries go to a second place in front of the first partition; and writing the header, which is
-// one sector, switches to them. The new backup follows, then the MBR. FirstUsableLBA becomes the
-// first sector behind both places. Where there is no room the new backup is written first and the
-// entries then in place ([WritePlan].InPlace): firmware goes by the backup if that is cut, a kernel
-// needs "gpt" on its command line. A table that was read from its backup is written primary first.
+// firmware looks for a backup only in the last sector, and a kernel does not look for one. So first
+// the last sector gets a backup of the present table, if it holds a different backup or none; the
+// new entries go to a second place before the first partition; and writing the header, which is one
+// sector, switches to them. The new backup follows, then the MBR. FirstUsableLBA becomes the first
+// sector after both places. If there is no room for a second place, the new backup is written first
+// and then the entries in place ([WritePlan].InPlace): after a power cut in between, firmware uses
+// the backup, and a kernel needs "gpt" on its command line. If the table was read from its backup,
+// the primary is written first.
 //
 // On disks with sectors of 512 bytes in physical sectors of 4096, which may lose a whole physical
 // sector when power fails while they write a part of it, the header and the MBR are what can be
 // lost: sectors 0 to 7 are one physical sector.
 //
-// What the table was read with stays: number and size of entries, bytes of header and entries that
-// this package does not know, boot code. A table that was not read takes 128 entries at the usual
-// places and is written whole, as often as it is written: it is for disks from which nothing boots
-// yet. [Read] it from there to change it.
+// Properties of a table that was read stay: number and size of entries, bytes of header and entries
+// that this package does not know, boot code. A table that was not read takes 128 entries at the
+// usual places and is written whole, as often as it is written: this is for disks that are not
+// bootable yet. To change such a table later, [Read] it from the disk.
 func (t *Table) Write(w io.WriterAt) (err error) {
 	defer prefix.Add("partition", &err)
 	if t.HybridMBR && !t.KeepHybridMBR {
@@ -261,11 +262,10 @@ func measured(h *header, array []byte) MeasuredTable {
 	return MeasuredTable{h.encode()[:h.size], array[:h.count*h.entrySize]}
 }
 
-// MarshalPrimary is the primary header, without the rest of its sector, and the array of all
-// entries: of a table that was read and not changed as they are on the disk, else as [Table.Write]
-// writes them. Firmware measures them into PCR 5: they are Header and Entries of
-// tpm.PartitionTable. The error is that of [Table.Check], which a hybrid MBR does not matter to
-// here.
+// MarshalPrimary returns the primary header, without the rest of its sector, and the array of all
+// entries: as they are on the disk for a table that was read and not changed, otherwise as
+// [Table.Write] writes them. Firmware measures them into PCR 5: they are Header and Entries of
+// tpm.PartitionTable. The error is that of [Table.Check], except that a hybrid MBR is not an error.
 func (t *Table) MarshalPrimary() (header, entries []byte, err error) {
 	defer prefix.Add("partition", &err)
 	if r := t.read; r != nil && r.primary != nil {

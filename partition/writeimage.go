@@ -16,26 +16,28 @@ import (
 
 // WriteOptions are the options of [WriteImage].
 type WriteOptions struct {
-	// TargetIsZero promises that the target holds zeros everywhere, as a file that was just made
-	// does: zeros are then not written and become holes of the file. The size of the file is the
-	// caller's business. It is not for a plan onto an existing table.
+	// TargetIsZero promises that the target holds zeros everywhere, as a new file does: zeros are
+	// then not written and become holes of the file. The caller sets the size of the file. Do not
+	// set it for a plan onto an existing table.
 	TargetIsZero bool
-	// ReadBack reads all that was written and compares it, the contents before the table is
-	// written; what differs is a [*ReadBackError]. The target must have ReadAt. Whether the reads
-	// reach the medium is up to the target: those of a file usually end in the page cache.
+	// ReadBack reads all written data and compares it, the contents before the table is written; if
+	// anything differs, the error is a [*ReadBackError]. The target must have ReadAt. Whether the
+	// reads reach the medium depends on the target: reads of a file usually come from the page
+	// cache.
 	ReadBack bool
 	// Progress is called now and then with bytes of the disk (of the new partitions, in a plan onto
 	// an existing table), by one goroutine at a time. With ReadBack the total counts them twice.
 	Progress func(done, total int64)
 }
 
-// ErrChanged: the table of the disk is not the one that was planned onto.
+// ErrChanged: the table of the disk has changed since the plan was made.
 var ErrChanged = errors.New("the partition table has changed since the plan was made")
 
-// ReadBackError: the target does not hold what was written to it.
+// ReadBackError: the target does not hold the bytes that were written to it.
 type ReadBackError struct {
-	Offset    int64  // of the first different byte, on the disk
-	Partition string // name of the partition it is in; "": none, or the table
+	Offset int64 // offset of the first different byte on the disk
+	// name of the partition with that byte; "": it has no name, or the byte is in the table
+	Partition string
 }
 
 func (e *ReadBackError) Error() string {
@@ -53,8 +55,8 @@ func (e *ReadBackError) Error() string {
 //
 // and holes of the contents ([osmith.Source]) are not read. The bytes are the same in every case.
 //
-// Of a plan onto an existing table ([PlanOnto]), only the new partitions are written, and the
-// table. The target must have ReadAt, and its table must be the one of the plan, else the error
+// For a plan onto an existing table ([PlanOnto]), only the new partitions and the table are
+// written. The target must have ReadAt. If its table has changed since the plan was made, the error
 // matches [ErrChanged] and nothing is written. Until the table is written, the disk has its old
 // partitions.
 func WriteImage(w io.WriterAt, im *Image, o WriteOptions) (err error) {

@@ -15,8 +15,8 @@ import (
 // slot or the other, of one profile or another, with ExitBootServices called once or twice.
 type Alternatives []*Log
 
-// PredictAll predicts every boot. One that [Predict] would only know as one of several ways is all
-// of them here.
+// PredictAll predicts every boot. Where [Predict] would report one of several ways, PredictAll
+// returns a log for each of these ways.
 func PredictAll(boots ...Boot) (_ Alternatives, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(boots) == 0 {
@@ -40,8 +40,8 @@ func PredictAll(boots ...Boot) (_ Alternatives, err error) {
 	return out, nil
 }
 
-// Values are the distinct values that each PCR may have, in the order of the alternatives. PCRs
-// that one of them does not predict are left out.
+// Values are the distinct values that each PCR may have, in the order of the alternatives. A PCR
+// that one of the alternatives does not predict is left out.
 func (a Alternatives) Values(bank crypto.Hash) (_ map[int][][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(a) == 0 {
@@ -69,10 +69,10 @@ func (a Alternatives) Values(bank crypto.Hash) (_ map[int][][]byte, err error) {
 	return out, nil
 }
 
-// States are the values of some PCRs that any of the boots may leave, one entry for each that
-// differs from those before it, in the order of the alternatives. PCRs that one of them does not
-// predict are an error. AnyState of package policy is the policy that one of the states is there,
-// and Policy.Alternatives of package sealing seals to it.
+// States are the values that the boots may leave in some PCRs: each distinct state once, in the
+// order of the alternatives. A PCR that one of the alternatives does not predict is an error.
+// AnyState of package policy makes the policy that any one of the states satisfies, and
+// Policy.Alternatives of package sealing seals to that policy.
 func (a Alternatives) States(bank crypto.Hash, pcrs ...int) (_ []map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(a) == 0 || len(pcrs) == 0 {
@@ -100,7 +100,8 @@ func (a Alternatives) States(bank crypto.Hash, pcrs ...int) (_ []map[int][]byte,
 	return out, nil
 }
 
-// Diff compares a boot with the alternative that it differs least from, and says which one that is.
+// Diff compares a boot with the alternative that differs least from it, and returns the index of
+// that alternative.
 func (a Alternatives) Diff(actual *Log) (index int, ds []Difference) {
 	for i, l := range a {
 		if d := Diff(l, actual); i == 0 || len(d) < len(ds) {

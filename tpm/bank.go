@@ -18,8 +18,8 @@ var ErrBank = pcrbank.ErrUnknown
 // systemd-measure.
 func Banks() []crypto.Hash { return pcrbank.Hashes() }
 
-// BankName is the name of a bank as systemd and the kernel write it ("sha256"). Of a hash that is
-// no bank of this package it is the hash's own name.
+// BankName is the name of a bank as systemd and the kernel write it ("sha256"). For a hash that is
+// not in [Banks], it is the hash's own name.
 func BankName(h crypto.Hash) string { return pcrbank.Name(h) }
 
 // BankByName is the inverse of [BankName]; letter case does not matter.
@@ -39,8 +39,8 @@ type Bank struct {
 	pcrs [PCRCount][]byte
 }
 
-// NewBank returns a bank after a TPM reset. h is one of [Banks]; of any other hash every use is an
-// error.
+// NewBank returns a bank after a TPM reset. h is one of [Banks]; with any other hash, every use of
+// the bank is an error.
 func NewBank(h crypto.Hash) *Bank {
 	b := &Bank{hash: h}
 	b.reset()
@@ -62,13 +62,13 @@ func (b *Bank) reset() {
 	}
 }
 
-// Hash is the algorithm of the bank, 0 for that of [Log.ReplaySM3].
+// Hash is the algorithm of the bank, 0 for a bank of [Log.ReplaySM3].
 func (b *Bank) Hash() crypto.Hash { return b.hash }
 
 // nameSM3 is the name of the bank of SM3, as the kernel writes it.
 const nameSM3 = "sm3_256"
 
-// Name is that of the bank as systemd and the kernel write it: "sha256", "sm3_256".
+// Name is the bank's name as systemd and the kernel write it: "sha256", "sm3_256".
 func (b *Bank) Name() string {
 	if b.sm3 {
 		return nameSM3
@@ -134,8 +134,8 @@ func (b *Bank) PCR(pcr int) []byte {
 	return bytes.Clone(b.pcrs[pcr])
 }
 
-// Values returns copies of some PCRs, of all without arguments. PCRs that do not exist are left
-// out.
+// Values returns copies of the given PCRs, or of all PCRs if none is given. PCRs that do not exist
+// are left out.
 func (b *Bank) Values(pcrs ...int) map[int][]byte {
 	if len(pcrs) == 0 {
 		for i := range PCRCount {
@@ -173,7 +173,7 @@ const PCRIMA = 10
 
 // BootAggregate is what IMA measures first: the hash of PCRs 0 to 9 as the kernel found them, of
 // PCRs 0 to 7 in the sha1 bank (security/integrity/ima/ima_crypto.c, Linux 5.8 and later). It ties
-// IMA's own log, which no firmware knows, to this one.
+// IMA's own log, which firmware does not know, to the firmware's log.
 func (b *Bank) BootAggregate() []byte {
 	if b.check() != nil {
 		return nil

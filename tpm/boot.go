@@ -15,15 +15,15 @@ import (
 
 // Application is an EFI program that the firmware starts: a boot loader, a UKI, a kernel.
 type Application struct {
-	Path    string                 // on the ESP, for the reader of the log; not measured
-	Size    int64                  // of the file, likewise
+	Path    string                 // path on the ESP, for the reader of the log; not measured
+	Size    int64                  // size of the file, for the reader of the log; not measured
 	Digests map[crypto.Hash][]byte // Authenticode digests of the PE
 
-	// Authority is what let it start, as firmware or shim measures that: UEFI_VARIABLE_DATA
+	// Authority is what let the program start, as firmware or shim measures it: UEFI_VARIABLE_DATA
 	// (Firmware Profile 1.06, section 10.2.6) of an entry of db or of MokListRT.
-	// secureboot.Verdict.AuthorityEvent makes it. Nil: nothing was measured, or it is not known;
-	// PCR 7 is not predicted then if firmware or shim verifies the program. One that comes twice is
-	// measured once.
+	// secureboot.Verdict.AuthorityEvent makes it. Nil: nothing was measured, or the authority is
+	// unknown; PCR 7 is then not predicted if firmware or shim verifies the program. An authority
+	// of several programs is measured once.
 	Authority []byte
 }
 
@@ -35,7 +35,7 @@ type BootVariable struct {
 
 // PartitionTable is the GPT of the disk that is booted from, as on disk.
 type PartitionTable struct {
-	Header  []byte // its 92 bytes, or the sector
+	Header  []byte // the 92 bytes of the header, or its whole sector
 	Entries []byte // the array; unused entries may be left out
 }
 
@@ -43,98 +43,100 @@ type PartitionTable struct {
 type ExitBoot int
 
 const (
-	ExitBootUnknown ExitBoot = iota // as in Boot.Firmware; without one, once or retried
-	ExitBootOnce                    // it succeeds at once
-	// it fails, and succeeds when it is called again, as with OVMF 2026.08
+	ExitBootUnknown ExitBoot = iota // as in Boot.Firmware; without Firmware, once or retried
+	ExitBootOnce                    // the first call succeeds
+	// the first call fails and the second succeeds, as with OVMF 2026.08
 	ExitBootRetried
-	ExitBootNotMeasured // firmware that measures nothing then
+	ExitBootNotMeasured // the firmware does not measure the calls
 )
 
 // Boot describes, by values, a boot of UEFI firmware into a UKI with systemd's stub, or into a
-// kernel without one. What has no value is absent: a boot without add-ons, companions, a passed
-// command line, loader.conf. Some things are different, since they are always there and may be
-// unknown: Variables, GPT, SMBIOS, BootVariables and the initrds of Handover. The PCRs that depend
-// on those are then not predicted, or are those of Firmware.
+// kernel without a stub. A field without a value usually means that the boot lacks the thing:
+// add-ons, companions, a passed command line, loader.conf. Variables, GPT, SMBIOS, BootVariables
+// and the initrds of Handover exist in every boot; without a value they are unknown, and the PCRs
+// that depend on them are taken from Firmware or not predicted.
 type Boot struct {
-	// Banks to predict; nil is every bank that all the digests below are given in.
+	// Banks are the banks to predict; nil is every bank for which all the digests below are given.
 	Banks []crypto.Hash
 
-	// Firmware is the log of an earlier boot of this machine, by which it is known what its
-	// firmware measures, where, in which order and how. What is given here takes the place of what
-	// the log has of it; the rest is expected again. What contradicts the log is not predicted.
-	// Nil: edk2's events in edk2's order, and PCRs 0 to 3 and 6 are not predicted.
+	// Firmware is the log of an earlier boot of this machine. It shows what the machine's firmware
+	// measures, where, in which order and how. Values given in Boot replace those of the log; the
+	// rest of the log is expected again. A PCR for which the two contradict each other is not
+	// predicted. Nil: edk2's events in edk2's order, and PCRs 0 to 3 and 6 are not predicted.
 	Firmware *Log
 
-	// Variables are the firmware's. PK, KEK, db and dbx that do not exist count as empty; dbt and
-	// dbr are measured only if they exist. A SecureBoot that is nil is not known, and PCR 7 is not
-	// predicted; one that is empty does not exist, and is measured as empty. With a DBR, PCR 7 is
-	// not predicted unless Firmware measured one: how firmware does it is not known here. Nil:
-	// those of Firmware.
+	// Variables are the firmware's variables. PK, KEK, db and dbx count as empty if they do not
+	// exist; dbt and dbr are measured only if they exist. A nil SecureBoot is unknown, and PCR 7 is
+	// not predicted; an empty SecureBoot does not exist, and is measured as empty. With a dbr, PCR
+	// 7 is not predicted unless Firmware measured a dbr: this package does not know how firmware
+	// measures dbr otherwise. Nil: the variables of Firmware.
 	Variables *osmith.FirmwareVariables
 
-	// NoShim says that firmware starts the chain, and that the variables of shim which Variables
-	// may have are left from earlier. Otherwise they are a sign of shim, and if the chain has none,
-	// the PCRs that it measures into are not predicted. What Firmware shows of shim counts in any
-	// case.
+	// NoShim says that firmware starts the chain directly, and that shim's variables in Variables
+	// are leftovers. Without NoShim these variables are a sign of shim, and if Chain has no shim,
+	// the PCRs that shim measures into are not predicted. Events of shim in Firmware count with or
+	// without NoShim.
 	NoShim bool
 
-	// BootVariables are BootOrder, then the Boot#### that it lists, in its order: PCR 1, or PCR 5
-	// where firmware has them there. Nil: those of Firmware.
+	// BootVariables are BootOrder, then the Boot#### that it lists, in its order. They are measured
+	// into PCR 1, or into PCR 5 by some firmware. Nil: those of Firmware.
 	BootVariables []BootVariable
 
 	// SMBIOS are the structures of the machine, as in /sys/firmware/dmi/tables/DMI, of which
-	// systemd 261 measures some into PCR 1. Nil: what Firmware has of them.
+	// systemd 261 measures some into PCR 1. Nil: those of Firmware.
 	SMBIOS []byte
 
-	// GPT is measured into PCR 5. Nil: that of Firmware.
+	// GPT is measured into PCR 5. Nil: the GPT of Firmware.
 	GPT *PartitionTable
 
-	// Separator is what ends the firmware's part of PCRs 0 to 7: zeros, or ones as the
-	// specification allows too.
+	// Separator ends the firmware's part of PCRs 0 to 7: zeros, or ones, which the specification
+	// allows too.
 	Separator [4]byte
 
-	// ExitBoot is about the end of PCR 5.
+	// ExitBoot says how PCR 5 ends.
 	ExitBoot ExitBoot
 
 	// Chain are the programs that lead to the UKI or kernel, each of which starts the next: shim,
-	// boot loaders. None: the firmware starts it itself.
+	// boot loaders. If Chain is empty, the firmware starts the UKI or kernel itself.
 	Chain []Program
 
 	// UKI is the image that the chain ends with. Without Sections the chain ends with Kernel, and
-	// nothing is expected of a stub.
+	// no events of a stub are expected.
 	UKI Application
 	// of the UKI and the profile that is booted, in the order in which the stub measures
 	Sections []osmith.Measurement
 
-	// Kernel is the PE in .linux: stubs before 257 have the firmware load it, which measures it if
-	// Secure Boot is off. In a boot without Sections it is the kernel that a Type #1 entry names,
-	// or that GRUB starts.
+	// Kernel is the PE in .linux: stubs before 257 have the firmware load the kernel, and the
+	// firmware measures it if Secure Boot is off. In a boot without Sections, Kernel is the kernel
+	// that a Type #1 entry names, or that GRUB starts.
 	Kernel *Application
 
-	// Addons are the signed .addon.efi that the stub loads, in the order in which it does: those of
-	// \loader\addons, then those beside the UKI, each directory sorted by name; without those that
-	// the firmware refuses. What they bring is in Handover.
+	// Addons are the signed .addon.efi files that the stub loads, in the order in which the stub
+	// loads them: those of \loader\addons, then those beside the UKI, each directory sorted by
+	// name. Add-ons that the firmware refuses are left out. The contents of the add-ons are in
+	// Handover.
 	Addons []Application
 
 	// Handover is what the stub measures into PCRs 12 and 13 and passes to the kernel: the profile,
 	// command lines, add-ons, companion files and initrds. Package uki predicts it for each
-	// release. Nil: the default profile, and nothing from outside the UKI; what the kernel gets is
-	// unknown, and so is PCR 9. For a Type #1 entry it is what systemd-boot does: Passed is the
-	// command line that it measures, LoadOptions the same for the kernel.
+	// release. Nil: the default profile, and nothing from outside the UKI; what the kernel receives
+	// is unknown, and so is PCR 9. For a Type #1 entry, Handover is what systemd-boot does: Passed
+	// is the command line that systemd-boot measures, and LoadOptions is the same command line for
+	// the kernel.
 	Handover *osmith.Handover
 
 	// Phases are what userspace extends PCR 11 with up to the moment of interest; none is the
 	// moment when the kernel starts.
 	Phases []string
 
-	// Userspace is what systemd measures into other PCRs up to that moment. Nil: not known, and
-	// with Phases the PCRs that it measures into, 0 to 7, 9 and 12 to 15, are not predicted;
-	// [PhasesAlone] is nothing.
+	// Userspace is what systemd measures into other PCRs up to that moment. Nil: unknown, and with
+	// Phases the PCRs that systemd may measure into, 0 to 7, 9 and 12 to 15, are not predicted.
+	// [PhasesAlone] says that systemd measures only phases.
 	Userspace *Userspace
 
-	// Stub is the version of the UKI's stub. One that is newer than all of [StubVersions] is a
-	// [*StubVersionError], unless AssumeStub names the release to treat it as. AssumeStub counts
-	// for systemd-boot, too.
+	// Stub is the version of the UKI's stub. A version newer than all of [StubVersions] is a
+	// [*StubVersionError], unless AssumeStub names the release whose behaviour is assumed.
+	// AssumeStub applies to systemd-boot, too.
 	Stub       osmith.Version
 	AssumeStub int
 }

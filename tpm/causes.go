@@ -7,11 +7,13 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// Causes leaves those differences that are not explained by others: with another UKI its sections
-// differ, and with another add-on a command line does. It is what to tell a person first.
+// Causes returns the differences that other differences do not explain: if the UKI changed, its
+// sections differ too; if an add-on changed, a command line differs too. Show a person the causes
+// first.
 //
-// An explanation is a relation between two events, and only what the stub, the loader or the
-// firmware makes of the one can be explained by it:
+// An explanation is a relation between two events: the first explains the second only if the stub,
+// the loader or the firmware derives the second from the first. On the left is what is explained,
+// on the right what explains it:
 //
 //	sections of the UKI                   the UKI, if no profile differs; the sections are then the Parts of that cause
 //	all that the stub measures            the UKI, if the boot started none
@@ -25,12 +27,12 @@ import (
 //	the kernel's initrds                  sections that are passed in it, companion files, microcode and initrds of add-ons
 //	authorities from db                   SecureBoot, from off to on or from on to off
 //
-// What is there in addition explains nothing that is missing, and the other way round; what changed
-// explains a change. What moved or was renumbered explains nothing, and nothing explains it. Where
-// more events want an explanation than there can be, it is not known which of them have one, and
-// all are causes: rather one too many than one that hides. What one digest covers cannot be told
-// apart: another UKI and another section of it are one cause, and so are other initrds and another
-// section that they hold.
+// An extra event explains only extra events, a missing event only missing ones, and a changed event
+// only changes. A moved or renumbered event explains no other event and is not explained by one. If
+// more events could be explained than there are explanations, the package cannot tell which of them
+// are explained, and reports all of them as causes: a superfluous cause is better than a hidden
+// one. Changes that one digest covers cannot be told apart: a changed UKI and a changed section of
+// it are one cause, and so are changed initrds and a changed section that they hold.
 func Causes(ds []Difference) []Difference {
 	c := causes{all: ds, explained: make([]bool, len(ds)), parts: make(map[int][]int)}
 	c.profile()

@@ -30,7 +30,7 @@ type celContent struct {
 
 // CEL is the log in the JSON encoding of the TCG Canonical Event Log (version 1.0, content type
 // pcclient_std), in the form that "systemd-pcrlock cel" prints: one array, without the events that
-// extend nothing, numbered as in the log.
+// extend no PCR, numbered as in the log.
 func (l *Log) CEL() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if l.Registers != RegistersPCR { // the content type has PCRs

@@ -12,8 +12,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// Program is one of the programs that lead from the firmware to the UKI or kernel, with what it
-// measures itself: a [*Shim], a [*SystemdBoot], a [*GRUB] or an [*OtherProgram].
+// Program is one of the programs that lead from the firmware to the UKI or kernel, with the
+// program's own measurements: a [*Shim], a [*SystemdBoot], a [*GRUB] or an [*OtherProgram].
 type Program interface {
 	application() *Application
 
@@ -22,13 +22,13 @@ type Program interface {
 }
 
 // Shim is shim (https://github.com/rhboot/shim), versions 15.8 to 16.1: it measures its lists of
-// keys and its state, and verifies in place of the firmware all programs that come behind it, while
-// Secure Boot is on.
+// keys and its state and, while Secure Boot is on, verifies all later programs in place of the
+// firmware.
 type Shim struct {
 	Application
 
-	// Variables are what it measures into PCRs 7 and 14 as it starts; secureboot.Shim.Measured
-	// makes them. What is nil there is not known, and the PCR of it is not predicted.
+	// Variables are what shim measures into PCRs 7 and 14 as it starts; secureboot.Shim.Measured
+	// makes them. A field that is nil is unknown, and its PCR is not predicted.
 	Variables osmith.ShimVariables
 }
 
@@ -37,37 +37,36 @@ type SystemdBoot struct {
 	Application
 	Conf []byte // contents of \loader\loader.conf, nil if there is no such file
 
-	// Version is the loader's, where that is not the one of the UKI's stub: UKIs of several
-	// releases live beside one loader. "": that of [Boot].Stub.
+	// Version is the loader's version, where it differs from that of the UKI's stub: UKIs of
+	// several releases may share one loader. "": the version in [Boot].Stub.
 	Version osmith.Version
 }
 
 // GRUB is GRUB 2, which measures the commands that it runs into PCR 8, and the files that it reads
-// into PCR 9. Without Before they are expected again as the log of the earlier boot has them, if
-// all files that it read then are given here, and are the same.
+// into PCR 9. Without Before, the events of the earlier boot's log are expected again, provided
+// that all files which GRUB read in that boot are listed in GRUB and unchanged.
 type GRUB struct {
 	Application
 	Files []GRUBFile
 
-	// Before and After are what it measures up to where it loads the next program, and behind that;
-	// package bootloader/grub works them out from its configuration. What the kernel gets is in
-	// Boot.Handover then: LoadOptions and Initrd.
+	// Before and After are what GRUB measures before and after it loads the next program; package
+	// bootloader/grub computes them from GRUB's configuration. Boot.Handover then holds what the
+	// kernel receives: LoadOptions and Initrd.
 	Before, After []osmith.GRUBEvent
 }
 
 // GRUBFile is a file that GRUB reads: its configuration, a kernel, an initrd.
 type GRUBFile struct {
-	Name    string // as GRUB calls it: "(hd0,gpt1)/EFI/debian/grub.cfg", "/vmlinuz"
+	Name    string // GRUB's name of the file: "(hd0,gpt1)/EFI/debian/grub.cfg", "/vmlinuz"
 	Digests map[crypto.Hash][]byte
 }
 
-// OtherProgram is a program of which no more is known than that it starts the next one by the
-// firmware or by shim.
+// OtherProgram is any other program that starts the next one through the firmware or shim.
 type OtherProgram struct {
 	Application
 
-	// Extends are the PCRs that it measures into by itself, which are not predicted. Nil: they are
-	// not known, and no PCR is predicted. None: an empty list.
+	// Extends are the PCRs that the program itself measures into; they are not predicted. Nil:
+	// unknown, and no PCR is predicted. For a program that measures nothing, set an empty list.
 	Extends []int
 }
 

@@ -15,10 +15,10 @@ type Effect int
 
 const (
 	EffectUnknown Effect = iota // the PCR is not predicted before or after
-	EffectNone                  // it has the values that it had
-	// some ways in which the boot may go leave a value that it had, others not
+	EffectNone                  // the PCR keeps its values
+	// some ways in which the boot may go leave an old value, others a new one
 	EffectMay
-	EffectChanges // no value that it may have had is left
+	EffectChanges // every possible value is new
 )
 
 // String is "not known", "none", "may change" or "changes".
@@ -49,17 +49,18 @@ func (c PCRChange) String() string {
 	return fmt.Sprintf("PCR %d: %v", c.PCR, c.Effect)
 }
 
-// Changes are what becomes of the PCRs of a machine when it boots otherwise.
+// Changes says how the PCRs of a machine change when its boot changes.
 type Changes struct {
-	PCRs   []PCRChange  // 0 to 15
-	Causes []Difference // events that are others, without those that follow from them: see [Causes]
+	PCRs []PCRChange // 0 to 15
+	// events that differ, without those that follow from other differences: see [Causes]
+	Causes []Difference
 }
 
-// CompareBoots says what changes in the PCRs when a machine boots as next, instead of as before: an
-// upgrade, before it is made. Both are predictions, with the same earlier boot as their baseline
-// where they have one. A PCR counts as unchanged if all values that it may have are the same, in
-// all banks that both predict; without such a bank the error is [ErrBank]. Package sealing tells
-// from the predictions which secrets still unlock.
+// CompareBoots says how PCRs change when a machine boots as in next instead of as in before: it
+// judges an upgrade before the upgrade is made. Both logs are predictions; if they have a baseline,
+// it is the same earlier boot. A PCR counts as unchanged if all its possible values are the same in
+// every bank that both logs predict; without a common bank the error is [ErrBank]. Package sealing
+// computes from the predictions which secrets still unlock.
 func CompareBoots(before, next Alternatives) (_ *Changes, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(before) == 0 || len(next) == 0 {

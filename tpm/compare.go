@@ -11,17 +11,18 @@ import (
 
 // Comparison is how a boot compares with what was expected, and how far it could be compared.
 type Comparison struct {
-	Differences []Difference // as of [Diff]
+	Differences []Difference // as [Diff] returns them
 	PCRs        []int        // that were compared, ascending
-	NotCompared []Uncompared // what a log does not claim to hold, in the order of PCRs
+	NotCompared []Uncompared // what at least one log does not claim to hold, in the order of PCRs
 }
 
-// Uncompared is what two logs were not compared in, since one of them does not claim to hold it.
+// Uncompared is a part of two logs that was not compared, because one of the logs does not claim to
+// hold it.
 type Uncompared struct {
 	PCR       int
 	Userspace bool   // only what userspace measured; the firmware's part was compared
 	Reason    string // which log does not claim it, and why
-	Want, Got int    // number of events that the logs nevertheless hold of it
+	Want, Got int    // number of events of this part that the logs nevertheless hold
 }
 
 // String is a line for people: "PCR 10: the kernel's IMA".
@@ -41,11 +42,11 @@ func (u Uncompared) String() string {
 // Compared is what both logs claim:
 //
 //   - the log of a machine's firmware claims, for every PCR but 10, all events up to
-//     ExitBootServices; what comes after them only [Log.WithUserspace] claims. If it nevertheless
-//     has events of PCR 10, they are compared with another such log;
-//   - a predicted log claims, for the PCRs that its Coverage gives one value, all events up to the
-//     moment that was asked for; a PCR that it predicts as zero is one of them. Of those that have
-//     one up to where userspace begins, it claims that part.
+//     ExitBootServices; later events are claimed only after [Log.WithUserspace]. If a machine's log
+//     nevertheless has events of PCR 10, they are compared with those of another machine's log;
+//   - a predicted log claims, for each PCR to which its Coverage gives one value, all events up to
+//     the moment that was asked for, also where it predicts that the PCR stays zero. For a PCR that
+//     has one value only up to the start of userspace, the log claims that part.
 //
 // PCRs 16 to 23 that are not claimed and that no log extends are not mentioned. Logs without a
 // common bank are an [ErrBank], logs of PCRs and of RTMRs an [ErrRegisters].
@@ -60,7 +61,7 @@ func Compare(want, got *Log) (_ *Comparison, err error) {
 	return compare(want, got), nil
 }
 
-// Causes are the differences that do not follow from others: see [Causes].
+// Causes are the differences that do not follow from other differences: see [Causes].
 func (c *Comparison) Causes() []Difference { return Causes(c.Differences) }
 
 func compare(want, got *Log) *Comparison {

@@ -13,11 +13,11 @@ import (
 // initrds.
 const maxContents = 1 << 16
 
-// WithContents is the log with what its events measured, as far as it is among these texts:
-// loader.conf, .cmdline and .osrel of a UKI, the kernel's command line of /proc/cmdline. Most
-// events have only a name beside the digest; with the contents on both sides a [Difference] says
-// which words or lines differ. A text is that of an event if the digests say so, and of none
-// otherwise, so that a wrong one does no harm. Texts of more than 64 KiB are ignored.
+// WithContents returns the log with the texts that its events measured, as far as they are among
+// the given texts: loader.conf, .cmdline and .osrel of a UKI, the kernel's command line of
+// /proc/cmdline. Most events have only a name beside the digest; with the contents on both sides a
+// [Difference] says which words or lines differ. A text belongs to an event only if its digest is
+// that of the event, so a wrong text does no harm. Texts of more than 64 KiB are ignored.
 func (l *Log) WithContents(contents ...[]byte) *Log {
 	out := *l
 	out.Events = slices.Clone(l.Events)

@@ -14,11 +14,12 @@ import (
 type Prediction int
 
 const (
-	PredictionNone  Prediction = iota // the log does not hold all events of the PCR
-	PredictionExact                   // it holds all events up to the moment that was asked for
-	// likewise, if firmware and userspace do again what they did in the boot that was given
+	PredictionNone Prediction = iota // the log does not hold all events of the PCR
+	// the log holds all events up to the moment that was asked for
+	PredictionExact
+	// the same, if firmware and userspace repeat what they did in the earlier boot that was given
 	PredictionBaseline
-	// it holds the events of one of several ways the boot may go: see [Alternatives]
+	// the log holds the events of one of several ways the boot may go: see [Alternatives]
 	PredictionOneOf
 )
 
@@ -42,12 +43,12 @@ func (p Prediction) known() bool { return p == PredictionExact || p == Predictio
 type Coverage struct {
 	PCR        int
 	Prediction Prediction
-	Evidence   Evidence // that such a boot measures what the log says
-	Note       string   // why a PCR is not predicted, or what an exact one rests on
+	Evidence   Evidence // evidence that such a boot measures what the log says
+	Note       string   // why the PCR is not predicted, or what an exact prediction rests on
 
-	// BeforeUserspace is how far it is predicted up to where userspace begins, of a PCR that is not
-	// predicted for the sake of userspace's part alone; otherwise it is [PredictionNone]. [Compare]
-	// compares that part.
+	// BeforeUserspace is how far the PCR is predicted up to the start of userspace, if only the
+	// measurements of userspace keep it from being predicted; otherwise it is [PredictionNone].
+	// [Compare] compares that part.
 	BeforeUserspace Prediction
 }
 

@@ -14,9 +14,9 @@ import (
 // maxText bounds the description of one event, in bytes before escaping.
 const maxText = 160
 
-// Describe is one line for people on what the event's data says: the name of a variable, the path
-// of a program, a section, a text. It is made from what the firmware wrote, which nothing vouches
-// for unless [Event.Attested].
+// Describe returns one line for people on what the event's data says: the name of a variable, the
+// path of a program, a section, a text. It is made from the data that the firmware wrote, which is
+// unverified unless [Event.Attested].
 func (e *Event) Describe() string {
 	p, err := e.payload()
 	if err != nil {

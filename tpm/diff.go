@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// Difference is one event by which a boot differs from what was expected. Missing and extra events
+// Difference is one event in which a boot differs from the expected boot. Missing and extra events
 // have one side only.
 type Difference struct {
 	PCR       int    // or the number of another register, see [Registers]
 	Want, Got *Event // nil if the other log alone has the event
 	Subject   Subject
 
-	// Parts are the differences in the sections of the UKI, in a cause that is about the UKI: see
-	// [Causes].
+	// Parts are the differences in the sections of the UKI, if this difference is a cause about the
+	// UKI: see [Causes].
 	Parts []Difference
 
 	wantPlace, gotPlace int  // of the events among those of the PCR, from 1
@@ -33,8 +33,8 @@ const (
 	kindRenumbered = "renumbered"
 )
 
-// Kind is "changed", "missing", "extra", "moved" for an event that is there in another place among
-// those of its PCR, or "renumbered" for a boot option that has another number and is the same one.
+// Kind is "changed", "missing", "extra", "moved" for an event whose place among the events of its
+// PCR changed, or "renumbered" for a boot option of which only the number changed.
 func (d Difference) Kind() string {
 	switch {
 	case d.Got == nil:
@@ -70,8 +70,8 @@ func bootOption(e *Event) Variable {
 
 // Diff compares a boot with what was expected, event by event in each PCR, by the digests of the
 // banks that both logs have, as far as both logs claim to hold all events: see [Compare], which
-// also says what was not compared. Differences are in the order of PCRs, then of events; none means
-// that the boot was the expected one as far as it was compared.
+// also says what was not compared. Differences are in the order of PCRs, then of events; no
+// difference means that the boot was the expected one as far as it was compared.
 func Diff(want, got *Log) []Difference { return compare(want, got).Differences }
 
 // covers reports whether the log has a value for a PCR.

@@ -392,9 +392,9 @@ func newDiffEvent(e *Event) *diffEvent {
 	return out
 }
 
-// MarshalJSON is an object with pcr, kind, text and the two events as far as there are: expected
-// and actual, each with type, digests by bank, and description; register is the name of a register
-// that is no PCR, and parts are differences as well.
+// MarshalJSON returns an object with pcr, kind, text and the events that the difference has:
+// expected and actual, each with type, digests by bank, and description. register is the name of
+// the register if it is not a PCR; parts are differences as well.
 func (d Difference) MarshalJSON() ([]byte, error) {
 	register := ""
 	if r := d.register(); r != RegistersPCR.Name(d.PCR) {

@@ -18,38 +18,38 @@
 // [ParseLog] reads crypto-agile and SHA-1 logs, with findings about what firmware did wrong;
 // [Event.Payload] reads what an event says, [Event.Attested] whether its digest covers that, and
 // its [Subject] is what was measured. [ParseFinalEvents] and [ParseUserspaceLog] read what was
-// measured after the log was fetched and by systemd. For a truncated log, ParseLog returns a
-// [PartialError] with what could be read of it. Logs of RTMRs, of confidential virtual machines,
-// have other [Registers]. [VerifyQuote], [Quote.Check] and [Log.VerifyQuote] tie a log to what a
-// TPM signed, offline. [Log.MarshalBinary] and [Log.CEL] write logs.
+// measured after the log was fetched, and what systemd measured. For a truncated log, ParseLog
+// returns a [PartialError] with what could be read of it. Logs of RTMRs, of confidential virtual
+// machines, have other [Registers]. [VerifyQuote], [Quote.Check] and [Log.VerifyQuote] tie a log to
+// what a TPM signed, offline. [Log.MarshalBinary] and [Log.CEL] write logs.
 //
 // # Predictions
 //
-// [Boot] describes a boot by values. Where it lacks an input, the prediction's [Coverage] leaves
-// out the PCR; nothing is guessed. With the log of an earlier boot as Boot.Firmware, PCRs 0 to 9
-// and 11 to 15 are known before the boot; without one, those that the OS controls, for firmware
-// that measures as edk2 does. Boot.Chain are the programs in front of the UKI or kernel: [Shim],
-// [SystemdBoot], [GRUB], [OtherProgram]. [Log.Reliances] says what such a log tells about a machine
-// as a whole, before secrets are sealed to it; [CompareBoots] says what an upgrade changes;
-// NewUnion of package policy combines the states after any of several boots.
+// [Boot] describes a boot by values. Where Boot lacks an input, the prediction's [Coverage] leaves
+// out the PCRs that depend on it; the package does not guess. With the log of an earlier boot as
+// Boot.Firmware, PCRs 0 to 9 and 11 to 15 are known before the boot; without one, those that the OS
+// controls, for firmware that measures as edk2 does. Boot.Chain are the programs in front of the
+// UKI or kernel: [Shim], [SystemdBoot], [GRUB], [OtherProgram]. [Log.Reliances] says to which PCRs
+// of a machine secrets can be sealed, judged by such a log; [CompareBoots] says what an upgrade
+// changes; NewUnion of package policy combines the states after any of several boots.
 //
 // [Log.MarshalPrediction] writes a prediction with its coverage. Behaviour of systemd-stub that
-// depends on its version is a row of [StubVersions] (252 to 262), with the evidence for it. [Diff]
-// says how a boot differs, [Compare] also what was not compared, [Causes] why, and with
-// [Log.WithContents] Causes can quote the texts that changed. [PredictAll] predicts alternative
-// boots: their states for a policy ([Alternatives.States]), and the .pcrlock files of
-// systemd-pcrlock. [PCR11] and [PCR11States] compute PCR 11 alone, from the measurements of a UKI's
-// sections. Package policy computes, signs and reads policies over PCR values; package sealing
-// satisfies them with a TPM.
+// depends on its version is a row of [StubVersions] (252 to 262), with the evidence for that
+// behaviour. [Diff] says how a boot differs, [Compare] also says what was not compared, and
+// [Causes] says why a boot differs; with [Log.WithContents], Causes can quote the texts that
+// changed. [PredictAll] predicts alternative boots: their states for a policy
+// ([Alternatives.States]), and the .pcrlock files of systemd-pcrlock. [PCR11] and [PCR11States]
+// compute PCR 11 alone, from the measurements of a UKI's sections. Package policy computes, signs
+// and reads policies over PCR values; package sealing satisfies them with a TPM.
 //
 // # A running system
 //
 // [Boot.Phases] lead into userspace, where systemd's services measure words into PCRs 0 to 7, 9 and
-// 12 to 15: [Userspace] lists these words (or says that there are none); without it these PCRs are
-// not claimed. With the log of an earlier boot, [UserspaceLog], the moment may be any of its
-// records: [UserspaceLog.Until] "nvpcr-separator" is the one at which systemd 262 unlocks volumes.
-// Words that systemd measures in no fixed order around a moment are not claimed then. [Boot.NVPCRs]
-// and [UserspaceLog.NVPCRs] are about the NV indices that are extended like PCRs.
+// 12 to 15: [Userspace] lists these words (or says that there are none); without Userspace these
+// PCRs are not claimed. With the log of an earlier boot, [UserspaceLog], the moment may be any of
+// its records: [UserspaceLog.Until] "nvpcr-separator" is the one at which systemd 262 unlocks
+// volumes. Words that systemd measures around that moment in no fixed order are not claimed.
+// [Boot.NVPCRs] and [UserspaceLog.NVPCRs] return the NV indices that are extended like PCRs.
 //
 // # What it follows
 //
@@ -61,7 +61,7 @@
 //     reads them;
 //   - PCRs 4, 5 and 7: edk2, or the firmware of the earlier boot: what it measures into which PCR,
 //     in which order, and over which bytes;
-//   - PCRs 7 and 14: [shim] 15.8 to 16.1; PCRs 8 and 9: what package bootloader/grub makes of
+//   - PCRs 7 and 14: [shim] 15.8 to 16.1; PCRs 8 and 9: what package bootloader/grub computes from
 //     GRUB's configuration, or the earlier boot.
 //
 // # Limits

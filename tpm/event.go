@@ -99,7 +99,8 @@ var eventNames = map[EventType]string{
 	EventEFISPDMDeviceAuthority:     "EV_EFI_SPDM_DEVICE_AUTHORITY",
 }
 
-// String is the specification's name, or the number of a type that it does not name.
+// String is the specification's name of the type, or the number of a type that the specification
+// does not name.
 func (t EventType) String() string {
 	if s, ok := eventNames[t]; ok {
 		return s
@@ -107,9 +108,9 @@ func (t EventType) String() string {
 	return fmt.Sprintf("0x%08x", uint32(t))
 }
 
-// Event is one entry of a log: a PCR was extended with these digests, and Data says why. Data is
-// what the firmware wrote beside the digest; for some types the digest is of Data, for others of
-// something else, such as a program.
+// Event is one entry of a log: a PCR was extended with Digests, and Data says why. Data is what the
+// firmware wrote beside the digest; for some types the digest is of Data, for others of something
+// else, such as a program.
 type Event struct {
 	// 0 to 23, or a number of Log.Registers; a log may hold other numbers, which no TPM has
 	// (0xffffffff reads as -1)
@@ -118,8 +119,8 @@ type Event struct {
 	Digests map[crypto.Hash][]byte
 	Data    []byte
 
-	// Subject is what the event measured. An event made by hand needs none: it is found when logs
-	// are compared.
+	// Subject is what the event measured. An event made by hand may leave it empty: the subject is
+	// then found when logs are compared.
 	Subject Subject
 
 	// order are the algorithms as the log has them, nil for those of the header, to write a log
@@ -184,12 +185,12 @@ func (e *Event) sameDigests(o *Event) bool {
 	return common || e.Type == EventNoAction && o.Type == EventNoAction
 }
 
-// AlgorithmSM3 is TPM_ALG_SM3_256 (TCG Algorithm Registry 01.34). No crypto.Hash stands for it, so
-// that its digests are in no Digests: see [Event.Digest] and [Log.ReplaySM3].
+// AlgorithmSM3 is TPM_ALG_SM3_256 (TCG Algorithm Registry 01.34). Package crypto has no Hash for
+// it, so Digests never holds its digests: see [Event.Digest] and [Log.ReplaySM3].
 const AlgorithmSM3 = 0x0012
 
-// Digest is the event's digest of an algorithm of the TCG Algorithm Registry, also of one that is
-// no bank of this package; nil if it has none.
+// Digest is the event's digest by an algorithm of the TCG Algorithm Registry, which need not be one
+// of [Banks]; nil if the event has no such digest.
 func (e *Event) Digest(algorithm uint16) []byte {
 	d, _ := e.digest(algorithm)
 	return bytes.Clone(d)

@@ -11,8 +11,8 @@ import (
 
 // ParseFinalEvents reads an EFI_TCG2_FINAL_EVENTS_TABLE (TCG EFI Protocol Specification 1.00
 // revision 0.13, section 7): the events after the boot loader fetched the log, ExitBootServices
-// among them. main is the crypto-agile log that they belong to, whose header says how long digests
-// are. Findings and errors are as of [ParseLog]; offsets count from the table's start.
+// among them. main is the crypto-agile log that the events belong to, whose header says how long
+// digests are. Findings and errors are those of [ParseLog]; offsets count from the table's start.
 func ParseFinalEvents(table []byte, main *Log) (_ []Event, _ []Finding, err error) {
 	defer prefix.Add(pkg, &err)
 	if main.sha1Only || len(main.Events) == 0 || !isSpecID(&main.Events[0]) {
@@ -52,9 +52,9 @@ func ParseFinalEvents(table []byte, main *Log) (_ []Event, _ []Finding, err erro
 	return r.log.Events, r.log.Findings, nil
 }
 
-// WithFinalEvents is the log with those final events that it does not hold yet. Firmware writes an
-// event to both from the moment when the log was first fetched, so the end of the log may be the
-// start of the table.
+// WithFinalEvents returns the log with those final events that it does not hold yet. Firmware
+// writes an event to both from the moment when the log was first fetched, so the end of the log may
+// be the start of the table.
 func (l *Log) WithFinalEvents(events []Event) *Log {
 	same := func(a, b Event) bool {
 		return a.PCR == b.PCR && a.Type == b.Type && a.sameDigests(&b) && bytes.Equal(a.Data, b.Data)

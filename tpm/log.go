@@ -29,11 +29,11 @@ type Log struct {
 	// virtual machine.
 	Registers Registers
 
-	// Findings are what was odd about a parsed log and did not keep it from being read.
+	// Findings are oddities of a parsed log that did not keep it from being read.
 	Findings []Finding
 
 	// Coverage says for each PCR whether a predicted log holds all of its events. It is nil for a
-	// machine's log, which claims what [Compare] says.
+	// machine's log; [Compare] says what such a log claims.
 	Coverage []Coverage
 
 	userspace    int  // number of events at the end that userspace measured
@@ -46,7 +46,7 @@ type Log struct {
 
 // Finding is something that firmware should not have written.
 type Finding struct {
-	Event  int   // index into Log.Events, -1 if it belongs to none
+	Event  int   // index into Log.Events, -1 if the finding belongs to no event
 	Offset int64 // in bytes from the start of the log
 	Text   string
 }
@@ -86,10 +86,10 @@ type logReader struct {
 // ParseLog reads a TCG event log: the crypto-agile format of TPM 2.0 firmware, or the SHA-1 format
 // of TPM 1.2 (TCG PC Client Platform Firmware Profile 1.06, section 10.2). Linux has it as
 // /sys/kernel/security/tpm0/binary_bios_measurements. The log of a confidential virtual machine has
-// the same form, and other Registers. What can be read without doubt is read, and what was odd
-// about it is in Findings; a size or count that cannot be true, or a log that ends inside an event,
-// is a [*osmith.FormatError]. There is no Log then, since what the rest of it measured is not
-// known; the events before that place are in a [*PartialError].
+// the same form, and other Registers. What can be read without doubt is read, and oddities are in
+// Findings; a size or count that cannot be true, or a log that ends inside an event, is a
+// [*osmith.FormatError]. In that case no Log is returned, since it is unknown what the rest
+// measured; the events before that place are in a [*PartialError].
 func ParseLog(data []byte) (_ *Log, err error) {
 	defer prefix.Add(pkg, &err)
 	r := &logReader{data: bytes.Clone(data), log: &Log{}}
@@ -100,13 +100,13 @@ func ParseLog(data []byte) (_ *Log, err error) {
 	return r.log, nil
 }
 
-// PartialError says that a log could be read only up to some place: it is cut, or damaged there.
-// Its events can be shown, and are no [Log]: they do not replay to any value that a TPM has, and
-// say nothing about what else was measured.
+// PartialError says that a log could be read only up to some place, where it is cut off or damaged.
+// Its events can be shown, but are not a [Log]: they do not replay to the values of a TPM, and do
+// not show what else was measured.
 type PartialError struct {
-	Events   []Event   // before that place
-	Findings []Finding // about these events
-	Err      error     // what is wrong there, a [*osmith.FormatError]
+	Events   []Event   // events before that place
+	Findings []Finding // findings about these events
+	Err      error     // what is wrong at that place, a [*osmith.FormatError]
 }
 
 func (e *PartialError) Error() string { return e.Err.Error() }
@@ -349,8 +349,8 @@ func allByte(b []byte, v byte) bool {
 	return true
 }
 
-// Banks are the hashes that every event of the log which extends a PCR has a digest for, in the
-// order of [Banks].
+// Banks are the hashes for which every event that extends a PCR has a digest, in the order of
+// [Banks].
 func (l *Log) Banks() []crypto.Hash {
 	var hs []crypto.Hash
 	for _, a := range pcrbank.All {
@@ -383,7 +383,8 @@ type Algorithm struct {
 	Size int
 }
 
-// String is the name of a bank of this package or of SM3, the number of any other hash.
+// String is the name of the bank for a hash of [Banks] and for SM3, and the number of any other
+// hash.
 func (a Algorithm) String() string {
 	if a.ID == AlgorithmSM3 {
 		return nameSM3
@@ -468,8 +469,8 @@ var (
 	_ encoding.BinaryMarshaler = (*Log)(nil)
 )
 
-// MarshalBinary is the log in the format that it was read from; a log made by [Predict] or by hand
-// is written as crypto-agile. A parsed log comes out byte for byte as it was.
+// MarshalBinary returns the log in the format from which it was read, byte for byte as it was; a
+// log made by [Predict] or by hand is written as crypto-agile.
 func (l *Log) MarshalBinary() ([]byte, error) { return l.AppendBinary(nil) }
 
 // AppendBinary appends what [Log.MarshalBinary] returns.

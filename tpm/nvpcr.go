@@ -16,22 +16,22 @@ import (
 )
 
 // NVPCR is an NV index that systemd 259 and later extend in the way of a PCR. Its initialisation is
-// measured into PCR 9, and what it is extended with stands in systemd's log alone.
+// measured into PCR 9; only systemd's log lists what it is extended with.
 type NVPCR struct {
-	Name  string // as its definition in /usr/lib/nvpcr calls it: "verity"
-	Index uint32 // 0: not known
-	// TPM 2.0 Name of the NV index, which has its public area hashed; nil if no word of its
-	// initialisation is known
+	Name  string // the name of its definition in /usr/lib/nvpcr: "verity"
+	Index uint32 // 0: unknown
+	// TPM 2.0 Name of the NV index, a hash of its public area; nil if no word of its initialisation
+	// is known
 	IndexName []byte
-	// what it is extended with, in order; nil: not known; empty: nothing but its initialisation
+	// what it is extended with, in order; nil: unknown; empty: only initialised
 	Words []Word
 }
 
 // ErrNVPCRUnknown says that the extensions of an NvPCR are not known.
 var ErrNVPCRUnknown = errors.New("what extends it is unknown")
 
-// Bank is the hash of the index, which is the first field of its Name. ok is false if no Name is
-// known, or one of a hash that is no bank here.
+// Bank is the hash of the index, which is the first field of its Name. ok is false if the Name is
+// unknown or its hash is not one of [Banks].
 func (n *NVPCR) Bank() (h crypto.Hash, ok bool) {
 	if len(n.IndexName) < 2 {
 		return 0, false
@@ -43,10 +43,11 @@ func (n *NVPCR) Bank() (h crypto.Hash, ok bool) {
 	return a.Hash, true
 }
 
-// Value is what TPM2_NV_Read returns of the index in the end: TPM2_NV_Extend hashes as a PCR does.
-// start is the value after the initialisation; nil is that of systemd 262, zeros extended with as
-// many zeros. An index of another bank, and a word without a digest in it, is an [ErrBank]; one
-// whose words are not known is an [ErrNVPCRUnknown].
+// Value is what TPM2_NV_Read returns for the index after all extensions: TPM2_NV_Extend hashes as a
+// PCR does. start is the value after the initialisation; nil is the start value of systemd 262,
+// zeros extended with as many zeros. If the index belongs to a bank other than bank, or a word has
+// no digest of bank, the error is [ErrBank]; if its words are unknown, the error is
+// [ErrNVPCRUnknown].
 func (n *NVPCR) Value(bank crypto.Hash, start []byte) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("NvPCR %s: %w", escape(n.Name), err) }
@@ -77,8 +78,8 @@ func (n *NVPCR) Value(bank crypto.Hash, start []byte) (_ []byte, err error) {
 	return value, nil
 }
 
-// NVPCRs are the NvPCRs that the log has words or records of, in the order in which it first does:
-// those of which it has no record were initialised and nothing more.
+// NVPCRs are the NvPCRs that the log mentions, in the order of their first mention. An NvPCR that
+// has no record of its own was only initialised.
 func (u *UserspaceLog) NVPCRs() []NVPCR { return nvpcrsOf(u.Records) }
 
 func nvpcrsOf(records []Record) []NVPCR {
@@ -123,9 +124,9 @@ func initialised(word string) (n NVPCR, ok bool) {
 }
 
 // NVPCRs are the NvPCRs that userspace initialises in this boot up to its moment, with what is
-// known of their extensions, and those that Userspace.NVWords has words for. In the place of an
-// earlier log's words come those of NVWords, unless the log has them behind the moment alone; nil
-// says that they are not known.
+// known of their extensions, and those for which Userspace.NVWords has words. Words in NVWords
+// replace those of an earlier log, unless the log has the NvPCR only after that moment; nil says
+// that the words are unknown.
 func (b *Boot) NVPCRs() (_ []NVPCR, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := b.checkUserspace(); err != nil {
@@ -156,14 +157,14 @@ func (b *Boot) NVPCRs() (_ []NVPCR, err error) {
 }
 
 // VerityWord is what systemd extends the NvPCR "verity" with as it sets up a volume ("usr", "root")
-// by its root hash alone. With a signature of the root hash, the signers follow: an earlier log has
-// that word.
+// by its root hash alone. With a signature of the root hash, the word also lists the signers; take
+// that word from an earlier log.
 func VerityWord(volume string, rootHash []byte) string {
 	return fmt.Sprintf("verity:%s:%x:", volume, rootHash)
 }
 
-// KeyslotWord is what systemd extends the NvPCR "cryptsetup" with as it unlocks a volume: name and
-// UUID of the volume, the mechanism ("tpm2") and the number of the key slot.
+// KeyslotWord is what systemd extends the NvPCR "cryptsetup" with as it unlocks a volume: the
+// volume's name and UUID, the mechanism ("tpm2") and the number of the key slot.
 func KeyslotWord(volume, uuid, mechanism string, slot int) string {
 	return fmt.Sprintf("cryptsetup-keyslot:%s:%s:%s:%d", volume, uuid, mechanism, slot)
 }

@@ -24,17 +24,18 @@ type StartupLocality byte
 
 func (n StartupLocality) String() string { return fmt.Sprintf("startup locality %d", byte(n)) }
 
-// Vendor is an EV_NO_ACTION event of another kind, known by its signature of 16 bytes: "SP800-155
+// Vendor is any other EV_NO_ACTION event, identified by its signature of 16 bytes: "SP800-155
 // Event", for example.
 type Vendor struct {
 	Signature string
-	Data      []byte // behind the signature
+	Data      []byte // the data after the signature
 }
 
 func (v Vendor) String() string { return escape(v.Signature) + ": " + describeBytes(v.Data) }
 
 // Separator ends the measurements of the firmware in one PCR. Its data are zeros or ones, or say
-// which error the firmware met. Windows ends its own in PCRs 12 to 14 by the text "WBCL".
+// which error the firmware met. Windows ends its own measurements in PCRs 12 to 14 with the text
+// "WBCL".
 type Separator []byte
 
 // Error reports whether the firmware met an error.
@@ -59,7 +60,8 @@ type Text string
 
 func (t Text) String() string { return escape(string(t)) }
 
-// Version is that of the firmware's first code where it is not text: a GUID, or nothing.
+// Version is the version of the firmware's first code where the version is not text: a GUID, or
+// nothing.
 type Version []byte
 
 func (v Version) String() string {
@@ -82,7 +84,7 @@ func (o Opaque) String() string { return describeBytes(o) }
 type ImageLoad struct {
 	Location uint64 // address in memory
 	Size     uint64 // bytes, in memory or of the file
-	LinkTime uint64 // address that it was linked for
+	LinkTime uint64 // address for which it was linked
 	Path     DevicePath
 }
 
@@ -114,7 +116,7 @@ func readImageLoad(b []byte) (ImageLoad, error) {
 
 // Payload reads the event's data. Data that do not have the form of the event's type are a
 // [*osmith.FormatError] whose Offset counts from the start of the data; types without a form give
-// [Text] or [Opaque]. Nothing vouches for what it says unless [Event.Attested].
+// [Text] or [Opaque]. What the payload says is unverified unless [Event.Attested].
 func (e *Event) Payload() (Payload, error) {
 	p, err := e.payload()
 	if err != nil {
@@ -199,11 +201,11 @@ func readNoAction(e *Event) (Payload, error) {
 }
 
 // Attested reports whether every digest of the event covers what its data say, so that a TPM which
-// vouches for the log's replay vouches for the data too; of a boot variable, a tagged event and
-// GRUB's events that is the contents, and not the name or tag before them. Of a program, a firmware
-// volume or a table the digest is of the thing itself: there the data are only what the firmware
-// says about it. What no TPM extended is never attested: an event of type EV_NO_ACTION, whatever
-// digests it has, and one for a PCR that no TPM has.
+// vouches for the log's replay vouches for the data too. For a boot variable, a tagged event and
+// GRUB's events, only the contents are covered, not the name or tag before them. For a program, a
+// firmware volume or a table, the digest is of the thing itself: the data are only what the
+// firmware says about it. Events that a TPM does not extend are never attested: those of type
+// EV_NO_ACTION, whatever digests they have, and those for a PCR that does not exist.
 func (e *Event) Attested() bool {
 	if !e.extends() || !e.registers().exists(e.PCR) {
 		return false
@@ -286,8 +288,8 @@ type Variable struct {
 	Data   []byte
 }
 
-// String is the variable's name, with its vendor if it is none of UEFI's and none of shim's, and
-// what its contents say: certificates by their names, boot options by theirs.
+// String is the variable's name, with its vendor unless that is UEFI's or shim's, and a summary of
+// its contents, with the names of certificates and boot options.
 func (v Variable) String() string { return v.text() }
 
 func readVariable(b []byte) (Variable, error) {
@@ -341,13 +343,12 @@ func signatureEntries(b []byte) (entries []signatureEntry, ok bool) {
 	return entries, true
 }
 
-// Tag is the number by which the event of a boot loader, of systemd's stub or of the kernel is
-// known.
+// Tag is the number that identifies an event of a boot loader, of systemd's stub or of the kernel.
 type Tag uint32
 
 // The tags of Linux (drivers/firmware/efi/libstub) and systemd.
 const (
-	// Linux, PCR 9: the initrd as it was handed over
+	// Linux, PCR 9: the initrd that the kernel received
 	TagInitrd       Tag = 0x8f3b22ec
 	TagLoadOptions  Tag = 0x8f3b22ed                // Linux, PCR 9: the command line
 	TagSMBIOSType1  Tag = sdstub.TagSMBIOSType1     // systemd 261, PCR 1
@@ -355,7 +356,7 @@ const (
 	TagSMBIOSType11 Tag = sdstub.TagSMBIOSType11    // likewise
 	TagLoaderConf   Tag = sdstub.TagLoaderConf      // systemd-boot, PCR 5
 	TagProfile      Tag = sdstub.TagProfile         // stub, PCR 12: the number of the profile
-	TagDeviceTree   Tag = sdstub.TagAddonDeviceTree // stub, PCR 12: an add-on's
+	TagDeviceTree   Tag = sdstub.TagAddonDeviceTree // stub, PCR 12: the device tree of an add-on
 	TagMicrocode    Tag = sdstub.TagAddonMicrocode  // likewise
 	TagInitrdAddon  Tag = sdstub.TagAddonInitrd     // likewise
 )
@@ -386,7 +387,7 @@ var usualDescriptions = map[Tag]string{
 	TagSMBIOSType1: "smbios:type1", TagSMBIOSType2: "smbios:type2", TagSMBIOSType11: "smbios:type11",
 }
 
-// String is the name of a known tag, the number of another.
+// String is the name of a known tag, and the number of an unknown one.
 func (t Tag) String() string {
 	if s, ok := tagNames[t]; ok {
 		return s
@@ -395,8 +396,8 @@ func (t Tag) String() string {
 }
 
 // Tagged is the data of an EV_EVENT_TAG (TCG_PCClientTaggedEvent, Firmware Profile 1.06, section
-// 10.4.2.1): a tag and, with systemd and Linux, a description; what was measured is only in the
-// digest. With Windows it is what was measured.
+// 10.4.2.1): a tag and, from systemd and Linux, a description; what was measured is only in the
+// digest. From Windows, the data are what was measured.
 type Tagged struct {
 	Tag  Tag
 	Data []byte
@@ -509,7 +510,7 @@ func gptData(header, table []byte) ([]byte, error) {
 
 // FirmwareBlob is a UEFI_PLATFORM_FIRMWARE_BLOB or, with a Description, a
 // UEFI_PLATFORM_FIRMWARE_BLOB2 (Firmware Profile 1.06, sections 10.2.4 and 10.2.5): a part of the
-// firmware, which is what was measured.
+// firmware, which was measured.
 type FirmwareBlob struct {
 	Description  string
 	Base, Length uint64 // address and bytes

@@ -94,11 +94,12 @@ func checkMeasurement(m osmith.Measurement) error {
 	return nil
 }
 
-// PCR11 is the value of PCR 11 of one bank: what the stub measures of a UKI, then the phases. The
-// sections are extended in the order given, which must be the stub's own: .linux, .osrel, .cmdline,
-// .initrd, .ucode, .splash, .dtb, .uname, .sbat, .pcrpkey, .profile, .dtbauto, .hwids, .efifw. It
-// is not the order of the file, and known names out of it are an error. .pcrsig and empty sections
-// are skipped. Each phase is one word; a path such as "enter-initrd:leave-initrd" is two.
+// PCR11 returns the value of PCR 11 of one bank: what the stub measures of a UKI, then the phases.
+// The sections are extended in the order given, which must be the stub's own: .linux, .osrel,
+// .cmdline, .initrd, .ucode, .splash, .dtb, .uname, .sbat, .pcrpkey, .profile, .dtbauto, .hwids,
+// .efifw. It is not the order in the file, and known names out of this order are an error. .pcrsig
+// and empty sections are skipped. Each phase is one word; a path such as
+// "enter-initrd:leave-initrd" is two.
 func PCR11(h crypto.Hash, ms []osmith.Measurement, phases ...string) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := pcrbank.Check(h); err != nil {
@@ -125,11 +126,11 @@ func PCR11(h crypto.Hash, ms []osmith.Measurement, phases ...string) (_ []byte, 
 	return b.PCR(PCRKernel), nil
 }
 
-// PCR11States are the values that PCR 11 has at the given points of a boot, for package policy to
-// sign: each state is values by bank and PCR. banks are nil for all of [Banks]; phasePaths are nil
-// for [DefaultPhasePaths], and an empty path is the moment after the stub. States come in the order
-// in which systemd-measure signs for them, by the text of their paths, and repeated paths are
-// dropped. See [PCR11] for the measurements.
+// PCR11States returns the values that PCR 11 has at the given points of a boot, for package policy
+// to sign: each state has values by bank and PCR. Nil banks are all of [Banks]; nil phasePaths are
+// [DefaultPhasePaths], and an empty path is the moment after the stub. States come in the order in
+// which systemd-measure signs for them, by the text of their paths, and repeated paths are dropped.
+// See [PCR11] for the measurements.
 func PCR11States(ms []osmith.Measurement, banks []crypto.Hash, phasePaths [][]string) (_ []map[crypto.Hash]map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if banks == nil {

@@ -21,15 +21,15 @@ type LockRecord struct {
 	Digests map[crypto.Hash][]byte
 }
 
-// LockVariant is one .pcrlock file: measurements that happen together, in their order. One without
-// records always matches (systemd.pcrlock(5)).
+// LockVariant is one .pcrlock file: measurements that happen together, in their order. A variant
+// without records always matches (systemd.pcrlock(5)).
 type LockVariant struct {
-	Name    string // of the file, without .pcrlock, where a component has several
+	Name    string // name of the file without .pcrlock, if the component has several files
 	Records []LockRecord
 }
 
-// LockComponent is a part of a boot of which one variant happens. The ID begins with digits that
-// say when.
+// LockComponent is a part of a boot that happens in one of several variants. The ID begins with
+// digits that say when it happens.
 type LockComponent struct {
 	ID       string
 	Variants []LockVariant
@@ -53,8 +53,8 @@ const (
 	maxLockRecords = 4096
 )
 
-// ParseLockVariant reads a .pcrlock file. Digests of hashes that are no bank here are left out, as
-// are the fields that systemd ignores.
+// ParseLockVariant reads a .pcrlock file. Digests of hashes that are not in [Banks] are left out,
+// as are the fields that systemd ignores.
 func ParseLockVariant(name string, data []byte) (LockVariant, error) {
 	fail := func(format string, args ...any) (LockVariant, error) {
 		return LockVariant{}, prefix.Error(pkg, &osmith.FormatError{Offset: -1, Field: ".pcrlock", Err: fmt.Errorf(format, args...)})
@@ -91,7 +91,7 @@ func ParseLockVariant(name string, data []byte) (LockVariant, error) {
 	return v, nil
 }
 
-// MarshalJSON is the file as systemd-pcrlock writes it, without a newline at the end.
+// MarshalJSON returns the file as systemd-pcrlock writes it, without the newline at its end.
 func (v LockVariant) MarshalJSON() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	f := lockFile{Records: make([]lockFileRecord, 0, len(v.Records))}
@@ -156,14 +156,14 @@ const (
 	lockIdentity      = "845-identity"
 )
 
-// ErrNoLog is for a caller that passes no predicted logs.
+// ErrNoLog says that the caller passed no predicted logs.
 var ErrNoLog = errors.New(".pcrlock: no predicted logs")
 
-// Components sorts the events of predicted boots into the components that systemd-pcrlock knows, by
-// the names that its own verbs use; a component has one variant for each way in which the boots
-// differ. What systemd ships itself (actions, separators, phases) is left out, but for a repeated
-// call of ExitBootServices, which it does not know. Write the files to /var/lib/pcrlock.d. PCRs
-// that are not known of every boot are not locked. Multi-profile UKIs, which systemd-pcrlock
+// Components sorts the events of predicted boots into the components that systemd-pcrlock knows,
+// named as by its own verbs; a component has one variant for each way in which the boots differ.
+// Components that systemd ships (actions, separators, phases) are left out, except a repeated call
+// of ExitBootServices, which systemd does not ship. Write the files to /var/lib/pcrlock.d. A PCR
+// that is not predicted for every boot is not locked. Multi-profile UKIs, which systemd-pcrlock
 // lock-uki refuses, are variants like others.
 func (a Alternatives) Components() (_ []LockComponent, err error) {
 	defer prefix.Add(pkg, &err)

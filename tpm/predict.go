@@ -16,26 +16,26 @@ import (
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
-// Predict writes the event log that a boot will leave, and says in its Coverage for which PCRs its
-// replay therefore holds, and what that rests on.
+// Predict returns the event log that a boot will leave. The log's Coverage says for which PCRs the
+// replay is a prediction, and what the prediction rests on.
 //
-//   - PCRs 0, 2, 3 and 6 and the firmware's part of PCR 1 are those of [Boot.Firmware];
+//   - PCRs 0, 2, 3 and 6 and the firmware's part of PCR 1 are taken from [Boot.Firmware];
 //   - PCR 1 also holds the boot variables and, from stub 261 on, SMBIOS structures;
 //   - PCR 4 the boot attempt, a separator, the programs of the chain, the UKI and add-ons (stubs
 //     before 257 also have the firmware load the kernel inside);
 //   - PCR 5 a separator, the partition table, loader.conf and the calls of ExitBootServices;
 //   - PCR 7 the Secure Boot variables, a separator, the authorities, and what shim adds;
-//   - PCRs 8 and 9 what GRUB measures, if it does the same as in the earlier boot;
-//   - PCR 9 the command line and the initrds, as the kernel gets them;
+//   - PCRs 8 and 9 what GRUB measures, if GRUB does the same as in the earlier boot;
+//   - PCR 9 the command line and the initrds, as the kernel receives them;
 //   - PCR 11 the sections of the UKI, then the phases;
 //   - PCRs 12 and 13 what the loader passes to the stub, and the events of [Boot.Handover];
 //   - PCR 14 shim's lists of keys;
 //   - PCR 15, and the ends of PCRs 0 to 7, 9 and 12 to 14, what systemd's services measure:
 //     [Boot.Userspace].
 //
-// What is not known is not claimed: a PCR that a program measures into of which the earlier boot or
-// the variables have a sign, such as shim or GRUB, but the chain has not; and one in which the
-// earlier boot's firmware cannot be put together again from its own parts.
+// What is unknown is not claimed. This applies to the PCRs of a program, such as shim or GRUB, that
+// left a sign in the earlier boot or the variables but is missing from the chain; and to a PCR for
+// which the events of the earlier boot do not lead to its value.
 func Predict(b Boot) (_ *Log, err error) {
 	defer prefix.Add(pkg, &err)
 	l, err := predict(b)

@@ -34,9 +34,9 @@ type coverageOfPCR struct {
 	Before     string `json:"beforeUserspace,omitempty"` // left out where it is "not predicted"
 }
 
-// MarshalPrediction is a predicted log with its Coverage, for [ParsePrediction]. It is a
-// crypto-agile log as [Log.MarshalBinary] writes it, with one more event that extends nothing, so
-// that other programs read it too.
+// MarshalPrediction returns a predicted log with its Coverage, for [ParsePrediction]. It is a
+// crypto-agile log as [Log.MarshalBinary] writes it, with one more event that extends no PCR, so
+// that other programs can read it too.
 func (l *Log) MarshalPrediction() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if l.Coverage == nil {
@@ -76,8 +76,8 @@ func (l *Log) MarshalPrediction() (_ []byte, err error) {
 
 // ParsePrediction reads what [Log.MarshalPrediction] wrote. Any other log is an [ErrNoCoverage].
 //
-// What a log claims about itself is not measured: read the log of a machine that is to be judged
-// with [ParseLog], which takes it as a machine's whatever it says.
+// What a log claims about itself is not measured. To judge a machine, read its log with [ParseLog],
+// which ignores such claims.
 func ParsePrediction(data []byte) (_ *Log, err error) {
 	defer prefix.Add(pkg, &err)
 	l, err := ParseLog(data)
@@ -107,8 +107,8 @@ func ParsePrediction(data []byte) (_ *Log, err error) {
 	return l, nil
 }
 
-// ParseExpected reads a log that boots are compared with: a prediction, as [ParsePrediction], or
-// that of another boot, as [ParseLog].
+// ParseExpected reads a log to compare boots with: a prediction, as [ParsePrediction] does, or the
+// log of an earlier boot, as [ParseLog] does.
 func ParseExpected(data []byte) (*Log, error) {
 	l, err := ParsePrediction(data)
 	if errors.Is(err, ErrNoCoverage) {

@@ -25,8 +25,8 @@ type PCRSelection struct {
 // Quote is what a TPM signed about its PCRs: a TPMS_ATTEST of type TPM_ST_ATTEST_QUOTE (TPM 2.0
 // Library, part 2, section 10.12.12).
 type Quote struct {
-	Signer          []byte // qualified name of the key that signed
-	Nonce           []byte // extraData: what the verifier asked with
+	Signer          []byte // qualified name of the signing key
+	Nonce           []byte // extraData: the verifier's nonce
 	Clock           uint64 // milliseconds that the TPM was powered
 	Resets          uint32 // of the TPM, ever
 	Restarts        uint32 // of the TPM since the last reset
@@ -100,11 +100,11 @@ func readSelection(r *tpmwire.Reader) PCRSelection {
 	return s
 }
 
-// QuoteError says in what a quote is not the one that was asked for. It is the reason to reject it.
+// QuoteError says how a quote differs from the one that was asked for. Reject such a quote.
 type QuoteError struct {
 	Field     string // "nonce", "signature", "PCR digest" or "PCR selection"
-	Want, Got []byte // of the field; nil where there is nothing to compare
-	Err       error  // nil, or more about it
+	Want, Got []byte // values of the field; nil where there is nothing to compare
+	Err       error  // nil, or the details
 }
 
 func (e *QuoteError) Error() string {
@@ -119,16 +119,16 @@ func (e *QuoteError) Error() string {
 
 func (e *QuoteError) Unwrap() error { return e.Err }
 
-// ErrNoNonce says that a quote was to be verified without a nonce, or with one of zeros, which is
-// not random: it would prove a state that the machine was in at some time, perhaps long ago.
-// [VerifyQuoteOfAnyTime] is for those who want that.
+// ErrNoNonce says that a quote was to be verified without a nonce, or with a nonce of zeros, which
+// is not random. Such a quote proves a state that the machine had at some time, perhaps long ago.
+// If that is enough, use [VerifyQuoteOfAnyTime].
 var ErrNoNonce = errors.New("no nonce, or a nonce of zeros: want the random nonce that the quote was requested with")
 
 // VerifyQuote checks a quote offline: attest (a TPMS_ATTEST) was signed by the key (*rsa.PublicKey
 // or *ecdsa.PublicKey) with signature (a TPMT_SIGNATURE: RSASSA, RSAPSS or ECDSA with SHA-256 or
 // more) in answer to this nonce. What is wrong is a [*QuoteError]; without a nonce it is
-// [ErrNoNonce]. That the key lives in a TPM is not checked here; nor are the PCRs, which the quote
-// only has a digest of: see [Quote.Check] and [Log.VerifyQuote].
+// [ErrNoNonce]. VerifyQuote does not check that the key lives in a TPM, nor the PCRs, of which the
+// quote has only a digest: see [Quote.Check] and [Log.VerifyQuote].
 func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	if bytes.Count(nonce, []byte{0}) == len(nonce) {
@@ -144,9 +144,8 @@ func VerifyQuote(key crypto.PublicKey, attest, signature, nonce []byte) (_ *Quot
 	return q, nil
 }
 
-// VerifyQuoteOfAnyTime is [VerifyQuote] whatever nonce there is in the quote. It does not say when
-// the quote was made: an attacker who has seen one can replay it when the machine is in another
-// state.
+// VerifyQuoteOfAnyTime is [VerifyQuote] for any nonce. It does not say when the quote was made: an
+// attacker who has seen a quote can replay it after the machine's state has changed.
 func VerifyQuoteOfAnyTime(key crypto.PublicKey, attest, signature []byte) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	return verifyQuote(key, attest, signature)
@@ -180,10 +179,9 @@ func (q *Quote) Has(bank crypto.Hash, pcrs ...int) bool {
 	return true
 }
 
-// Check compares PCR values, as the machine reported them, with the digest in the quote. A value
-// that the quote covers and that is not given is an error, and so is a quote that covers none: its
-// digest says nothing. Values that the quote does not cover are not looked at, so ask [Quote.Has]
-// for those that matter.
+// Check compares PCR values, as the machine reported them, with the digest in the quote. It is an
+// error if a value that the quote covers is not given, or if the quote covers no value. Values that
+// the quote does not cover are ignored: ask [Quote.Has] about those that matter.
 func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) (err error) {
 	defer prefix.Add(pkg, &err)
 	digest, err := q.digest(func(bank crypto.Hash, pcr int) ([]byte, error) {
@@ -205,9 +203,9 @@ func (q *Quote) Check(values map[crypto.Hash]map[int][]byte) (err error) {
 	return nil
 }
 
-// Values are the PCRs that the quote proves: of those that the machine reported, the ones that it
-// covers, if they lead to its digest as for [Quote.Check]. Values that it does not cover are
-// unverified, and left out.
+// Values are the reported PCR values that the quote proves: those that it covers, if they lead to
+// its digest as in [Quote.Check]. Values that the quote does not cover are unverified, and left
+// out.
 func (q *Quote) Values(reported map[crypto.Hash]map[int][]byte) (map[crypto.Hash]map[int][]byte, error) {
 	if err := q.Check(reported); err != nil {
 		return nil, err
@@ -249,10 +247,10 @@ func (q *Quote) digest(value func(bank crypto.Hash, pcr int) ([]byte, error)) ([
 	return w.Sum(nil), nil
 }
 
-// VerifyQuote compares what the log replays to with the digest in a quote. A log that replays to it
-// is the whole truth about the quoted PCRs. Where it does not, the digest cannot say which PCR
-// differs: [Quote.Check] values that the machine reports, then [Log.Verify] names the PCRs. A
-// predicted log must cover every quoted PCR.
+// VerifyQuote compares what the log replays to with the digest in a quote. A log that replays to
+// the digest is the whole truth about the quoted PCRs. If a log does not, the digest cannot say
+// which PCR differs: check the values that the machine reports with [Quote.Check], then
+// [Log.Verify] names the PCRs. A predicted log must cover every quoted PCR.
 func (l *Log) VerifyQuote(q *Quote) error {
 	replayed := make(map[crypto.Hash]map[int][]byte)
 	for _, s := range q.Selections {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Registers say what the events of a log extend.
+// Registers says which kind of register the events of a log extend.
 type Registers int
 
 const (
@@ -13,7 +13,7 @@ const (
 
 	// RegistersCC are the measurement registers of a confidential virtual machine (UEFI 2.10,
 	// section 38.4.1), by the numbers that such a log has: 0 is MRTD, and 1 to 4 are RTMR 0 to RTMR
-	// 3 of Intel TDX. The log is the ACPI table CCEL's, Linux has it as
+	// 3 of Intel TDX. The log is that of the ACPI table CCEL, in Linux the file
 	// /sys/firmware/acpi/tables/data/CCEL.
 	RegistersCC
 )
@@ -21,7 +21,7 @@ const (
 // registerCount is how many registers [RegistersCC] has.
 const registerCount = 5
 
-// Name is that of one register: "PCR 7", "MRTD", "RTMR 0".
+// Name is the name of one register: "PCR 7", "MRTD", "RTMR 0".
 func (r Registers) Name(number int) string {
 	switch {
 	case r != RegistersCC:

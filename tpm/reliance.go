@@ -13,12 +13,13 @@ import (
 type Reliance int
 
 const (
-	// the value of the next boot cannot be told, or it was not looked at
+	// the value after the next boot cannot be known, or the PCR was not looked at
 	RelianceNone Reliance = iota
 	// the value is that of this boot as long as firmware, its settings and the hardware are the
 	// same
 	RelianceSame
-	// the value follows from what an operating system has: it can be predicted when that changes
+	// the value follows from inputs that the operating system has: it can be predicted when they
+	// change
 	ReliancePredicted
 )
 
@@ -45,10 +46,10 @@ func (r PCRReliance) String() string {
 	return fmt.Sprintf("PCR %d: %v: %s", r.PCR, r.Reliance, r.Note)
 }
 
-// Reliances says of PCRs 0 to 15 of a machine, by the firmware's log of one boot, which [Predict]
-// can tell for later boots with that log as [Boot.Firmware], and which not and why: before anything
-// is sealed. It puts the boot together again from its own parts; a PCR for which that does not lead
-// to the value that the log has is one in which this firmware is not understood.
+// Reliances judges PCRs 0 to 15 of a machine by the firmware's log of one boot: which PCRs
+// [Predict] can compute for later boots with that log as [Boot.Firmware], which it cannot, and why.
+// Call it before secrets are sealed. It predicts the boot again from its own parts; a PCR for which
+// that does not lead to the value of the log is one in which this firmware is not understood.
 func (l *Log) Reliances() (_ []PCRReliance, err error) {
 	defer prefix.Add(pkg, &err)
 	if l.Registers != RegistersPCR {

@@ -12,12 +12,12 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Replay computes the PCRs that the log leads to, in the given banks or in all that the log has.
-// Events of type EV_NO_ACTION extend nothing; one of them may tell the startup locality, with which
-// PCR 0 then begins, as it begins with 4 before an H-CRTM event. PCRs 17 to 22 begin with ones, or
-// with zeros if the log extends one of them: only a dynamic launch does, and it resets them. Events
-// for PCRs that no TPM has are skipped (and are findings of [ParseLog]). Of a log with other
-// Registers the numbers are theirs: Bank.PCR(1) is RTMR 0.
+// Replay computes the PCRs that the log leads to, in the given banks or in all banks of the log.
+// Events of type EV_NO_ACTION extend no PCR; one of them may give the startup locality, with which
+// PCR 0 then begins. Before an H-CRTM event, PCR 0 begins with 4. PCRs 17 to 22 begin with ones, or
+// with zeros if the log extends one of them: only a dynamic launch extends them, and it resets them
+// first. Events for PCRs that no TPM has are skipped (and are findings of [ParseLog]). For a log
+// with other Registers, the numbers are those of its registers: Bank.PCR(1) is RTMR 0.
 func (l *Log) Replay(banks ...crypto.Hash) (_ map[crypto.Hash]*Bank, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(banks) == 0 {
@@ -38,8 +38,8 @@ func (l *Log) Replay(banks ...crypto.Hash) (_ map[crypto.Hash]*Bank, err error) 
 	return out, nil
 }
 
-// ReplaySM3 computes the PCRs in the bank of SM3 ([AlgorithmSM3]), which [Log.Replay] has not. It
-// is an [ErrBank] if an event has no digest of it.
+// ReplaySM3 computes the PCRs in the bank of SM3 ([AlgorithmSM3]), which [Log.Replay] lacks. The
+// error is [ErrBank] if an event has no SM3 digest.
 func (l *Log) ReplaySM3() (_ *Bank, err error) {
 	defer prefix.Add(pkg, &err)
 	b := &Bank{sm3: true}
@@ -93,8 +93,8 @@ func (l *Log) dynamicLaunch() bool {
 	return slices.ContainsFunc(l.Events, func(e Event) bool { return e.extends() && e.PCR >= 17 && e.PCR <= 22 })
 }
 
-// Values are the PCRs of one bank that the log claims to know: of a predicted log those that its
-// Coverage calls exact, of a parsed one all 24. Of a log of other Registers it is an
+// Values are the PCRs of one bank that the log claims to know: for a predicted log those that its
+// Coverage calls exact, for a parsed log all 24. For a log with other Registers the error is
 // [ErrRegisters].
 func (l *Log) Values(bank crypto.Hash) (_ map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
@@ -115,9 +115,9 @@ func (l *Log) Values(bank crypto.Hash) (_ map[int][]byte, err error) {
 }
 
 // Verify replays one bank and compares it with what a TPM reports for some PCRs. It returns a
-// [*ReplayError] that names those which differ. PCRs that the firmware's log does not hold, such as
-// 10 and whatever userspace extended, should not be passed; PCRs that a predicted log does not
-// cover, and no PCRs at all, are a different error.
+// [*ReplayError] that names the PCRs which differ. Do not pass PCRs that the firmware's log does
+// not hold, such as 10 and those that userspace extended. PCRs that a predicted log does not cover
+// are a different error, and so is an empty map.
 func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) (err error) {
 	defer prefix.Add(pkg, &err)
 	values, err := l.Values(bank)
@@ -152,8 +152,8 @@ func (l *Log) Verify(bank crypto.Hash, pcrs map[int][]byte) (err error) {
 type ReplayError struct {
 	Bank crypto.Hash
 	PCRs []int          // those that differ, ascending
-	Want map[int][]byte // what the TPM has for them
-	Got  map[int][]byte // what the log gives
+	Want map[int][]byte // what the TPM reports for them
+	Got  map[int][]byte // what the log replays to
 }
 
 func (e *ReplayError) Error() string {

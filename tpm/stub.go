@@ -8,7 +8,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// Evidence says how a behaviour of foreign code is known.
+// Evidence says how the behaviour of foreign code is known.
 type Evidence int
 
 const (
@@ -31,11 +31,11 @@ func (e Evidence) String() string {
 // StubVersion is a release of systemd's stub and boot loader, and how well it is known what they
 // measure.
 type StubVersion struct {
-	Release  int      // of systemd: 262
-	Evidence Evidence // of PCRs 4, 7 and 11 of a boot of the UKI's default profile
-	Profiles Evidence // of PCR 12 when another profile is booted
-	Addons   Evidence // of PCRs 4 and 12 with add-ons of every kind
-	Archives Evidence // of PCRs 12 and 13 with credentials and extensions
+	Release  int      // release of systemd: 262
+	Evidence Evidence // evidence for PCRs 4, 7 and 11 of a boot of the UKI's default profile
+	Profiles Evidence // evidence for PCR 12 when a profile other than the default is booted
+	Addons   Evidence // evidence for PCRs 4 and 12 with add-ons of every kind
+	Archives Evidence // evidence for PCRs 12 and 13 with credentials and extensions
 
 	// the firmware loads the kernel in the UKI and may measure it: a prediction needs [Boot.Kernel]
 	InnerKernel bool
@@ -53,7 +53,7 @@ func StubVersions() []StubVersion {
 	return out
 }
 
-// StubVersionError says that nothing is known about what a release of the stub measures.
+// StubVersionError says that it is unknown what a release of the stub measures.
 type StubVersionError struct {
 	Version        osmith.Version
 	Oldest, Newest int // releases that are known

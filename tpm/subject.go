@@ -9,18 +9,18 @@ import (
 )
 
 // Subject is what an event measured. Events of a predicted log have the subject that the prediction
-// meant; those of a parsed log have the one that follows from type, PCR, tag, data and digest, and
-// from the events around them. What an event says in words decides nothing: the command line "quiet
-// initrd" is a command line, since its digest is that of the text.
+// meant; the subject of an event in a parsed log follows from its type, PCR, tag, data and digest,
+// and from the events around it. The words of an event's text do not matter: the command line
+// "quiet initrd" is a command line, since its digest is that of the text.
 type Subject struct {
 	Kind SubjectKind
 
 	// Name tells subjects of one kind apart: the name of a variable, a section or a companion, the
-	// path of a program, the text of a command line, the word of a phase. It is what the log says,
-	// not made safe to print: see [Subject.String].
+	// path of a program, the text of a command line, the word of a phase. It is unescaped text of
+	// the log: print [Subject.String] instead.
 	Name string
 
-	Vendor osmith.GUID // of a variable, or of the variable that an authority is an entry of
+	Vendor osmith.GUID // vendor of a variable, or of the variable that holds an authority
 }
 
 // SubjectKind is a kind of [Subject].
@@ -32,7 +32,7 @@ const (
 	SubjectNothing              // EV_NO_ACTION: says something about the log
 	SubjectFirmware             // code and configuration of the firmware
 	SubjectTables               // tables that the firmware hands over: ACPI, SMBIOS
-	SubjectAction               // what the firmware does: the boot attempt
+	SubjectAction               // action of the firmware: the boot attempt
 	// end of a part of the boot: the firmware's, or "os-separator" of userspace
 	SubjectSeparator
 	SubjectVariable         // variable of the Secure Boot configuration, in PCR 7
@@ -60,7 +60,7 @@ const (
 	SubjectCompanion
 	// kernel in the UKI that the firmware loads; in a parsed log perhaps an add-on
 	SubjectKernel
-	SubjectShimVariable // variable of shim that it mirrors
+	SubjectShimVariable // variable of shim, which shim mirrors
 	SubjectLoadOptions  // command line of the kernel
 	SubjectInitrd       // initrds of the kernel
 	SubjectExitBoot     // call of ExitBootServices, or its result

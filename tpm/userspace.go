@@ -17,7 +17,7 @@ import (
 type Measured int
 
 const (
-	MeasuredUnknown Measured = iota // it is not said: PCRs that depend on it are not predicted
+	MeasuredUnknown Measured = iota // unknown: PCRs that depend on it are not predicted
 	MeasuredYes
 	MeasuredNo
 )
@@ -26,53 +26,53 @@ const (
 type Word struct {
 	Text string
 
-	// Digests are what is extended, by bank; nil is the hash of Text. The records of volume keys
-	// ("cryptsetup:…" in PCR 15) need them: their digest is an HMAC of the text with the key of the
-	// volume, and stays the same as long as key, name and UUID of the volume do.
+	// Digests are the digests that extend it, by bank; nil means the hash of Text. The records of
+	// volume keys ("cryptsetup:…" in PCR 15) need them: their digest is an HMAC of the text with
+	// the key of the volume, and stays the same as long as the volume's key, name and UUID do.
 	Digests map[crypto.Hash][]byte
 }
 
 // Userspace is what systemd's services measure after the kernel has started, beside the phases, up
-// to the moment that [Boot.Phases] lead to. What is not said of it is unknown, and the PCRs that
-// depend on it are not predicted, with phases or without: [PhasesAlone] says that there is nothing
-// else. With Earlier, everything but NVWords comes from there, and has to be left out.
+// to the moment that [Boot.Phases] lead to. A field that is not set is unknown, and the PCRs that
+// depend on it are not predicted, with phases or without; [PhasesAlone] says that systemd measures
+// nothing else. With Earlier, leave out all fields but NVWords: their values come from Earlier.
 type Userspace struct {
 	// Systemd is the version of systemd in initrd and system, which need not be that of the stub.
-	// What it is too old for, it does not measure: "os-separator" before 261, NvPCRs before 259,
-	// "nvpcr-separator" before 262, anything in PCR 15 before 253. "": not known.
+	// Older versions do not measure everything: "os-separator" is missing before 261, NvPCRs before
+	// 259, "nvpcr-separator" before 262, anything in PCR 15 before 253. "": unknown.
 	Systemd osmith.Version
 
-	// Separator is about the word "os-separator", from the initrd, in PCRs 0 to 7, 9 and 12 to 14.
-	// systemd measures it at the same time as "enter-initrd", in no fixed order, and before it
-	// unlocks volumes.
+	// Separator says whether the word "os-separator" is measured, in the initrd, into PCRs 0 to 7,
+	// 9 and 12 to 14. systemd measures it at the same time as "enter-initrd", in no fixed order,
+	// and before it unlocks volumes.
 	Separator Measured
 
-	// NVPCRs are the words that begin with "nvpcr-init:", in their order, in PCR 9. Nil: not known;
+	// NVPCRs are the words that begin with "nvpcr-init:", in their order, in PCR 9. Nil: unknown;
 	// empty: none.
 	NVPCRs []string
 
-	// NVSeparator is about the word "nvpcr-separator" behind them.
+	// NVSeparator says whether the word "nvpcr-separator" is measured after them.
 	NVSeparator Measured
 
-	// Identity is what goes into PCR 15, in its order: see [MachineIDWord] and [FileSystem.Word],
-	// and [Word] for volume keys. Nil: not known; empty: nothing.
+	// Identity are the words measured into PCR 15, in their order: see [MachineIDWord] and
+	// [FileSystem.Word], and [Word] for volume keys. Nil: unknown; empty: none.
 	Identity []Word
 
-	// NVWords is what NvPCRs are extended with after their initialisation, by the name of the NvPCR
-	// ("verity", "cryptsetup", "hardware", "login"): see [VerityWord] and [KeyslotWord]. It changes
-	// no PCR, but what [Boot.NVPCRs] says.
+	// NVWords are the words that extend NvPCRs after their initialisation, by the name of the NvPCR
+	// ("verity", "cryptsetup", "hardware", "login"): see [VerityWord] and [KeyslotWord]. They do
+	// not affect PCRs, only the result of [Boot.NVPCRs].
 	NVWords map[string][]Word
 
-	// Earlier is systemd's log of an earlier boot of this machine, or of this one: what it measured
-	// is expected again, with the digests that it has, and the claims are [PredictionBaseline]. If
-	// its phases are those of the boot, all of it counts; if it has more, what comes before the
-	// next phase's record and behind the last one of the boot does not. [UserspaceLog.Until] cuts
-	// it elsewhere: behind "nvpcr-separator" is the moment at which volumes are unlocked.
+	// Earlier is systemd's log of this boot or of an earlier boot of this machine: its records are
+	// expected again, with the same digests, and the claims are [PredictionBaseline]. If its phases
+	// are those of the boot, all records count; if it has more phases, records after the record of
+	// the boot's last phase do not count. [UserspaceLog.Until] cuts the log elsewhere: volumes are
+	// unlocked after "nvpcr-separator".
 	Earlier *UserspaceLog
 }
 
-// PhasesAlone is a userspace that measures phases and nothing else: an initrd that has no other of
-// systemd's services.
+// PhasesAlone is a userspace that measures only phases: an initrd in which no other service of
+// systemd measures.
 func PhasesAlone() *Userspace {
 	return &Userspace{Separator: MeasuredNo, NVPCRs: []string{}, NVSeparator: MeasuredNo, Identity: []Word{}}
 }
@@ -295,8 +295,8 @@ func (u *UserspaceLog) Phases() []string {
 	return out
 }
 
-// Until is the log up to the last record of that word, with what it measured; one that the log does
-// not have is an error.
+// Until returns the log up to and including the last record of the word; it is an error if the log
+// lacks the word.
 func (u *UserspaceLog) Until(word string) (*UserspaceLog, error) {
 	for i := len(u.Records) - 1; i >= 0; i-- {
 		if u.Records[i].Word == word {

@@ -16,10 +16,10 @@ import (
 // Record is an entry of systemd's own log: userspace extended a PCR or an NvPCR.
 type Record struct {
 	PCR       int    // -1 for an NvPCR
-	NVIndex   uint32 // of the NvPCR, 0 for a PCR
-	NVName    string // of the NvPCR, as its definition calls it
+	NVIndex   uint32 // NV index of the NvPCR, 0 for a PCR
+	NVName    string // name of the NvPCR, from its definition
 	Digests   map[crypto.Hash][]byte
-	Word      string // what was measured, "" where it is a secret
+	Word      string // what was measured, "" if that is a secret
 	EventType string // "phase", "machine-id", "filesystem", "volume-key", …
 	BootID    string // 32 hexadecimal digits
 	Timestamp uint64 // microseconds since the boot, including suspend
@@ -55,12 +55,11 @@ type jsonRecord struct {
 	} `json:"content"`
 }
 
-// ParseUserspaceLog reads systemd's log of measurements (RFC 7464: 0x1e, JSON, newline). A record
-// at the end that is cut is a finding, since a writer may have died; anything else that is no
-// record is a [*osmith.FormatError]. A word whose digest is not its own is a finding too: nothing
-// but the digests counts. The records of volume keys are different: their digest is made with the
-// key, so that their word cannot be checked, and one that has the digest of its word is the
-// finding.
+// ParseUserspaceLog reads systemd's log of measurements (RFC 7464: 0x1e, JSON, newline). A
+// truncated record at the end is a finding, since its writer may have died; any other malformed
+// record is a [*osmith.FormatError]. A word that does not match its digest is a finding too: only
+// the digests count. Records of volume keys differ: their digest is made with the key, so their
+// word cannot be checked, and a digest that matches the word is the finding.
 func ParseUserspaceLog(data []byte) (*UserspaceLog, error) {
 	u := &UserspaceLog{}
 	pos := 0
@@ -164,8 +163,8 @@ func (u *UserspaceLog) checkRecord(pos int) {
 	}
 }
 
-// Events are the records that extended PCRs, as events: of type EV_IPL, with the word as their
-// data, the form in which [Predict] has them too.
+// Events are the records that extended PCRs, as events of type EV_IPL with the word as their data,
+// the same form that [Predict] uses.
 func (u *UserspaceLog) Events() []Event {
 	var out []Event
 	for _, r := range u.Records {
@@ -176,8 +175,8 @@ func (u *UserspaceLog) Events() []Event {
 	return out
 }
 
-// WithUserspace is a firmware's log with what userspace measured afterwards. Its replay is what a
-// running system's TPM holds, but for PCR 10.
+// WithUserspace returns a firmware's log with the events that userspace measured afterwards. Its
+// replay is what the TPM of a running system holds, except PCR 10.
 func (l *Log) WithUserspace(u *UserspaceLog) *Log {
 	out := *l
 	events := u.Events()
@@ -197,8 +196,8 @@ func MachineIDWord(id string) (string, error) {
 	return wordMachineID + id, nil
 }
 
-// FileSystem is what systemd-pcrfs measures of a mounted file system into PCR 15. What it does not
-// know is empty.
+// FileSystem is what systemd-pcrfs measures of a mounted file system into PCR 15. A field that
+// systemd-pcrfs does not know is empty.
 type FileSystem struct {
 	Path  string // where it is mounted
 	Type  string // "erofs"

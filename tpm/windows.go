@@ -9,9 +9,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// The tags of Windows' boot manager and loader (wbcl.h of the Windows SDK 10.0.14393). It measures
-// them into PCRs 12 to 14 and ends each of these with a separator of the text "WBCL" (Windows Boot
-// Configuration Log).
+// The tags of Windows' boot manager and loader (wbcl.h of the Windows SDK 10.0.14393). Windows
+// measures them into PCRs 12 to 14 and ends each of these PCRs with a separator of the text "WBCL"
+// (Windows Boot Configuration Log).
 const (
 	TagWindowsTrustBoundary Tag = 0x40010001 // PCRs 12, 13, 14: what one program of the boot found
 	TagWindowsELAM          Tag = 0x40010002 // an antimalware driver

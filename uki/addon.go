@@ -10,24 +10,24 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// Addon describes a PE add-on by its parts: what one machine or one customer adds to an image that
-// stays as it was signed. The stub loads those beside the image (NAME.efi.extra.d/*.addon.efi) and
-// those for all images (/loader/addons/*.addon.efi), checks their signatures as firmware does, and
-// measures what they bring into PCR 12.
+// Addon describes a PE add-on by its parts: what one machine or one customer adds to a signed image
+// without changing it. The stub loads the add-ons beside the image (NAME.efi.extra.d/*.addon.efi)
+// and those for all images (/loader/addons/*.addon.efi), has their signatures checked as firmware
+// does, and measures their contents into PCR 12.
 //
 // Stub and one of Cmdline, DeviceTree, DeviceTreeAuto, Initrd and Microcode are required; the parts
 // have the meaning that they have in an [Image]. UAPI.5, "PE Addons", and systemd-stub(7).
 type Addon struct {
 	Stub osmith.Source // systemd's addon stub, unsigned: addonx64.efi.stub...
 
-	Cmdline        string // appended to that of the image
+	Cmdline        string // appended to the command line of the image
 	DeviceTree     osmith.Source
 	DeviceTreeAuto []osmith.Source
-	HWIDs          []hwid.Record // to pick among DeviceTreeAuto
+	HWIDs          []hwid.Record // hardware IDs by which the stub chooses among DeviceTreeAuto
 	Initrd         []osmith.Source
 	Microcode      osmith.Source
 
-	// Uname restricts the add-on to images that have the same one in .uname, or none.
+	// Uname restricts the add-on to images that have the same text in .uname, or no .uname.
 	Uname string
 
 	// SBAT holds component lines as in Image. Empty: the line `uki-addon,1,UKI Addon,addon,1,...`

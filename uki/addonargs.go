@@ -10,7 +10,7 @@ import (
 // An ArgumentRule says which arguments of a kernel command line an add-on for one machine should
 // not bring, and why. Names are compared as kernel and systemd do: "-" and "_" are the same.
 type ArgumentRule struct {
-	Name   string // of one argument; one that ends with "*": of all that begin so
+	Name   string // name of one argument; with "*" at the end, of all arguments that begin so
 	Reason string
 
 	unless []string // values with which it is harmless
@@ -21,10 +21,10 @@ type ArgumentRule struct {
 // Reasons that several arguments have.
 const (
 	otherRoot   = "can put a file system in place of the verified one"
-	otherFirst  = "starts another first program, with all rights, than the system's"
+	otherFirst  = "replaces the system's first program, which runs with all rights"
 	opensShell  = "can give a person at the console a root shell"
 	extraUnits  = "changes which units run, with all rights, and can leave out those that measure and verify"
-	extraParts  = "adds to what the kernel unpacks as its initrd, from a file that no signature covers"
+	extraParts  = "adds to what the kernel unpacks as its initrd, from a file that is not signed"
 	lessGuarded = "switches off a security module that the system may rely on, lockdown among them"
 	anyMemory   = "lets a device or a debugger write into all memory, what was verified included"
 )
@@ -41,14 +41,14 @@ var argumentRules = []ArgumentRule{
 	{Name: "mount.*", Reason: otherRoot}, {Name: "systemd.mount_extra", Reason: otherRoot}, {Name: "systemd.volatile", Reason: otherRoot},
 	{Name: "dm_mod.create", Reason: otherRoot, kernel: true},
 	{Name: "dm_verity.require_signatures", Reason: "lets the kernel take root hashes that are not signed", unless: []string{"1", "y", "Y"}, kernel: true},
-	{Name: "resume", Reason: "restores memory from a partition that nothing verifies"},
+	{Name: "resume", Reason: "restores memory from a partition that is not verified"},
 
 	{Name: "rd.*", Reason: "configures the initrd, which runs before the root file system is verified"},
 	{Name: "init", Reason: otherFirst}, {Name: "rdinit", Reason: otherFirst, kernel: true},
 	{Name: "noinitrd", Reason: "leaves out the initrd, which verifies the root file system", kernel: true},
 	{Name: "initrd", Reason: extraParts, kernel: true}, {Name: "initrdmem", Reason: extraParts, kernel: true},
-	{Name: "bootconfig", Reason: "makes the kernel read further arguments behind the initrd, which are not shown here", kernel: true},
-	{Name: "dtb", Reason: "loads a device tree from a file that no signature covers", kernel: true},
+	{Name: "bootconfig", Reason: "makes the kernel read further arguments after the initrd, which are not shown here", kernel: true},
+	{Name: "dtb", Reason: "loads a device tree from a file that is not signed", kernel: true},
 
 	{Name: "systemd.unit", Reason: extraUnits}, {Name: "systemd.wants", Reason: extraUnits}, {Name: "systemd.mask", Reason: extraUnits},
 	{Name: "systemd.run*", Reason: "runs a command with all rights"},
@@ -78,21 +78,21 @@ var argumentRules = []ArgumentRule{
 	{Name: "amd_iommu", Reason: anyMemory, only: []string{"off"}, kernel: true},
 }
 
-// ArgumentRules is the list by which [RefusedArguments] goes.
+// ArgumentRules is the list that [RefusedArguments] uses.
 func ArgumentRules() []ArgumentRule { return slices.Clone(argumentRules) }
 
 // A RefusedArgument is an argument that an add-on for one machine should not bring.
 type RefusedArgument struct {
-	Name   string // as it is compared: with "_" for "-", and in lower case
-	Text   string // as it is written
+	Name   string // name as it is compared: with "_" for "-", and in lower case
+	Text   string // text as it is written
 	Reason string
 }
 
-// RefusedArguments are those of an add-on's command line that the list has ([ArgumentRules]).
-// before is the command line that it is appended to: an open quotation there, or one that the
-// add-on opens, changes what either says. An argument counts if the kernel or systemd reads it so;
-// the kernel knows double quotes alone, and reads nothing of its own behind "--", while systemd and
-// the programs of an initrd read all of it.
+// RefusedArguments returns the arguments of an add-on's command line that are on the list
+// ([ArgumentRules]). before is the command line to which it is appended: an open quotation mark in
+// either changes the meaning of both. An argument counts if the kernel or systemd reads it as one.
+// The kernel knows only double quotes, and reads no kernel parameters after "--"; systemd and the
+// programs of an initrd read all arguments.
 func RefusedArguments(before, addon string) []RefusedArgument {
 	found := refusedArguments(addon)
 	had := refusedArguments(before)

@@ -13,8 +13,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sha512dual"
 )
 
-// How much is read at a time while it is hashed, and how many such pieces are on their way. The
-// slowest hash decides the pace; the others are never further ahead of it than that.
+// How much is read at a time for hashing, and how many such pieces are in flight. The slowest hash
+// decides the pace; the others are at most this many pieces ahead of it.
 const (
 	bankBuffer  = 256 << 10
 	bankBuffers = 8

@@ -13,9 +13,9 @@ const (
 
 // DeriveBootSecret computes the secret that stubs since systemd 261 pass to the initrd in
 // /.extra/boot-secret, and which is thereby part of PCR 9. variable is the content of the EFI
-// variable LoaderBootSecret, which is there only until the kernel has started; mixin is
-// loader/boot-secret-mixin of the partition; osRelease is the image's .osrel, of which IMAGE_ID or
-// else ID counts. It holds for 64-bit firmware. (systemd 262, src/boot/boot-secret.c,
+// variable LoaderBootSecret, which exists only until the kernel has started; mixin is
+// loader/boot-secret-mixin of the partition; osRelease is the image's .osrel, of which IMAGE_ID or,
+// without one, ID is used. It is valid for 64-bit firmware. (systemd 262, src/boot/boot-secret.c,
 // derive_secret.)
 func DeriveBootSecret(variable, mixin [32]byte, osRelease []byte) [32]byte {
 	id := bootSecretID(string(osRelease))

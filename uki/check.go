@@ -21,12 +21,13 @@ import (
 type Severity int
 
 const (
-	// SeverityWarning: it boots with lenient stubs and firmware, or something in it has no effect.
+	// SeverityWarning: the image boots with lenient stubs and firmware, or a part of it has no
+	// effect.
 	SeverityWarning Severity = iota + 1
-	// SeverityError: some firmware, boot loader or stub refuses the image or does something else
-	// than it seems to say.
+	// SeverityError: some firmware, boot loader or stub refuses the image, or does not do what the
+	// image seems to say.
 	SeverityError
-	// SeverityUnknown: whether it boots is unknown; treat it as a no.
+	// SeverityUnknown: it is unknown whether the image boots; treat it as a no.
 	SeverityUnknown
 )
 
@@ -42,13 +43,13 @@ func (s Severity) String() string {
 	return fmt.Sprintf("severity %d", int(s))
 }
 
-// A Finding is something about an image that firmware, boot loader or stub would dislike.
+// A Finding is a fault of an image for firmware, boot loader or stub.
 type Finding struct {
 	Severity Severity
 	Code     string // stable, for programs: "no-osrel", "stub-too-old"...
 	Section  string // "" if it is about the image as a whole
-	Profile  int    // -1: about what all profiles share
-	Text     string // for people: what it is and what comes of it
+	Profile  int    // -1: the finding is about sections that all profiles share
+	Text     string // for people: the fault and its effect
 }
 
 func (f Finding) String() string {
@@ -63,10 +64,9 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s:%s %s (%s)", f.Severity, where, f.Text, f.Code)
 }
 
-// Check lists what firmware, boot loaders and the embedded stub would dislike about the image, in
-// the order of the file; nothing for an image that ukify or Assemble makes of good parts. What
-// makes it impossible to tell at all has been an error of Open. Kernels and text sections are read,
-// initrds are not.
+// Check lists the faults of the image for firmware, boot loaders and the embedded stub, in the
+// order of the file. An image that ukify or Assemble makes from good parts has none. Faults that
+// make an image unreadable are errors of Open. Kernels and text sections are read, initrds are not.
 func (f *File) Check() []Finding {
 	c := &checker{f: f, payload: f.firstPayload(), versions: make(map[fileRange]string)}
 	var err error
@@ -83,9 +83,10 @@ func (f *File) Check() []Finding {
 	return c.out
 }
 
-// CheckAddon lists why the stub of the image would pass over an add-on, or dislike it: Check of the
-// add-on, and a .uname of another kernel than that of one of the image's profiles. What add-ons
-// with device trees are matched with is not known here, and so not counted.
+// CheckAddon lists why the stub of the image would skip an add-on, and the faults of the add-on:
+// the findings of Check for the add-on, and a .uname that differs from the kernel of one of the
+// image's profiles. It does not judge whether the device trees of an add-on match the machine,
+// which it does not know.
 func (f *File) CheckAddon(addon *File) []Finding {
 	out := addon.Check()
 	for profile := range max(len(f.profiles), 1) {
@@ -231,7 +232,7 @@ func (c *checker) overlaps(code, where string, extent func(SectionInfo) (off, si
 func (c *checker) kernel(i int) {
 	f, s := c.f, c.f.sections[i]
 	if flags := f.pe.Sections[i].Characteristics; flags&(flagExecute|flagWrite) != 0 {
-		c.warn("linux-flags", s.Profile, s.Name, "flags %#x make it executable or writable where it stands; the stub copies it out first, and firmware with memory protection may refuse the image", flags)
+		c.warn("linux-flags", s.Profile, s.Name, "flags %#x make it executable or writable in place; the stub copies it out first, and firmware with memory protection may refuse the image", flags)
 	}
 	data := f.data(i)
 	k, err := pe.Parse(data, data.Size())
@@ -443,7 +444,7 @@ func (c *checker) kernelSBAT(i int, kernel *pe.File) {
 	}
 	for _, l := range lines {
 		if l != "" && !bytes.Contains(b, []byte(l+"\n")) && !bytes.HasSuffix(bytes.TrimRight(b, "\x00"), []byte(l)) {
-			c.warn("sbat-kernel", s.Profile, ".sbat", "lacks the line %q of the kernel: it cannot be revoked by it", l)
+			c.warn("sbat-kernel", s.Profile, ".sbat", "lacks the line %q of the kernel: it cannot be revoked by that line", l)
 			return
 		}
 	}
@@ -559,7 +560,7 @@ func (c *checker) osRelease(i int) {
 		c.fail("osrel-name", s.Profile, s.Name, "has none of %s: boot loaders do not list the image", strings.Join(names, ", "))
 	}
 	if names := []string{"IMAGE_VERSION", "VERSION", "VERSION_ID", "BUILD_ID"}; !has(names...) {
-		c.warn("osrel-version", s.Profile, s.Name, "has none of %s: boot loaders cannot sort the image among its like", strings.Join(names, ", "))
+		c.warn("osrel-version", s.Profile, s.Name, "has none of %s: boot loaders cannot sort the image among other versions", strings.Join(names, ", "))
 	}
 }
 

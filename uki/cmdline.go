@@ -103,7 +103,7 @@ func (h *handover) smbiosCmdline() error {
 	clean := sdstub.Mangle(raw, h.release)
 	if h.release < 257 {
 		if len(h.cmdline) == 0 || h.release == 256 && !sameUnits(raw, clean) || len(raw) == 0 {
-			return h.unknown("how the stub treats %q without another command line or with white space around it", text)
+			return h.unknown("how the stub treats %q as the only command line or with white space around it", text)
 		}
 		clean = raw
 	}
@@ -128,8 +128,8 @@ func (h *handover) finishCmdline() {
 }
 
 // SplitLoadOptions splits the text that a boot loader passes to a unified kernel image into the
-// number of the profile, which a leading "@N" chooses since systemd 257, and the command line
-// behind it.
+// number of the profile, which a leading "@N" chooses since systemd 257, and the command line after
+// it.
 func SplitLoadOptions(s string) (profile int, cmdline string) {
 	rest, ok := strings.CutPrefix(s, "@")
 	digits := 0

@@ -17,8 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// CompanionFile is a file next to a unified kernel image that the stub passes on. Names are plain
-// file names.
+// CompanionFile is a file next to a unified kernel image that the stub passes to the kernel. Names
+// are plain file names.
 type CompanionFile struct {
 	Name    string
 	Content osmith.Source
@@ -37,18 +37,18 @@ type Companions struct {
 	Addons            []CompanionFile // IMAGE.extra.d/*.addon.efi
 	GlobalAddons      []CompanionFile // loader/addons/*.addon.efi
 
-	// Counted says that the image has a boot counter in its name, which does not count for
-	// IMAGE.extra.d. (Stubs before systemd 254 did count it.)
+	// Counted says that the image has a boot counter in its name, which is not part of the name
+	// IMAGE.extra.d. (For stubs before systemd 254 it is.)
 	Counted bool
 }
 
 // ReadCompanions finds the companions of the image at a path of a partition, such as
 // EFI/Linux/os_2+3.efi. As for the firmware, case does not matter in paths and suffixes; nor does
-// the boot counter in the image's name. A directory that is not there has no files. Files are
-// opened when they are read.
+// the boot counter in the image's name. A missing directory has no files. Files are opened only
+// when they are read.
 //
-// A boot with Secure Boot ignores add-ons that are not signed: what the firmware will refuse is to
-// be left out of Addons and GlobalAddons.
+// A boot with Secure Boot ignores add-ons that are not signed: remove add-ons that the firmware
+// will refuse from Addons and GlobalAddons.
 func ReadCompanions(esp fs.FS, image string) (_ *Companions, err error) {
 	defer prefix.Add("uki", &err)
 	if !fs.ValidPath(image) || image == "." {
@@ -236,13 +236,13 @@ func readFileAt(file fs.File, b []byte, off int64) (int, error) {
 // maxEntryExtra is the size above which systemd-boot ignores a file.
 const maxEntryExtra = 1536 << 20
 
-// EntryExtras predicts what systemd-boot, since release 261, makes of the files that the "extra"
-// lines of a Boot Loader Specification entry for a unified kernel image name: events that it
+// EntryExtras predicts what systemd-boot, since release 261, does with the files named in the
+// "extra" lines of a Boot Loader Specification entry for a unified kernel image: events that it
 // measures before the image starts, and an initrd, which is [Boot].Previous for the image's stub.
-// files are in the order of the lines, with their plain names; previous is an initrd that has been
-// set up even before, or nil. Credentials, *.sysext.raw and *.confext.raw are taken; others and
-// empty files are ignored, and so is previous if nothing is taken: it then stays as it is. (systemd
-// 262, src/boot/boot.c, load_extras.)
+// files are in the order of the lines, with their plain names; previous is an initrd that was set
+// up before, or nil. Credentials, *.sysext.raw and *.confext.raw are taken; other files and empty
+// ones are ignored. If no file is taken, previous stays as it is. (systemd 262, src/boot/boot.c,
+// load_extras.)
 func EntryExtras(files []CompanionFile, previous osmith.Source) (_ *Handover, err error) {
 	defer prefix.Add("uki", &err)
 	kinds := []struct {

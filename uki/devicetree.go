@@ -27,8 +27,9 @@ const (
 var ErrNoCompatible = errors.New("no compatible string in the root node")
 
 // DeviceTreeCompatible reads the first compatible string of the root node of a flattened device
-// tree, such as "acer,aspire1": what the stub matches .dtbauto sections by. It goes by the stub's
-// rules; a tree that the stub cannot read is a [*osmith.FormatError]. Only the root node is read.
+// tree, such as "acer,aspire1": the stub compares it with .dtbauto sections. The rules are those of
+// the stub; for a tree that the stub cannot read, the error is a [*osmith.FormatError]. Only the
+// root node is read.
 func DeviceTreeCompatible(tree osmith.Source) (_ string, err error) {
 	defer prefix.Add("uki", &err)
 	if tree == nil {

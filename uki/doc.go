@@ -17,22 +17,23 @@
 //	assembled, err := image.Assemble() // a view over the parts: nothing is copied
 //	_, err = assembled.WriteTo(file)
 //
-// Package tpm makes PCR values and policies of the measurements; package signing/authenticode signs
-// the image for Secure Boot.
+// Package tpm computes PCR values and policies from the measurements; package signing/authenticode
+// signs the image for Secure Boot.
 //
 // An [Image] may have several profiles, device trees that the stub picks by hardware, and
 // microcode; an [Addon] extends the image on one machine without changing what was signed;
 // [ProfileOf] takes a profile out of one image for use in another.
 //
-// [File.Choose] says which device tree a machine gets, by the ids of [hwid.SMBIOS.CHIDs];
-// [File.Handover] predicts what the stub passes to the kernel and measures into PCRs 12 and 13,
-// given the files that lie next to the image ([ReadCompanions]). [Handover.Measure] turns it into
-// the input for a prediction of package tpm. [File.FindAddons] says which add-ons the stub applies,
-// and [RefusedArguments] which kernel arguments they should not add.
+// [File.Choose] says which device tree the stub chooses for a machine, by the ids of
+// [hwid.SMBIOS.CHIDs]; [File.Handover] predicts what the stub passes to the kernel and measures
+// into PCRs 12 and 13, given the files that lie next to the image ([ReadCompanions]).
+// [Handover.Measure] turns it into the input for a prediction of package tpm. [File.FindAddons]
+// says which add-ons the stub applies, and [RefusedArguments] which kernel arguments they should
+// not add.
 //
 // [Assembled.WriteStream] writes, measures for all PCR banks and signs in one pass. [Open] opens
 // the image of any tool, [File.Check] judges it, and [File.Edit] changes it, and refuses a change
-// that would silently destroy something.
+// that would silently invalidate or remove something.
 //
 // # Kernels that a stub does not start
 //

@@ -13,13 +13,13 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// An Edit is a list of changes to an image, a profile or an add-on. The image itself stays as it
-// is: Assemble makes a new image, which reads unchanged parts from the first.
+// An Edit is a list of changes to an image, a profile or an add-on. The original image is not
+// changed: Assemble makes a new image, which reads unchanged parts from the original.
 //
-// A section whose new content fits into the place of the old one stays where it is, with zeros
-// behind it. Otherwise it and all sections behind it are laid out anew, as ukify would have done.
-// What belongs to the stub never moves. Whatever would silently stop being true is an error, a
-// [*LossError], unless it is named to Lose.
+// A section whose new content fits into its old place stays where it is, with zeros after the
+// content. Otherwise the section and all sections after it are laid out again, as ukify would have
+// done. Sections of the stub never move. A change that would silently invalidate or remove
+// something listed under [Loss] is an error, a [*LossError], unless the loss is named to Lose.
 //
 // Profiles are counted as in [SectionInfo]: -1 are the sections shared by all. In an image without
 // profiles 0 is the same as -1.
@@ -47,7 +47,8 @@ func (f *File) Edit() *Edit {
 	return e
 }
 
-// Lose allows the changes to destroy what is named. A loss that does not occur is not an error.
+// Lose allows the changes to cause the named losses. A named loss that does not occur is not an
+// error.
 func (e *Edit) Lose(what ...Loss) *Edit {
 	for _, l := range what {
 		e.lose[l] = true
@@ -61,8 +62,8 @@ func (e *Edit) Strip() *Edit {
 	return e.Lose(LossSignatures)
 }
 
-// Replace changes the content of a section. Of .dtbauto and .efifw a profile may have several: see
-// ReplaceAt.
+// Replace changes the content of a section. A profile may have several .dtbauto and .efifw
+// sections: for those see ReplaceAt.
 func (e *Edit) Replace(name string, profile int, content osmith.Source) (err error) {
 	defer prefix.Add("uki", &err)
 	n, err := e.find(name, profile)
@@ -94,7 +95,8 @@ func (e *Edit) replace(n int, content osmith.Source) error {
 	return nil
 }
 
-// Remove takes a section away. A .profile goes only with its whole profile: see RemoveProfile.
+// Remove removes a section. A .profile can be removed only with its whole profile: see
+// RemoveProfile.
 func (e *Edit) Remove(name string, profile int) (err error) {
 	defer prefix.Add("uki", &err)
 	n, err := e.find(name, profile)
@@ -104,7 +106,7 @@ func (e *Edit) Remove(name string, profile int) (err error) {
 	return e.remove(n)
 }
 
-// RemoveAt takes the i-th of the Sections of the image away.
+// RemoveAt removes the i-th of the Sections of the image.
 func (e *Edit) RemoveAt(i int) (err error) {
 	defer prefix.Add("uki", &err)
 	n, err := e.at(i)
@@ -126,8 +128,8 @@ func (e *Edit) remove(n int) error {
 	return nil
 }
 
-// Add puts a section at the end of the shared ones or of a profile, but before the .pcrsig of the
-// same, so that this still stands behind all that it covers.
+// Add puts a section at the end of the shared ones or of a profile, but before its .pcrsig, so that
+// the .pcrsig still comes after all sections that it covers.
 func (e *Edit) Add(name string, profile int, content osmith.Source) (err error) {
 	defer prefix.Add("uki", &err)
 	profile = e.normal(profile)
@@ -166,7 +168,7 @@ func (e *Edit) Add(name string, profile int, content osmith.Source) (err error) 
 }
 
 // AddProfile appends a profile and returns its index. Its text has the fields ID and TITLE. The
-// first profile that an image gets is number 0, in which it boots by default.
+// first profile of an image is number 0, the default.
 func (e *Edit) AddProfile(text []byte, sections ...Section) (_ int, err error) {
 	defer prefix.Add("uki", &err)
 	if len(text) == 0 {
@@ -184,7 +186,7 @@ func (e *Edit) AddProfile(text []byte, sections ...Section) (_ int, err error) {
 	return n, nil
 }
 
-// RemoveProfile takes a profile with all its sections away; those behind it are counted anew.
+// RemoveProfile removes a profile with all its sections; the profiles after it are renumbered.
 func (e *Edit) RemoveProfile(profile int) (err error) {
 	defer prefix.Add("uki", &err)
 	if profile < 0 || profile >= e.profiles() {
@@ -204,10 +206,10 @@ func (e *Edit) RemoveProfile(profile int) (err error) {
 	return nil
 }
 
-// JoinPCRSignature puts a signature, the JSON text of a .pcrsig, into the room reserved for it: the
-// section that counts in that profile, its own or the shared one. The section becomes as long as
-// the text, with zeros behind it, as by ukify build --join-pcrsig=; a text of more bytes than the
-// section has in the file is a [*SpaceError].
+// JoinPCRSignature puts a signature, the JSON text of a .pcrsig, into the space reserved for it:
+// the section that counts in that profile, its own or the shared one. The section becomes as long
+// as the text, with zeros after it, as with ukify build --join-pcrsig=; a text of more bytes than
+// the section has in the file is a [*SpaceError].
 func (e *Edit) JoinPCRSignature(profile int, signature []byte) (err error) {
 	defer prefix.Add("uki", &err)
 	n, err := e.find(".pcrsig", profile)
@@ -297,26 +299,26 @@ func editError(section, format string, args ...any) error {
 	return fmt.Errorf("edit: section %s: %w", section, fmt.Errorf(format, args...))
 }
 
-// A Loss is something that an image can have and that does not survive a change of the image.
+// A Loss is a property of an image that a change can invalidate or remove.
 type Loss int
 
-// What an [Edit] may be told to lose.
+// The losses that [Edit.Lose] can allow.
 const (
 	// LossSignatures: the Secure Boot signatures, which cover all bytes.
 	LossSignatures Loss = iota + 1
-	// LossPCRSignatures: each .pcrsig whose policies no longer match, because something that it
-	// covers changes and it is not replaced in the same edit. The section stays, blank, as room for
-	// a new one.
+	// LossPCRSignatures: each .pcrsig whose policies no longer match, because a section that it
+	// covers changes, and the .pcrsig is not replaced in the same edit. The section stays, blank,
+	// as space for a new signature.
 	LossPCRSignatures
-	// LossTrailingData: bytes behind the last section that belong to none, if sections have to
+	// LossTrailingData: bytes after the last section that belong to no section, if sections have to
 	// move.
 	LossTrailingData
-	// LossSymbols: the COFF symbol table, if it stands where sections have to move.
+	// LossSymbols: the COFF symbol table, if it lies where sections have to move.
 	LossSymbols
 	// LossDebugDirectory: the debug directory, if what it points to has to move.
 	LossDebugDirectory
-	// LossStart: that the stub is known to start the kernel, if a new one is refused by it or
-	// nothing is known of that ([KernelError]).
+	// LossStart: the certainty that the stub starts the kernel, if the stub refuses a new kernel or
+	// it is unknown whether it does ([KernelError]).
 	LossStart
 )
 
@@ -336,13 +338,13 @@ func (l Loss) String() string {
 	return fmt.Sprintf("loss %d", int(l))
 }
 
-// LossError is returned for an [Edit] that would lose what it was not told to lose.
+// LossError is returned for an [Edit] that would cause a loss which [Edit.Lose] does not allow.
 type LossError struct {
 	Losses []Loss       // all of them, in the order of the constants
-	Kernel *KernelError // with LossStart: why
+	Kernel *KernelError // with LossStart: why the stub does not start the kernel
 }
 
-// Unwrap returns why the stub does not start the kernel, if that is lost.
+// Unwrap returns Kernel.
 func (e *LossError) Unwrap() error {
 	if e.Kernel == nil {
 		return nil

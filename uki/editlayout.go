@@ -28,8 +28,8 @@ type relayout struct {
 	refused *KernelError  // why the stub does not start a new kernel
 }
 
-// Assemble makes the image with the changes. What does not fit is a [*SpaceError], what cannot be
-// preserved a [*LossError]; nothing is read of what stays but headers.
+// Assemble makes the image with the changes. If a part does not fit, the error is a [*SpaceError];
+// for a loss that is not allowed it is a [*LossError]. Of unchanged parts, only headers are read.
 func (e *Edit) Assemble() (_ *Assembled, err error) {
 	defer prefix.Add("uki", &err)
 	l := &relayout{headers: headers{pe: e.f.pe}, f: e.f, rows: append([]row(nil), e.rows...), lose: e.lose, missing: make(map[Loss]bool), out: &Assembled{assume: e.f.assume}}

@@ -20,12 +20,12 @@ var (
 	ErrNotProfile   = errors.New("not a profile: no .profile section")
 	ErrUnknownUname = errors.New("kernel version not found")
 	ErrUnknownStub  = errors.New("unknown stub version")
-	// ErrHardwareDependent is returned for the measurements of an image in which the stub picks a
-	// section by the hardware it runs on (.dtbauto, .efifw).
+	// ErrHardwareDependent is returned for the measurements of an image in which the stub chooses a
+	// section by the hardware (.dtbauto, .efifw).
 	ErrHardwareDependent = errors.New("the measured section depends on the hardware")
 )
 
-// PartError says which part given to an [Image] cannot be used.
+// PartError says which part of an [Image] cannot be used.
 type PartError struct {
 	Part string // field of Image: "Stub", "Linux", "Cmdline"...
 	Err  error
@@ -34,7 +34,7 @@ type PartError struct {
 func (e *PartError) Error() string { return e.Part + ": " + e.Err.Error() }
 func (e *PartError) Unwrap() error { return e.Err }
 
-// SpaceError is returned when a part does not fit where it has to go. Need and Have are bytes.
+// SpaceError is returned when a part does not fit its place. Need and Have are bytes.
 type SpaceError struct {
 	What       string // "header of the stub", "section .sbat of the stub", "image"
 	Need, Have int64

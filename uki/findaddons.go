@@ -10,9 +10,10 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// SkippedAddonError says why a stub passes over an add-on that firmware has loaded.
+// SkippedAddonError says why a stub skips an add-on that firmware has loaded.
 type SkippedAddonError struct {
-	// Want and Got are .uname of the image and of the add-on, if the add-on is for another kernel.
+	// Want and Got are .uname of the image and of the add-on, if the add-on is for a different
+	// kernel.
 	Want, Got string
 
 	Text string
@@ -20,7 +21,7 @@ type SkippedAddonError struct {
 
 func (e *SkippedAddonError) Error() string { return e.Text }
 
-// A FoundAddon is an add-on that lies where the stub of an image looks for one.
+// A FoundAddon is an add-on in a directory where the stub of an image looks for add-ons.
 type FoundAddon struct {
 	CompanionFile
 	Global bool  // from loader/addons
@@ -31,12 +32,12 @@ type FoundAddon struct {
 	Cmdline string
 
 	// Err is why the stub does not apply it: a [*SkippedAddonError], an [*osmith.FormatError] if
-	// firmware cannot load it, [ErrUnknownStub] if what the stub does is not known. Nil: it applies
-	// it, if firmware loads it.
+	// firmware cannot load it, [ErrUnknownStub] if the stub's behaviour is unknown. Nil: the stub
+	// applies the add-on, if firmware loads it.
 	Err error
 }
 
-// FindAddons lists the add-ons among the companions of a boot, in the order in which the stub takes
+// FindAddons lists the add-ons among the companions of a boot, in the order in which the stub loads
 // them: those for all images first, and by name in each directory. Package signing/secureboot
 // answers whether firmware accepts their signatures.
 func (f *File) FindAddons(b Boot) (_ []FoundAddon, err error) {
@@ -83,7 +84,7 @@ func (h *handover) judgeAddon(a *FoundAddon, image *File) {
 }
 
 // AddonDirectory is where the stub of the image at a path of a partition looks for its add-ons and
-// other companions, whatever boot counter the image has in its name. "" stands for add-ons of all
+// other companions; a boot counter in the image's name is ignored. "" stands for add-ons of all
 // images.
 func AddonDirectory(image string) string {
 	if image == "" {
@@ -92,7 +93,7 @@ func AddonDirectory(image string) string {
 	return withoutCounter(image) + ".extra.d"
 }
 
-// CheckAddonName says why the stub would not look at a file of that name, if it is to be an add-on.
+// CheckAddonName says why the stub would ignore an add-on with this file name.
 func CheckAddonName(name string) error {
 	const suffix = ".addon.efi"
 	switch {

@@ -13,7 +13,7 @@ import (
 )
 
 // Firmware is one .efifw section: a firmware update for the machines whose hardware id leads to ID
-// ([hwid.TypeFirmware]). Stubs of systemd 258 to 262 find and measure it; none of them applies it.
+// ([hwid.TypeFirmware]). Stubs of systemd 258 to 262 find and measure it; they do not apply it.
 type Firmware struct {
 	ID      string // "fwid", without NUL bytes
 	Payload osmith.Source
@@ -58,8 +58,8 @@ func EncodeFirmware(f Firmware) (_ osmith.Source, err error) {
 	return out, nil
 }
 
-// ParseFirmware reads the content of a .efifw section by the rules of the stub. What the stub would
-// not accept, such as the headers that ukify 262 writes, is a [*osmith.FormatError].
+// ParseFirmware reads the content of a .efifw section by the rules of the stub. If the stub would
+// not accept it, such as the headers that ukify 262 writes, the error is a [*osmith.FormatError].
 func ParseFirmware(src osmith.Source) (_ *Firmware, err error) {
 	defer prefix.Add("uki", &err)
 	bad := func(at int64, field, format string, args ...any) (*Firmware, error) {

@@ -16,72 +16,72 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// Boot is what the stub meets when it starts, besides its image. The zero value is a boot of the
-// default profile by a boot loader that passes nothing, on a machine without Secure Boot and
-// companion files.
+// Boot is the environment in which the stub of an image starts. The zero value is a boot of the
+// default profile by a boot loader that passes no command line, on a machine without Secure Boot
+// and companion files.
 type Boot struct {
 	Profile        int
 	Cmdline        string // passed by the boot loader, without "@N " (see [SplitLoadOptions])
 	SecureBoot     bool   // enabled: the image's own command line wins over a passed one
 	ConfidentialVM bool
 
-	// Companions are the files next to the image; nil: none. Hardware is what add-ons with .dtbauto
-	// sections are matched with; its SMBIOS may also add to the command line.
+	// Companions are the files next to the image; nil: none. Hardware is compared with the .dtbauto
+	// sections of add-ons; its SMBIOS may also add to the command line.
 	Companions *Companions
 	Hardware   Hardware
 
-	// BootSecret is what the stub passes on since systemd 261 ([DeriveBootSecret]); nil: unknown,
-	// or none if NoBootSecret says so: there is no variable LoaderBootSecret, or no mixin on the
-	// partition.
+	// BootSecret is the secret that the stub passes to the initrd since systemd 261
+	// ([DeriveBootSecret]). Nil: unknown or, with NoBootSecret, none: the variable LoaderBootSecret
+	// or the mixin on the partition is missing.
 	BootSecret   []byte
 	NoBootSecret bool
 
-	// Previous is the initrd that an earlier stage has set up already. Stubs take it since systemd
-	// 261.
+	// Previous is the initrd that an earlier stage has set up already. Stubs accept it since
+	// systemd 261.
 	Previous osmith.Source
 	// Consoles are the "console=" arguments that stubs since systemd 261 append if the command line
-	// has none, by the consoles that the firmware has. Nil: unknown; empty: none.
+	// has none, according to the consoles of the firmware. Nil: unknown; empty: none.
 	Consoles []string
 }
 
-// Handover is what the stub passes to the kernel, and what it measures on the way except for the
-// image's own sections ([File.MeasureVariants]).
+// Handover is what the stub passes to the kernel, and what it measures besides the image's own
+// sections ([File.MeasureVariants]).
 type Handover struct {
 	// Events go into PCRs 12 and 13, in this order.
 	Events []StubEvent
-	// Cmdline is the command line that the kernel gets: "" for none.
+	// Cmdline is the command line that the kernel receives: "" for none.
 	Cmdline string
-	// LoadOptions are its bytes, UTF-16LE with a NUL at the end. Kernels hash them into PCR 9
-	// first.
+	// LoadOptions are the bytes of Cmdline, UTF-16LE with a NUL at the end. Kernels hash them into
+	// PCR 9 first.
 	LoadOptions []byte
 	// Initrds are the parts of the initrd. Each is padded with zeros to a multiple of four bytes,
 	// unless it is the only one.
 	Initrds []InitrdPart
-	// Addons are those that the stub applies, in its order. It loads the others too, which the
-	// firmware measures.
+	// Addons are the add-ons that the stub applies, in its order. It also loads the other add-ons,
+	// which the firmware measures.
 	Addons []AppliedAddon
 
-	// Unknown is what is missing for all that the kernel gets, since the [Boot] does not say it;
-	// "": nothing. LoadOptions and Initrds are then without it.
+	// Unknown names the input that is missing in [Boot]; "": none. LoadOptions and Initrds then
+	// lack what depends on it.
 	Unknown string
 
-	// Findings are what the kernel does not take of it: options of a command line that is too long.
-	// Consoles that are not given are not counted.
+	// Findings list what the kernel does not accept: options of a command line that is too long.
+	// Unknown Consoles are not counted.
 	Findings []Finding
 
 	passed string
 }
 
-// StubEvent is a measurement other than that of a section.
+// StubEvent is a measurement of something other than a section.
 type StubEvent struct {
 	Kind        osmith.HandoverKind
 	PCR         int
 	Tag         uint32        // of an EV_EVENT_TAG event; 0: an EV_IPL event
-	Description string        // in the event log, as UTF-16LE with a NUL at the end
+	Description string        // written to the event log as UTF-16LE with a NUL at the end
 	Data        osmith.Source // what is hashed
 }
 
-// InitrdPart is one part of what the kernel gets as initrd.
+// InitrdPart is one part of the initrd that the kernel receives.
 type InitrdPart struct {
 	// section or companion kind: ".initrd", "Credentials initrd", "os-release"..., or file name of
 	// an add-on
@@ -89,11 +89,12 @@ type InitrdPart struct {
 	Content osmith.Source
 }
 
-// Handover predicts what the embedded stub does in a boot. Nothing large is read; only texts are.
-// Where releases differ in a way that is not known for the stub's, the error is [ErrUnknownStub].
+// Handover predicts what the embedded stub does in a boot. It reads only texts, no large sections.
+// If releases differ in a way that is unknown for the stub's release, the error is
+// [ErrUnknownStub].
 //
-// What is known: systemd 252, 254, 255, 257, 259 and 262 by their source; 252 to 256 and 258 to 261
-// else by the release notes. Booted: 257 and 262. A stub of 252 that was built with
+// Evidence: the source of systemd 252, 254, 255, 257, 259 and 262; for 252 to 256 and 258 to 261
+// otherwise the release notes. Booted: 257 and 262. A stub of 252 that was built with
 // efi-tpm-pcr-compat measures into PCR 8 as well.
 func (f *File) Handover(b Boot) (_ *Handover, err error) {
 	defer prefix.Add("uki", &err)
@@ -189,7 +190,7 @@ func (h *handover) archives() error {
 		return nil
 	}
 	if c.Counted && h.release < 254 && len(c.Credentials)+len(c.Sysexts)+len(c.Confexts) > 0 {
-		return h.unknown("stubs before 254 look for the companions of an image with a boot counter in its name in another directory")
+		return h.unknown("stubs before 254 look in a different directory for the companions of an image with a boot counter in its name")
 	}
 	sysexts, confexts := c.Sysexts, c.Confexts
 	if h.release < 256 { // there were no confexts: all *.raw are alike
@@ -226,8 +227,8 @@ func (h *handover) archives() error {
 	return nil
 }
 
-// Measure hashes the data of all events and what the kernel gets as initrd, each in one pass for
-// all hashes. Without any hash, SHA-256 is used. The result is what package tpm predicts a boot by.
+// Measure hashes the data of all events and the kernel's initrd, each in one pass for all hashes.
+// Without any hash, SHA-256 is used. Package tpm predicts a boot from the result.
 func (h *Handover) Measure(hashes ...crypto.Hash) (_ *osmith.Handover, err error) {
 	defer prefix.Add("uki", &err)
 	out := &osmith.Handover{Passed: h.passed, LoadOptions: h.LoadOptions, Unknown: h.Unknown}
@@ -258,13 +259,13 @@ func (h *Handover) Measure(hashes ...crypto.Hash) (_ *osmith.Handover, err error
 	return out, nil
 }
 
-// AppliedAddon is what the stub takes from an add-on: the sections that its release applies, if
-// they are for the machine.
+// AppliedAddon holds the sections of an add-on that the stub applies: those that its release
+// supports and that match the machine.
 type AppliedAddon struct {
 	Name       string        // of the file
 	Global     bool          // from loader/addons
 	Cmdline    string        // content of .cmdline, "" for none
-	DeviceTree osmith.Source // nil for none, and so the others
+	DeviceTree osmith.Source // nil for none, as for the fields below
 	Microcode  osmith.Source
 	Initrd     osmith.Source
 }
@@ -516,8 +517,8 @@ func (h *handover) initrd(name string, src osmith.Source) {
 	}
 }
 
-// Initrd is what the kernel gets as initrd, read when it is read, and hashes into PCR 9; nil if
-// there is none.
+// Initrd is the initrd that the kernel receives and hashes into PCR 9; nil if there is none. Its
+// sources are read only when it is read.
 func (h *Handover) Initrd() osmith.Source {
 	switch len(h.Initrds) {
 	case 0:

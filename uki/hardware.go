@@ -11,22 +11,22 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// Hardware is what the stub goes by when it picks .dtbauto and .efifw sections.
+// Hardware holds the facts by which the stub chooses .dtbauto and .efifw sections.
 type Hardware struct {
 	// DeviceTree is the first compatible string of the device tree that the firmware itself
 	// provides (see [DeviceTreeCompatible]; what Linux shows in /sys/firmware/fdt may have come
-	// from an image); "": it provides none, as on most machines that have ACPI.
+	// from an image); "": the firmware provides none, as on most machines that have ACPI.
 	DeviceTree string
 	SMBIOS     *hwid.SMBIOS // nil: none
-	// identifier of the display ([hwid.PanelID]) if the firmware knows it; "": unknown
+	// identifier of the display ([hwid.PanelID]); "": the firmware does not know it
 	Panel string
 }
 
 // Choose says which variant the embedded stub boots on a machine: which .dtbauto and .efifw section
-// of a profile it picks. As the stub does, it compares trees with the firmware's own first and goes
-// by .hwids if the firmware has none, lets a section of the profile take the place of a shared one,
-// reads for each of the two only the .hwids that stands among them, and passes over tables and
-// trees that it cannot read.
+// of a profile it chooses. As the stub does, it first compares trees with the firmware's own, and
+// uses .hwids if the firmware has none; a section of the profile replaces a shared one; for the
+// sections of a profile and for shared ones it reads only the .hwids among them; and it skips
+// tables and trees that it cannot read.
 func (f *File) Choose(profile int, hw Hardware) (_ Variant, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := f.contents()

@@ -17,15 +17,15 @@ import (
 )
 
 // Image describes a unified kernel image by its parts. Stub and Linux are required; a part that is
-// nil, and text that is empty, is absent from the image. A Source of no bytes is an empty section,
-// which stubs ignore, as ukify makes of an empty file. Sources are read when the result is read, so
-// they must stay unchanged until then.
+// nil, and text that is empty, is absent from the image. A Source of no bytes makes an empty
+// section, which stubs ignore; ukify does the same with an empty file. Sources are read when the
+// result is read, so they must stay unchanged until then.
 type Image struct {
 	Stub  osmith.Source // systemd-stub, unsigned: linuxx64.efi.stub, linuxaa64.efi.stub...
 	Linux osmith.Source // the kernel, a PE image with an EFI stub; may be signed
 
-	// Initrd goes into one .initrd section: a single one unchanged, several one after the other,
-	// each padded with zeros to a multiple of four bytes.
+	// Initrd are the initrds for the one .initrd section: a single initrd is written unchanged,
+	// several one after the other, each padded with zeros to a multiple of four bytes.
 	Initrd []osmith.Source
 
 	// Cmdline is the kernel command line, byte for byte. (ukify normalises white space when the
@@ -43,8 +43,8 @@ type Image struct {
 
 	Microcode osmith.Source // cpio archive that the kernel reads first; into .ucode
 
-	// DeviceTree is the device tree for every machine (.dtb). Of DeviceTreeAuto, one .dtbauto
-	// section each, the stub takes the first one that is for the machine it runs on, in place of
+	// DeviceTree is the device tree for every machine (.dtb). Each DeviceTreeAuto becomes a
+	// .dtbauto section; the stub uses the first one that matches the machine, in place of
 	// DeviceTree: by the compatible string of the firmware's own tree, or by the one that HWIDs
 	// give for the machine's hardware ids.
 	DeviceTree     osmith.Source
@@ -54,15 +54,15 @@ type Image struct {
 
 	// SBAT holds component lines for Secure Boot revocation, with or without the "sbat,1,..."
 	// header line: six columns of ASCII, none empty, the second a generation from 1 to 65535. They
-	// follow the lines of the stub and of the kernel, which have to be such lines as well: shim
-	// does not start an image of which it cannot read a line. Empty: the line `uki,1,UKI,uki,1,...`
-	// that ukify writes.
+	// follow the lines of the stub and of the kernel, which must have the same form: shim does not
+	// start an image with a line that it cannot read. Empty: the line `uki,1,UKI,uki,1,...` that
+	// ukify writes.
 	SBAT []byte
 
 	PCRPublicKey []byte // PEM, "PUBLIC KEY": goes into .pcrpkey, which is measured
 	PCRSignature []byte // JSON: goes into .pcrsig, which is not measured
 
-	// PCRSignatureReserve is how many bytes .pcrsig has, with or without a PCRSignature yet. A
+	// PCRSignatureReserve is the size of .pcrsig in bytes, also if PCRSignature is not set yet. A
 	// shorter PCRSignature is padded with spaces, which JSON allows, and a longer one is a
 	// [SpaceError]. 0: as many as PCRSignature has.
 	PCRSignatureReserve int
@@ -71,21 +71,22 @@ type Image struct {
 	// characters.
 	Sections []Section
 
-	// Profile makes the image one with profiles: os-release-like text with the fields ID and TITLE
-	// of profile 0, the default one. If it is empty and there are Profiles, it is "ID=main", as
-	// ukify has it.
+	// Profile makes the image multi-profile: os-release-like text with the fields ID and TITLE of
+	// profile 0, the default one. If it is empty and there are Profiles, it is "ID=main", as with
+	// ukify.
 	Profile []byte
 
-	// Profiles are the further profiles, from 1 on. They share all that they do not override with
-	// profile 0.
+	// Profiles are the further profiles, from 1 on. Sections that they do not override are shared
+	// with profile 0.
 	Profiles []Profile
 
 	// AssumeStub names the systemd release whose measurements to predict if the stub's own is newer
 	// than this package knows. 0: the stub's own.
 	AssumeStub int
 
-	// AllowKernelThatTheStubRefuses makes an image though its stub does not start one of the
-	// kernels, or though that is not known: see [KernelError]. Check of the image still says so.
+	// AllowKernelThatTheStubRefuses makes an image although its stub does not start one of the
+	// kernels, or although it is unknown whether it does: see [KernelError]. Check of the image
+	// still reports it.
 	AllowKernelThatTheStubRefuses bool
 }
 

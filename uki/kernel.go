@@ -22,12 +22,13 @@ const (
 	setupHeaderEnd     = 0x210
 )
 
-// ProbeUname finds the version of a kernel, the output of `uname -r` when it runs: of an x86
-// bzImage where the boot protocol puts it, of others in the banner ("Linux version ...") in their
-// data. Kernels of arm64, riscv and loongarch may be compressed with gzip, as a whole (Image.gz) or
-// as the payload of an EFI zboot kernel (vmlinuz.efi); they are decompressed into a buffer, no
-// more. Other compressions are a [CompressedError]; package uki/decompress finds the version in
-// some of them, too. Any error is a [PartError] with [ErrUnknownUname].
+// ProbeUname finds the version of a kernel, the output of `uname -r` when it runs: in an x86
+// bzImage at the place that the boot protocol defines, in other kernels in the banner ("Linux
+// version ...") in their data. Kernels of arm64, riscv and loongarch may be compressed with gzip,
+// as a whole (Image.gz) or as the payload of an EFI zboot kernel (vmlinuz.efi); they are
+// decompressed piece by piece into a buffer. For other compressions the error is a
+// [CompressedError]; package uki/decompress finds the version in some of them, too. Every error is
+// a [PartError] with [ErrUnknownUname].
 func ProbeUname(kernel osmith.Source) (_ string, err error) {
 	defer prefix.Add("uki", &err)
 	if kernel == nil {
@@ -96,9 +97,9 @@ func noEOF(err error) error {
 	return err
 }
 
-// CompressedError is returned for a kernel that is compressed as a whole, which no firmware loads
-// and is an [ErrNotPE], and for an EFI zboot kernel whose version stands in a payload that this
-// package does not decompress.
+// CompressedError is returned for a kernel that is compressed as a whole, which firmware cannot
+// load and which is also an [ErrNotPE], and for an EFI zboot kernel whose version is in a payload
+// that this package cannot decompress.
 type CompressedError struct {
 	Format  string // "gzip", "zstd", "xz", "lz4", "lzo", "lzma", "bzip2"
 	Payload bool   // of a zboot kernel

@@ -11,9 +11,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// KernelError says why the stub does not start a kernel, or why it is not known whether it does.
+// KernelError says why the stub does not start a kernel, or why it is unknown whether it does.
 type KernelError struct {
-	Findings []Finding // as Check has them, at least one
+	Findings []Finding // findings of Check, at least one
 }
 
 func (e *KernelError) Error() string {

@@ -44,16 +44,16 @@ func (a *Assembled) WriteTo(w io.Writer) (n int64, err error) {
 // FreeSections is how many more sections the header has room for.
 func (a *Assembled) FreeSections() int { return a.free }
 
-// Assemble checks the parts and lays the image out on the stub. All that can be refused is refused
-// here, before a byte is written: missing or unusable parts with a [*PartError], parts that do not
-// fit with a [*SpaceError].
+// Assemble checks the parts and lays the image out on the stub. All faults are found here, before a
+// byte is written: missing or unusable parts with a [*PartError], parts that do not fit with a
+// [*SpaceError].
 //
 // The bytes are those that ukify 262 writes for the same parts: sections in its order, addresses by
 // the stub's own SectionAlignment, file offsets by its FileAlignment, the merged .sbat in place of
-// the stub's. Where ukify is wrong they differ: .efifw has the header that the stub wants, .sbat
-// has the lines of the kernels in profiles too, and one that would reach over the stub's next
-// section is refused, or has a shorter line of its own; what a stub of 252 has behind all sections
-// belongs to the last.
+// the stub's. They differ where ukify is wrong: .efifw has the header that the stub requires; .sbat
+// also has the lines of the kernels in profiles; a .sbat that would overlap the stub's next section
+// is refused, or has a shorter line of its own; bytes after all sections of a stub of 252 belong to
+// the last section.
 func (im *Image) Assemble() (_ *Assembled, err error) {
 	defer prefix.Add("uki", &err)
 	p, err := im.plan()
@@ -250,7 +250,7 @@ func indexSection(sections []pe.Section, name string) int {
 }
 
 // Section characteristics of added sections (Microsoft PE Format, "Section Flags"), as ukify sets
-// them. None is executable or writable: the stub copies the kernel out before it runs it.
+// them. They are neither executable nor writable: the stub copies the kernel out before it runs it.
 const (
 	codeFlags = 0x40000020 // code, readable
 	dataFlags = 0x40000040 // initialised data, readable

@@ -15,13 +15,13 @@ import (
 )
 
 // Measurements is what the stub will measure when the image that Assemble lays out boots in its
-// default profile, in measured order. It does not depend on PCRSignature, so that it can be
-// computed, signed, and the signature put into the image. Each section is read once, the hashes run
-// in parallel; without any, SHA-256 is used. If the stub picks sections by the hardware,
+// default profile, in measured order. It does not depend on PCRSignature, so it can be computed and
+// signed before the signature is put into the image. Each section is read once, the hashes run in
+// parallel; without any hash, SHA-256 is used. If the stub chooses sections by the hardware,
 // [ErrHardwareDependent] is returned: MeasureVariants has the measurements of all cases.
 //
-// What a stub measures depends on its release; [ErrUnknownStub] is returned for one that is newer
-// than this package knows or does not say (see AssumeStub).
+// What a stub measures depends on its release; [ErrUnknownStub] is returned for a stub that is
+// newer than this package knows or states no release (see AssumeStub).
 func (im *Image) Measurements(hashes ...crypto.Hash) (_ []osmith.Measurement, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := im.contents()
@@ -52,9 +52,9 @@ func (f *File) Measurements(hashes ...crypto.Hash) (_ []osmith.Measurement, err 
 	return measure(list, chosen, hashes)
 }
 
-// MeasureVariant is Measurements of one way to boot: of another profile than the default one, which
-// is also measured into PCR 12, or of an image in which the stub picks sections by the hardware
-// ([File.Choose]).
+// MeasureVariant is Measurements of one way to boot: of a profile other than the default, whose
+// number is also measured into PCR 12, or of an image in which the stub chooses sections by the
+// hardware ([File.Choose]).
 func (f *File) MeasureVariant(v Variant, hashes ...crypto.Hash) (_ []osmith.Measurement, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := f.contents()
@@ -152,15 +152,15 @@ func collect(list []content, choices [][]int, digests func(i int) map[crypto.Has
 	return out
 }
 
-// A Variant is one way in which the stub can boot an image: the profile that was asked for, and
-// what it picks by the hardware it finds ([File.Choose] says what that is on a machine). The zero
-// value is the default profile on a machine that none of the .dtbauto and .efifw sections is for,
-// and the only variant of an image that has neither those sections nor profiles.
+// A Variant is one way in which the stub can boot an image: the requested profile, and the sections
+// that it chooses by the hardware ([File.Choose] says which on a given machine). The zero value is
+// the default profile on a machine that matches none of the .dtbauto and .efifw sections; it is the
+// only variant of an image that has neither those sections nor profiles.
 type Variant struct {
 	// Profile is the index of the profile, 0 if the image has none.
 	Profile int
-	// DeviceTree says which .dtbauto section is picked, 0: none. The candidates of a profile are
-	// counted from 1 in the order of the file: those that all profiles share first, then the
+	// DeviceTree says which .dtbauto section is chosen, 0: none. The candidates of a profile are
+	// counted from 1 in the order of the file: first those that all profiles share, then the
 	// profile's own.
 	DeviceTree int
 	// Firmware says which .efifw section is picked, counted in the same way.
@@ -170,15 +170,15 @@ type Variant struct {
 // VariantMeasurements is what the stub measures into PCR 11 when it boots that variant, in measured
 // order. Variants share the digests of sections that count in several of them.
 //
-// All of it is checked against real boots: without sections that are picked by hardware; of stubs
-// 257 and 262 with device trees; of 262 with firmware.
+// The measurements were compared with real boots: for all stubs without sections that are chosen by
+// hardware; for stubs 257 and 262 with device trees; for 262 with firmware.
 type VariantMeasurements struct {
 	Variant
 	Sections []osmith.Measurement
 }
 
 // Bounds on what is enumerated for a foreign image. systemd 262 knows 256 profiles
-// (src/fundamental/uki.h); each variant needs a policy of its own, so that real images have a
+// (src/fundamental/uki.h); each variant needs a policy of its own, so real images have only a
 // handful.
 const (
 	maxProfiles = 256
@@ -187,8 +187,8 @@ const (
 
 // Variants lists all ways in which the image can boot: for each profile, none and each of its
 // .dtbauto sections combined with none and each of its .efifw sections. Stubs too old for such
-// sections ignore them. The error is that of Measurements for a stub or an image of which it is not
-// known what counts.
+// sections ignore them. If it is unknown which sections of the image the stub measures, the error
+// is that of Measurements.
 func (f *File) Variants() (_ []Variant, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := f.contents()
@@ -198,7 +198,7 @@ func (f *File) Variants() (_ []Variant, err error) {
 	return variantsOf(list, release)
 }
 
-// Variants is that of the [File] that Assemble makes.
+// Variants are the variants of the [File] that Assemble makes.
 func (im *Image) Variants() (_ []Variant, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := im.contents()
@@ -209,8 +209,8 @@ func (im *Image) Variants() (_ []Variant, err error) {
 }
 
 // MeasureVariants is what the stub measures in each of Variants. Each section is read and hashed
-// once, whatever the number of variants and of hashes; the hashes run in parallel. Without any,
-// SHA-256 is used.
+// once, for any number of variants and hashes; the hashes run in parallel. Without any, SHA-256 is
+// used.
 func (f *File) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := f.contents()
@@ -220,8 +220,8 @@ func (f *File) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements, 
 	return measureVariants(list, release, hashes)
 }
 
-// MeasureVariants is that of the [File] that Assemble makes. It does not depend on any PCR
-// signature in the image.
+// MeasureVariants are the measurements of the [File] that Assemble makes. They do not depend on PCR
+// signatures in the image.
 func (im *Image) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
 	list, release, err := im.contents()
@@ -231,9 +231,9 @@ func (im *Image) MeasureVariants(hashes ...crypto.Hash) (_ []VariantMeasurements
 	return measureVariants(list, release, hashes)
 }
 
-// A Measurer measures as [File.MeasureVariants] does the image whose bytes are written to it in the
-// order of the file, so that a program that copies the image, or examines it otherwise at the same
-// time, reads it once.
+// A Measurer measures, as [File.MeasureVariants] does, an image whose bytes are written to it in
+// the order of the file, so that a program which also copies or examines the image reads it only
+// once.
 type Measurer struct {
 	list   []content
 	chosen [][]int
@@ -245,8 +245,8 @@ type Measurer struct {
 }
 
 // NewMeasurer returns a Measurer of the image. Without any hashes, SHA-256 is used; SHA-1, SHA-256,
-// SHA-384 and SHA-512 can be. The error is that of Variants for a stub or an image of which it is
-// not known what counts, such as [ErrUnknownStub].
+// SHA-384 and SHA-512 are allowed. If it is unknown which sections of the image the stub measures,
+// the error is that of Variants, such as [ErrUnknownStub].
 func (f *File) NewMeasurer(hashes ...crypto.Hash) (m *Measurer, err error) {
 	defer prefix.Add("uki", &err)
 	if len(hashes) == 0 {
@@ -274,8 +274,8 @@ func (f *File) NewMeasurer(hashes ...crypto.Hash) (m *Measurer, err error) {
 	return m, nil
 }
 
-// Write takes the next bytes of the image, any number. More than the image has are an error. That
-// they are those that [Open] has read is for the caller to see to.
+// Write takes the next bytes of the image, any number. Bytes after the end of the image are an
+// error. The caller must make sure that they are the bytes that [Open] has read.
 func (m *Measurer) Write(b []byte) (int, error) {
 	end := m.at + int64(len(b))
 	if end > m.size {
@@ -290,8 +290,8 @@ func (m *Measurer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Variants returns the measurements once all of the image was written; it is an error before, and
-// after the first time.
+// Variants returns the measurements once all of the image was written; an earlier call and a second
+// call are errors.
 func (m *Measurer) Variants() (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
 	switch {

@@ -14,7 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sdstub"
 )
 
-// What is held in memory of an image: text sections, which real ones keep below a few KiB.
+// How much of an image is held in memory: text sections, which have at most a few KiB in real
+// images.
 const (
 	maxText = 1 << 20
 	// maxZeroFill bounds the difference between a section's size in memory and in the file, as
@@ -26,7 +27,7 @@ const (
 )
 
 // File is an existing unified kernel image, add-on or profile. Only headers and the few text
-// sections are read when it is opened; all else is read when it is asked for.
+// sections are read when it is opened; everything else is read on request.
 type File struct {
 	src      osmith.Source
 	pe       *pe.File
@@ -47,9 +48,9 @@ type File struct {
 // SectionInfo is one row of the section table. Sizes and offsets are bytes.
 type SectionInfo struct {
 	Name           string
-	Size           int64 // as loaded (VirtualSize): what is measured
-	Offset         int64 // of the data in the file
-	RawSize        int64 // in the file, with alignment padding
+	Size           int64 // size as loaded (VirtualSize), which is measured
+	Offset         int64 // offset of the data in the file
+	RawSize        int64 // size in the file, with alignment padding
 	VirtualAddress int64 // relative to where the image is loaded
 	Profile        int   // -1: shared by all profiles, else the index of the profile it belongs to
 }
@@ -67,18 +68,18 @@ const (
 	kindProfile
 )
 
-// Open reads the headers of an image, which may come from anyone: made by this package, ukify,
-// dracut or objcopy, signed or not. A file that is not a PE image or has no .linux section is
-// refused ([ErrNotPE], [ErrNotUKI]), and so is one whose known sections overlap or lie outside what
-// firmware loads, because what the stub sees of it is undefined; the error is a
-// [*osmith.FormatError]. What is wrong in lesser ways, Check tells.
+// Open reads the headers of an image, which may be untrusted: made by this package, ukify, dracut
+// or objcopy, signed or not. A file that is not a PE image or has no .linux section is refused
+// ([ErrNotPE], [ErrNotUKI]), and so is one whose known sections overlap or lie outside what
+// firmware loads, because it is undefined what the stub sees of it; the error is a
+// [*osmith.FormatError]. Check reports lesser faults.
 func Open(src osmith.Source) (_ *File, err error) {
 	defer prefix.Add("uki", &err)
 	return open(src, kindImage)
 }
 
-// OpenAddon is Open for an add-on: an image without a kernel that brings parts for the stub of
-// another one to apply, one of .cmdline, .initrd, .ucode, .dtb and .dtbauto at least. Anything else
+// OpenAddon is Open for an add-on: a PE image without a kernel whose sections the stub of a UKI
+// applies; it must have at least one of .cmdline, .initrd, .ucode, .dtb and .dtbauto. Anything else
 // is refused with [ErrNotAddon].
 func OpenAddon(src osmith.Source) (_ *File, err error) {
 	defer prefix.Add("uki", &err)
@@ -253,11 +254,11 @@ func (f *File) onlySBATOverlaps(first, second int) bool {
 	return row.Number > 0 && row.Number < sdstub.SectionOf(".sbat").Since
 }
 
-// Sections lists all sections in the order of the file, those of the stub included.
+// Sections lists all sections in the order of the file, including those of the stub.
 func (f *File) Sections() []SectionInfo { return append([]SectionInfo(nil), f.sections...) }
 
 // Section is the data, as loaded, of the section of that name that counts in the default profile:
-// the first one of profile 0 if that has one, else the first one of the sections shared by all
+// the first one of profile 0 or, if that has none, the first of the sections shared by all
 // profiles.
 func (f *File) Section(name string) (*io.SectionReader, bool) {
 	i := f.index(name)
@@ -310,8 +311,8 @@ func (f *File) data(i int) *io.SectionReader {
 	return io.NewSectionReader(v, 0, s.Size)
 }
 
-// StubVersion is the version in the marker of the stub, of an add-on its own stub's, such as
-// "262-1"; [ErrUnknownStub] if it has none.
+// StubVersion is the version in the marker of the stub (of an add-on: of its own stub), such as
+// "262-1"; the error is [ErrUnknownStub] if there is no version.
 func (f *File) StubVersion() (_ osmith.Version, err error) {
 	defer prefix.Add("uki", &err)
 	if f.versionErr != nil {
@@ -320,9 +321,10 @@ func (f *File) StubVersion() (_ osmith.Version, err error) {
 	return f.version, nil
 }
 
-// AssumeStub is the same image with its stub treated as that of the systemd release named, if
-// nothing is known of its own: it is newer than this package, or does not say ([ErrUnknownStub]).
-// That is a guess of the caller, on which all measurements and hand-overs of the result rest.
+// AssumeStub returns the same image with its stub treated as that of the named systemd release, if
+// the stub's own release is unknown: it is newer than this package, or the stub states none
+// ([ErrUnknownStub]). All measurements and hand-overs of the result rest on this assumption of the
+// caller.
 func (f *File) AssumeStub(release int) *File {
 	assumed := *f
 	assumed.assume = release
@@ -332,12 +334,12 @@ func (f *File) AssumeStub(release int) *File {
 // Machine is the PE machine type of the image: 0x8664 for x86-64, 0xaa64 for arm64.
 func (f *File) Machine() uint16 { return f.pe.Machine }
 
-// Signed reports whether the image carries a certificate table, which has its Secure Boot
-// signatures.
+// Signed reports whether the image has a certificate table, which holds Secure Boot signatures.
 func (f *File) Signed() bool { return f.pe.Certificates.Size > 0 }
 
-// KernelVersion is what `uname -r` will print: the text of .uname, or else what ProbeUname finds in
-// the kernel of the default profile. [ErrUnknownUname] is returned if neither says.
+// KernelVersion is what `uname -r` will print: the text of .uname or, without one, what ProbeUname
+// finds in the kernel of the default profile. [ErrUnknownUname] is returned if neither has the
+// version.
 func (f *File) KernelVersion() (_ string, err error) {
 	defer prefix.Add("uki", &err)
 	if v := f.Uname(); v != "" {
@@ -351,13 +353,13 @@ func (f *File) KernelVersion() (_ string, err error) {
 }
 
 // Cmdline is the built-in kernel command line of the default profile, up to a NUL byte if there is
-// one; false if the image has none and takes whatever the boot loader passes.
+// one; false if the image has none and accepts any command line of the boot loader.
 func (f *File) Cmdline() (string, bool) { return untilNUL(f.cmdline), f.index(".cmdline") >= 0 }
 
 // Uname is the kernel version in .uname, "" if there is none.
 func (f *File) Uname() string { return untilNUL(f.uname) }
 
-// OSRelease parses .osrel. An image without one is an error: no boot loader lists it.
+// OSRelease parses .osrel. An image without .osrel is an error: boot loaders do not list it.
 func (f *File) OSRelease() (_ OSRelease, err error) {
 	defer prefix.Add("uki", &err)
 	if f.index(".osrel") < 0 {
@@ -366,8 +368,8 @@ func (f *File) OSRelease() (_ OSRelease, err error) {
 	return ParseOSRelease(bytes.TrimRight(f.osrel, "\x00"))
 }
 
-// ProfileOSRelease is OSRelease of another profile than the default one, which has the shared one
-// if none of its own.
+// ProfileOSRelease is OSRelease of any profile: the profile's own .osrel or, without one, the
+// shared .osrel.
 func (f *File) ProfileOSRelease(profile int) (_ OSRelease, err error) {
 	defer prefix.Add("uki", &err)
 	b, err := f.profileText(profile, ".osrel")
@@ -377,7 +379,7 @@ func (f *File) ProfileOSRelease(profile int) (_ OSRelease, err error) {
 	return ParseOSRelease(bytes.TrimRight(b, "\x00"))
 }
 
-// ProfileCmdline is Cmdline of another profile than the default one.
+// ProfileCmdline is Cmdline of any profile.
 func (f *File) ProfileCmdline(profile int) (_ string, err error) {
 	defer prefix.Add("uki", &err)
 	b, err := f.profileText(profile, ".cmdline")

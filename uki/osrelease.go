@@ -8,14 +8,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// OSRelease holds the fields of an os-release file, unquoted. The ones a boot loader looks at are
-// PRETTY_NAME, IMAGE_ID, NAME and ID, and IMAGE_VERSION, VERSION, VERSION_ID and BUILD_ID.
+// OSRelease holds the fields of an os-release file, unquoted. Boot loaders use PRETTY_NAME,
+// IMAGE_ID, NAME and ID, and IMAGE_VERSION, VERSION, VERSION_ID and BUILD_ID.
 type OSRelease map[string]string
 
 // ParseOSRelease reads os-release(5) text
 // (https://www.freedesktop.org/software/systemd/man/latest/os-release.html): lines of KEY=VALUE
-// with shell quoting but no expansion, blank lines and comments. A key that stands twice has its
-// last value. Anything else is a [*osmith.FormatError] with the offset of the line.
+// with shell quoting but no expansion, blank lines and comments. A key that is listed twice has its
+// last value. Any other line is a [*osmith.FormatError] with the offset of the line.
 func ParseOSRelease(b []byte) (_ OSRelease, err error) {
 	defer prefix.Add("uki", &err)
 	fields := make(OSRelease)

@@ -12,13 +12,13 @@ import (
 	"github.com/osmith-dev/osmith/uki/hwid"
 )
 
-// Profile is a further profile of an [Image]: one more way to boot it, which the boot menu shows on
-// its own. What is given here is measured and used in place of what the image has under the same
-// name; all else is the image's. A part that is nil or empty is not overridden, and the parts have
-// the meaning they have in an Image.
+// Profile is a further profile of an [Image]: a further way to boot it, which the boot menu shows
+// as a separate entry. Parts of the profile are measured and used in place of the image's parts of
+// the same name; all other parts are those of the image. A part that is nil or empty does not
+// override; the parts have the same meaning as in an Image.
 //
-// The stub looks for the HWIDs of a DeviceTreeAuto or Firmware in the same profile, so they have to
-// be given with them.
+// The stub looks for the HWIDs of a DeviceTreeAuto or Firmware in the same profile, so give them in
+// that profile.
 type Profile struct {
 	Profile []byte // required: os-release-like text with the fields ID and TITLE
 
@@ -36,12 +36,11 @@ type Profile struct {
 	Firmware       []Firmware
 	Microcode      osmith.Source
 
-	// Sections are further sections, and any known one that is to be overridden by bytes that no
-	// field above allows. A .sbat is possible, as the stub measures it, but shim refuses an image
-	// that has two.
+	// Sections are further sections, and known sections with bytes that no field above allows. A
+	// .sbat is possible, as the stub measures it, but shim refuses an image that has two.
 	Sections []Section
 
-	// Each profile has measurements of its own, and so a signature of its own.
+	// Each profile has its own measurements, and therefore its own signature.
 	PCRSignature        []byte
 	PCRSignatureReserve int
 }
@@ -69,8 +68,8 @@ func (p *Profile) contents(where string) ([]content, error) {
 }
 
 // Assemble makes a PE image of the profile alone, as ukify build --profile= does on an add-on stub:
-// a means to carry a profile that others join to their image (see [ProfileOf]), not something to
-// boot. It has no .sbat, and is laid out as [Image.Assemble] says.
+// it carries a profile to be joined to an image (see [ProfileOf]) and cannot be booted. It has no
+// .sbat, and is laid out as [Image.Assemble] says.
 func (p *Profile) Assemble(stub osmith.Source) (_ *Assembled, err error) {
 	defer prefix.Add("uki", &err)
 	if stub == nil {
@@ -96,22 +95,24 @@ func (p *Profile) Assemble(stub osmith.Source) (_ *Assembled, err error) {
 	return plan.layout()
 }
 
-// OpenProfile is [Open] for an image that has profiles and need not have a kernel, such as ukify
-// build --profile= and [Profile.Assemble] make for others to join. One without a .profile section
-// is an [ErrNotProfile].
+// OpenProfile is [Open] for an image that has profiles and need not have a kernel, such as those of
+// ukify build --profile= and [Profile.Assemble]. If it has no .profile section, the error is an
+// [ErrNotProfile].
 func OpenProfile(src osmith.Source) (_ *File, err error) {
 	defer prefix.Add("uki", &err)
 	return open(src, kindProfile)
 }
 
-// ProfileOf is profile n of an existing image, to be joined to another image: of a multi-profile
-// image, or of a PE image that ukify build --profile= or [Profile.Assemble] made, whose only
-// profile is 0. It has all sections that stand in that profile, also those that ukify
+// ProfileOf is profile n of an existing image, to be joined to a different image. The existing
+// image is a multi-profile image, or a PE image that ukify build --profile= or [Profile.Assemble]
+// made, whose only profile is 0. The result has all sections of that profile, also those that ukify
 // --join-profile drops (.dtbauto, .hwids, .efifw, .pcrpkey, .sbat, .pcrsig and unknown ones), but
-// not those that the image shares between its profiles. It reads from the image when it is read.
+// not those that the image shares between its profiles. The image is read only when the result is
+// read.
 //
-// What a field cannot hold byte for byte is in Sections. PCRSignature was made for the image it
-// comes from: it has to be made anew if a section that it does not override differs there.
+// A section that no field can hold byte for byte is in Sections. PCRSignature was made for the
+// original image: make a new one if a section that the profile does not override differs in the new
+// image.
 func ProfileOf(f *File, n int) (_ Profile, err error) {
 	defer prefix.Add("uki", &err)
 	var p Profile
@@ -223,20 +224,20 @@ func (p *Profile) takeText(name string, s *io.SectionReader) (bool, error) {
 
 // ProfileInfo describes one profile of an image.
 type ProfileInfo struct {
-	Index int    // what boot loaders and the stub know it by: "@1"
+	Index int    // number by which boot loaders and the stub select it: "@1"
 	ID    string // "" if the text names none
 	Title string // for menus, "" if the text names none
 }
 
 // Profiles lists the profiles of the image, none for one without .profile sections, which boots as
-// profile 0. Text in a .profile that is not of the form KEY=VALUE is passed over, as boot loaders
+// profile 0. Lines of a .profile that are not of the form KEY=VALUE are ignored, as boot loaders
 // do.
 func (f *File) Profiles() []ProfileInfo { return append([]ProfileInfo(nil), f.profiles...) }
 
 // ProfileSection is the data, as loaded, of the section of that name that counts in a profile: the
-// first one of the profile if that has one, else the first one of the sections shared by all
-// profiles. For -1 only the shared ones count. Of .dtbauto and .efifw, of which the stub picks one
-// by the hardware, it is the first.
+// first one of the profile or, if that has none, the first of the sections shared by all profiles.
+// For -1 only the shared ones count. Of several .dtbauto and .efifw sections, among which the stub
+// chooses by the hardware, it is the first.
 func (f *File) ProfileSection(profile int, name string) (*io.SectionReader, bool) {
 	if profile != -1 && f.checkProfile(profile) != nil {
 		return nil, false

@@ -12,30 +12,31 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// WriteOptions say what happens while an image is written. The zero value measures with SHA-256 and
-// signs nothing.
+// WriteOptions are the options of [Assembled.WriteStream]. The zero value measures with SHA-256 and
+// does not sign.
 type WriteOptions struct {
-	// Hashes are those of the PCR banks to measure for. None: SHA-256.
+	// Hashes are the hashes of the PCR banks for which to measure. None: SHA-256.
 	Hashes []crypto.Hash
 
 	// Sign makes the content of a .pcrsig section. It is called once for each such section that
-	// counts in some variant, with all variants in which it counts, when everything that these
-	// measure has passed. The result goes into the room that PCRSignatureReserve has left, padded
-	// with spaces; more is a [SpaceError]. Nil: the sections are written as they are.
+	// counts in some variant, with all variants in which it counts, after everything that these
+	// variants measure has been written. The result goes into the space that PCRSignatureReserve
+	// has left, padded with spaces; if it is longer, the error is a [SpaceError]. Nil: the sections
+	// are written as they are.
 	Sign func(variants []VariantMeasurements) ([]byte, error)
 
-	// Progress is told after each piece how many bytes of all are written.
+	// Progress is called after each piece with the bytes written so far, and the total.
 	Progress func(done, total int64)
 }
 
 // WriteStream writes the image and measures it in the same single pass over its parts: each byte is
-// read once, whatever the number of variants, hashes and signatures. An Authenticode digest or
-// signer can take part as the writer. The result is that of MeasureVariants.
+// read once, for any number of variants, hashes and signatures. An Authenticode digester or signer
+// can be the writer. The result is that of MeasureVariants.
 //
-// A .pcrsig is signed while it is written, so it has to stand behind all that it covers, which it
-// does in images that Assemble lays out. What makes a single pass impossible is refused before a
-// byte is written, and so are add-ons and profiles, of which nothing is measured before another
-// image has them: [ErrNotUKI].
+// A .pcrsig is signed while the image is written, so it must come after all sections that it
+// covers, as it does in images that Assemble lays out. An image that cannot be written in a single
+// pass is refused before a byte is written. Add-ons and profiles are refused with [ErrNotUKI],
+// because they are measured only as parts of a UKI.
 func (a *Assembled) WriteStream(w io.Writer, o WriteOptions) (_ []VariantMeasurements, err error) {
 	defer prefix.Add("uki", &err)
 	f, err := open(&a.data, kindImage)

@@ -23,41 +23,42 @@ type StepKind string
 
 // The kinds of steps, in the order in which a plan has them.
 const (
-	StepRepairESP StepKind = "repair-esp" // what a power cut left in its file system
-	// that the set in the target slot has used up its tries
+	StepRepairESP StepKind = "repair-esp" // repair damage that a power cut left in its file system
+	// record that the set in the target slot has used up its tries
 	StepRememberFailed StepKind = "remember-failed"
-	StepRemoveStaged   StepKind = "remove-staged" // what an interrupted upgrade left on the ESP
-	StepRemoveEntry    StepKind = "remove-entry"  // the boot entry that needs the target slot
-	StepRemoveAddon    StepKind = "remove-addon"  // what lies beside it
-	// what a Type #1 entry starts, if nothing else needs it
+	// remove what an interrupted upgrade left on the ESP
+	StepRemoveStaged StepKind = "remove-staged"
+	StepRemoveEntry  StepKind = "remove-entry" // the boot entry that needs the target slot
+	StepRemoveAddon  StepKind = "remove-addon" // files beside the entry
+	// a file that a Type #1 entry starts, if no other entry needs it
 	StepRemoveFile     StepKind = "remove-file"
 	StepMarkPartial    StepKind = "mark-partial"
 	StepWriteRoot      StepKind = "write-root"
 	StepWriteTree      StepKind = "write-tree"
-	StepWriteSignature StepKind = "write-signature" // of the root hash
+	StepWriteSignature StepKind = "write-signature" // signature of the root hash
 	StepVerifySlot     StepKind = "verify-slot"
 	StepActivateSlot   StepKind = "activate-slot" // final types, labels and IDs
 	StepAddAddon       StepKind = "add-addon"     // where the stub of the new entry looks
-	StepAddExtension   StepKind = "add-extension" // as well
-	StepStageUKI       StepKind = "stage-uki"     // under a name the loader does not look at
+	StepAddExtension   StepKind = "add-extension" // where the stub of the new entry looks
+	StepStageUKI       StepKind = "stage-uki"     // under a name that the loader ignores
 	// rename it: from here on it boots, or, before prefer-entry, is in the menu
 	StepAddEntry StepKind = "add-entry"
 	// loader.conf, of a downgrade or after one: from here on it boots
 	StepPreferEntry StepKind = "prefer-entry"
 )
 
-// Step is one part of an upgrade. A power cut within or behind any but the last leaves the old set
-// booting.
+// Step is one part of an upgrade. After a power cut during or after any step but the last, the old
+// set still boots.
 type Step struct {
 	Kind   StepKind `json:"kind"`
 	Target string   `json:"target"`       // path on the ESP, or partition
 	To     string   `json:"to,omitempty"` // path that a file gets
-	Bytes  int64    `json:"bytes"`        // that are written or read
-	// of these, bytes that are read from the release, where others come from what is on the disk
-	// (PlanOptions.Delta, release.PullOptions.OldUKI); of any other step 0
+	Bytes  int64    `json:"bytes"`        // bytes that are written or read
+	// how many of these bytes are read from the release, if the others come from the disk
+	// (PlanOptions.Delta, release.PullOptions.OldUKI); 0 for any other step
 	Fetched int64  `json:"fetched,omitempty"`
-	Cut     string `json:"cut"` // what a power cut within the step leaves, in words
-	// takes away what no later step, and not Cancel, brings back
+	Cut     string `json:"cut"` // text: what a power cut during the step leaves
+	// removes something that neither a later step nor Cancel restores
 	OneWay bool `json:"oneWay"`
 
 	source  osmith.Source // of a file
@@ -82,28 +83,30 @@ func (s Step) String() string {
 	return b.String()
 }
 
-// Progress is called while a plan is applied: before each step with its number, and within the
-// steps that write or read much. Done and total are bytes of all steps together.
+// Progress is called while a plan is applied: before each step with its number, and during steps
+// that write or read much. Done and total are bytes of all steps together.
 type Progress func(step int, done, total int64)
 
-// ErrApplied is returned when a plan is applied for the second time: the disk is not what it was
-// when the plan was made.
+// ErrApplied is returned when a plan is applied for the second time: the disk has changed since the
+// plan was made, so make a new plan.
 var ErrApplied = errors.New("this plan was already applied, fully or partly: make a new plan")
 
 // Apply carries the plan out. Without the verdicts, and without an override that names each failed
 // one, it is a [*RefusedError] and nothing is written. After any other error, or a power cut, the
 // old set still boots and the upgrade is planned again from what is on the disk; planning and
-// applying a release that is installed changes nothing. A plan is applied once ([ErrApplied]). The
-// boot loader comes first, if it is a part of the plan; progress is not told of that.
+// applying a release that is installed changes nothing. A plan can be applied only once
+// ([ErrApplied]). The boot loader is written first, if it is a part of the plan; progress does not
+// report that.
 //
-// The disk must have a method Sync ([ErrNoSync]). One with a method Lock is locked meanwhile, and
-// what another has locked is a [*osmith.LockedError]. It must be as it was when the plan was made,
-// else it is a [*ChangedError] and nothing is written; and it is read anew in front of each step,
-// so that what something else has written in between ends the upgrade in the same way. A UKI or
-// add-on of the release that has changed since is a [*ChangedError], too, before anything boots it.
-// Of the root file system every block is checked against the tree before it is written, so that a
-// damaged or different block ends the upgrade with an error of package verity. What is read back is
-// read from the medium, where the disk can be told so (DropCache of [osmith.Disk]).
+// The disk must have a method Sync ([ErrNoSync]). A disk with a method Lock is locked meanwhile; if
+// another program has locked it, the error is a [*osmith.LockedError]. If the disk has changed
+// since the plan was made, the error is a [*ChangedError] and nothing is written. The disk is also
+// read again before each step: if another program has written to it in between, the upgrade ends
+// with the same error. A UKI or add-on of the release that has changed since is a [*ChangedError],
+// too, before anything boots it. Every block of the root file system is checked against the tree
+// before it is written, so that a damaged or different block ends the upgrade with an error of
+// package verity. Data is read back from the medium if the disk supports that (DropCache of
+// [osmith.Disk]).
 func (p *Plan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {
@@ -335,7 +338,7 @@ func (a *applier) put(s Step) error {
 
 // ReadBackError says that the disk did not keep what was written to it.
 type ReadBackError struct {
-	Path string // of a file on the ESP, or which partition
+	Path string // path of a file on the ESP, or the partition
 	Want [sha256.Size]byte
 }
 

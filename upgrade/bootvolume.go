@@ -10,10 +10,11 @@ import (
 	"github.com/osmith-dev/osmith/partition"
 )
 
-// BootVolume is a boot partition of a disk, for programs with changes of their own: each is as safe
-// as those of an upgrade, and is on the medium when its method returns. A partition that
-// Machine.Mounted names is changed through the kernel, as [MountedVolume] describes, and others
-// exclusively. It is an [fs.FS] of what is on the disk. Its methods must not be used concurrently.
+// BootVolume is a boot partition of a disk, for programs that make their own changes: each change
+// is as safe as those of an upgrade, and is on the medium when its method returns. A partition that
+// Machine.Mounted names is changed through the kernel, as [MountedVolume] describes; any other
+// partition is opened exclusively. It is an [fs.FS] of what is on the disk. Its methods must not be
+// used concurrently.
 type BootVolume struct {
 	volume *bootVolume
 	disk   *checkedDisk
@@ -21,9 +22,9 @@ type BootVolume struct {
 }
 
 // OpenBootVolume opens the partition of a disk with that unique ID, a FAT; the zero ID is the ESP,
-// if there is one alone. The disk must have a method Sync, and is locked until the volume is
-// closed. A partition that is mounted and not named in m.Mounted is an [*InUseError], one that is
-// mounted and damaged an [*UnrepairedError].
+// if the disk has exactly one. The disk must have a method Sync, and is locked until the volume is
+// closed. If the partition is mounted and not named in m.Mounted, the error is an [*InUseError]; if
+// it is mounted and damaged, an [*UnrepairedError].
 func OpenBootVolume(disk osmith.Disk, id osmith.GUID, m Machine) (v *BootVolume, err error) {
 	defer prefix.Add("upgrade", &err)
 	v = &BootVolume{disk: checked(disk)}
@@ -98,24 +99,24 @@ func (v *BootVolume) ReadDir(name string) ([]fs.DirEntry, error) { return v.volu
 // Stat implements [fs.StatFS].
 func (v *BootVolume) Stat(name string) (fs.FileInfo, error) { return v.volume.Stat(name) }
 
-// WriteFile makes a file; one that is there is [fs.ErrExist]. Its directory must exist.
+// WriteFile makes a file; if the file exists, the error is [fs.ErrExist]. Its directory must exist.
 func (v *BootVolume) WriteFile(name string, content osmith.Source) error {
 	return v.synced(v.volume.WriteFile(name, content))
 }
 
-// ReplaceFile gives an existing file other contents.
+// ReplaceFile replaces the contents of an existing file.
 func (v *BootVolume) ReplaceFile(name string, content osmith.Source) error {
 	return v.synced(v.volume.ReplaceFile(name, content))
 }
 
-// Rename gives a file another name in its directory; one that is taken is [fs.ErrExist]. On a
-// mounted volume it takes the room of the file.
+// Rename gives a file a new name in its directory; if the name is taken, the error is
+// [fs.ErrExist]. On a mounted volume it needs free space of the file's size.
 func (v *BootVolume) Rename(from, to string) error { return v.synced(v.volume.Rename(from, to)) }
 
 // Remove removes a file or an empty directory.
 func (v *BootVolume) Remove(name string) error { return v.synced(v.volume.Remove(name)) }
 
-// MkdirAll makes a directory and the parents that are missing. It may exist already.
+// MkdirAll makes a directory and its missing parents. The directory may exist already.
 func (v *BootVolume) MkdirAll(name string) error { return v.synced(v.volume.MkdirAll(name)) }
 
 func (v *BootVolume) synced(err error) error {

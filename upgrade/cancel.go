@@ -13,14 +13,14 @@ import (
 )
 
 // Cancel removes what an upgrade has put on the disk and no boot has tried yet ([State.Staged]):
-// entries with all their tries that do not run, with what goes with them, and what an interrupted
+// entries that have all their tries and do not run, with their files, and what an interrupted
 // upgrade has left on the ESP and in slots. Their slots become empty. It returns the paths that it
 // removed, if any.
 //
-// The machine must come up with a good set afterwards; otherwise the error is
-// [ErrNothingToReturnTo] and nothing is written. What was removed or written over for the upgrade
-// is not restored. After a power cut at any write the machine boots the set that it booted before.
-// The disk must have a method Sync and is locked, as by [Plan.Apply].
+// The machine must start a good set afterwards; otherwise the error is [ErrNothingToReturnTo] and
+// nothing is written. Cancel does not restore what the upgrade removed or overwrote. After a power
+// cut at any write the machine boots the set that it booted before. The disk must have a method
+// Sync and is locked, as by [Plan.Apply].
 func Cancel(disk osmith.Disk, m Machine) (gone []string, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Running == nil && !m.Offline {

@@ -12,15 +12,15 @@ import (
 	"github.com/osmith-dev/osmith/partition/fat"
 )
 
-// Link is one start of the machine, or several in a row of one entry, in the chain of starts that
-// follows when every set fails that is not known to be good. The chain begins with the new entry
-// and ends with the set that the machine returns to, or with what keeps it from that.
+// Link is one start of the machine, or several starts of one entry in a row, in the chain of starts
+// that follows if every set fails that is not known to be good. The chain begins with the new entry
+// and ends with the set that the machine returns to, or with what prevents the return.
 type Link struct {
-	// path on the ESP, before the first of these starts; "" where the loader starts nothing
+	// path on the ESP, before the first of these starts; "" if the loader starts nothing
 	Entry   string            `json:"entry"`
-	Profile int               `json:"profile,omitempty"` // of a UKI with several
-	Why     bootloader.Reason `json:"why"`               // that the loader starts it
-	Starts  int               `json:"starts"`            // in a row
+	Profile int               `json:"profile,omitempty"` // profile, if the UKI has several
+	Why     bootloader.Reason `json:"why"`               // why the loader starts it
+	Starts  int               `json:"starts"`            // number of starts in a row
 	End     LinkEnd           `json:"end"`
 }
 
@@ -30,10 +30,11 @@ type LinkEnd string
 // The ends of links.
 const (
 	LinkTries   LinkEnd = "tries-used-up" // the loader goes on with another entry
-	LinkReturns LinkEnd = "returns"       // a good set: the end of the chain
-	// the loader would start it for ever, and it is not known to be good: the end of the chain
+	LinkReturns LinkEnd = "returns"       // the chain ends with a good set
+	// the chain ends with an entry that the loader would start for ever, and that is not known to
+	// be good
 	LinkStuck LinkEnd = "stuck"
-	// the loader starts nothing, and waits for a person: the end of the chain
+	// the chain ends: the loader starts nothing, and waits for a person
 	LinkNothing LinkEnd = "nothing"
 )
 
@@ -89,8 +90,8 @@ func (e *ChainError) Error() string {
 // Unwrap is why.
 func (e *ChainError) Unwrap() error { return e.Err }
 
-// UncommittedError says that a set is no way back, as its entry still has a boot counter: it was
-// never found good.
+// UncommittedError says that a set cannot be the way back, because its entry still has a boot
+// counter: the set was never found good.
 type UncommittedError struct {
 	Entry string
 }
@@ -99,7 +100,7 @@ func (e *UncommittedError) Error() string {
 	return fmt.Sprintf("%s still has a boot counter, so it was never committed: commit it first", e.Entry)
 }
 
-// UnboundError says that what an entry starts has no slot on this disk.
+// UnboundError says that no slot on this disk holds what an entry starts.
 type UnboundError struct {
 	Entry    string
 	RootHash []byte

@@ -15,7 +15,7 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// ChangedError says that something is not what it was when the plan was made.
+// ChangedError says that something has changed since the plan was made: make a new plan.
 type ChangedError struct {
 	What string
 }

@@ -19,7 +19,7 @@ import (
 var ErrNoEntry = errors.New("no such entry on the ESP")
 
 // TwinError says that the ESP has a counted and an uncounted file of one name with different
-// contents: which of them the version is, is not known.
+// contents, so it is unknown which of them is the version.
 type TwinError struct {
 	Counted, Uncounted string // paths
 }
@@ -28,20 +28,20 @@ func (e *TwinError) Error() string {
 	return fmt.Sprintf("%s exists beside %s with different content: remove the wrong one", e.Uncounted, e.Counted)
 }
 
-// Commit makes the entry that runs permanent: it loses its boot counter. It is what a machine does
-// once it has found the new version good (bless). entry is its path or id, with any counter; "" is
-// what runs. It returns the path that the entry has then. Committing twice is not an error.
+// Commit makes the running entry permanent by removing its boot counter (bless). Call it once the
+// machine has found the new version good. entry is the entry's path or id, with any counter; "" is
+// the running entry. Commit returns the new path of the entry. Committing twice is not an error.
 //
-// It must be what runs, and firmware must have started it: a set that came up by kexec or a soft
-// reboot is a [*NotStartedError], since it was not yet started from power-on. The error is the same
-// for an entry whose counter differs from that of LoaderBootCountPath, and for one that has used up
-// its tries in earlier boots. Without Machine.Running the error is [ErrRunningUnknown], of a
-// machine that is off [ErrOffline].
+// The entry must be the running one, and firmware must have started it. For a set that came up by
+// kexec or a soft reboot, the error is a [*NotStartedError], since the set was not yet started from
+// power-on. The error is the same for an entry whose counter differs from that of
+// LoaderBootCountPath, and for one that has used up its tries in earlier boots. Without
+// Machine.Running the error is [ErrRunningUnknown]; for a machine that is off it is [ErrOffline].
 //
 // Only the ESP and its place in the partition table are needed: other faults of the disk do not
-// prevent a commit. Where the uncounted name is taken by the same file, the counted one goes; by
-// another file, it is a [*TwinError]. The disk must have a method Sync and is locked, as by
-// [Plan.Apply].
+// prevent a commit. If the uncounted name is taken by an equal file, the counted file is removed;
+// if by a different file, the error is a [*TwinError]. The disk must have a method Sync and is
+// locked, as by [Plan.Apply].
 func Commit(disk osmith.Disk, m Machine, entry string) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	switch {
@@ -98,14 +98,14 @@ func (s *State) bless(counted, uncounted string) error {
 }
 
 // Rollback marks an entry as bad, committed or not: the loader sorts it last and boots another
-// entry at the next start. entry is its path or id, with any counter; "" is what runs. It returns
-// the path that the entry has then. Rolling back twice is not an error.
+// entry at the next start. entry is the entry's path or id, with any counter; "" is the running
+// entry. Rollback returns the new path of the entry. Rolling back twice is not an error.
 //
-// Without a set that the machine then returns to, the error is [ErrNothingToReturnTo], and nothing
-// is written: for example if loader.conf or a variable pins the entry, firmware refuses the other
-// set, or no slot holds it. The loader's variables must be known (Machine.Loader), and so must be
-// the whole menu. The other file system is not checked for damage. The disk must have a method Sync
-// and is locked, as by [Plan.Apply].
+// If the machine would then have no set to return to, the error is [ErrNothingToReturnTo], and
+// nothing is written: for example if loader.conf or a variable pins the entry, firmware refuses the
+// other set, or no slot holds the other set. The loader's variables must be known (Machine.Loader),
+// and so must be the whole menu. Rollback does not check the file system of the other set for
+// damage. The disk must have a method Sync and is locked, as by [Plan.Apply].
 func Rollback(disk osmith.Disk, m Machine, entry string) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Loader == nil {
@@ -194,7 +194,7 @@ func (s *State) returnsWithout(marks []mark) error {
 func (s *State) returns(view func() overlay) error {
 	for _, err := range []error{s.xbootldr, s.unreadable} {
 		if err != nil {
-			return fmt.Errorf("%w: the menu is not known: %w", ErrNothingToReturnTo, err)
+			return fmt.Errorf("%w: the menu is unknown: %w", ErrNothingToReturnTo, err)
 		}
 	}
 	if len(s.rules) == 0 {

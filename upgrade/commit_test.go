@@ -122,8 +122,8 @@ func TestRollbackByESPAlone(t *testing.T) {
 	base.install(base.build("2"))
 	base.bootAndRun()
 	refused := map[string]string{
-		"an entry that cannot be read": "the menu is not known: EFI/Linux/DAMAGED.EFI: unreadable",
-		"a text that cannot be read":   "the menu is not known: loader/entries/damaged.conf: unreadable",
+		"an entry that cannot be read": "the menu is unknown: EFI/Linux/DAMAGED.EFI: unreadable",
+		"a text that cannot be read":   "the menu is unknown: loader/entries/damaged.conf: unreadable",
 		"the other UKI is junk":        "the loader would start EFI/Linux/acme_2+0-1.efi again and again",
 		"another ESP":                  "which no slot holds", // in the place of a slot
 		"no slots":                     "which no slot holds",
@@ -171,12 +171,12 @@ func TestCommitRefuses(t *testing.T) {
 			rename(s, "EFI/Linux/acme_2+0-3.efi")
 			s.machine.Running.BootCountPath, s.machine.Running.Image = `\EFI\Linux\acme_2+0-3.efi`, `\EFI\Linux\acme_2+0-3.efi`
 		}, ""},
-		"spent in earlier boots": {func(s *system) { rename(s, "EFI/Linux/acme_2+0-3.efi") }, "LoaderBootCountPath is EFI/Linux/acme_2+2-1.efi: the entry was counted or written anew since"},
+		"spent in earlier boots": {func(s *system) { rename(s, "EFI/Linux/acme_2+0-3.efi") }, "LoaderBootCountPath is EFI/Linux/acme_2+2-1.efi: the entry was counted or rewritten since"},
 		"spent, and this boot was not counted": {func(s *system) {
 			rename(s, "EFI/Linux/acme_2+0-3.efi")
 			s.machine.Running.BootCountPath = ""
 		}, "the entry has used up its tries"},
-		"installed anew since": {func(s *system) { rename(s, "EFI/Linux/acme_2+3.efi") }, "the entry was counted or written anew since"},
+		"installed anew since": {func(s *system) { rename(s, "EFI/Linux/acme_2+3.efi") }, "the entry was counted or rewritten since"},
 		"never booted": {func(s *system) {
 			rename(s, "EFI/Linux/acme_2+3.efi")
 			s.machine.Running.BootCountPath, s.machine.Running.Log = "", nil

@@ -20,15 +20,15 @@ import (
 // DiskContents lists the contents of a disk that may be overwritten: recognised tables, file
 // systems, volumes and members of RAIDs, and unrecognised data.
 type DiskContents struct {
-	// Table is "gpt", "mbr", "damaged gpt" or "", which is none.
+	// Table is "gpt", "mbr", "damaged gpt" or "" (none).
 	Table  string
-	DiskID osmith.GUID // of a GPT
+	DiskID osmith.GUID // disk ID of a GPT
 
 	Found []FoundContent // in the order of the disk
 
-	// Digest stands for all of that, with the names and places of partitions and the bytes by which
-	// something was recognised: 64 hexadecimal digits. What a person has agreed to lose is what has
-	// this digest.
+	// Digest identifies all of these contents, with the names and places of partitions and the
+	// bytes by which something was recognised: 64 hexadecimal digits. A person who agrees to erase
+	// a disk agrees to its digest.
 	Digest string
 
 	table *partition.Table // of a GPT
@@ -37,7 +37,7 @@ type DiskContents struct {
 // FoundContent is one item found on a disk.
 type FoundContent struct {
 	Offset    int64  // bytes from the start of the disk
-	Size      int64  // bytes; 0: not known
+	Size      int64  // bytes; 0: unknown
 	Partition int    // number in the table; 0: none
 	Name      string // label of the partition
 	What      string // "a FAT file system"; "data that is not recognised"
@@ -74,9 +74,9 @@ func (c *DiskContents) String() string {
 	return b.String()
 }
 
-// How much is looked at for anything but zeros, in bytes: at both ends of a disk, and at both ends
-// of a partition. Every signature of package internal/superblock is looked for besides, wherever it
-// stands.
+// How many bytes are checked for data other than zeros: at both ends of a disk, and at both ends of
+// a partition. In addition, every signature of package internal/superblock is looked for, at its
+// own place.
 const (
 	probedOfDisk      = 4 << 20
 	probedOfPartition = 256 << 10
@@ -90,10 +90,10 @@ const maxProbed = 256
 // the digest.
 const maxFound = 16
 
-// ReadContents finds out what is on a disk. It writes nothing, and reads the table, both ends of
-// the disk and of each partition, and each place where something is recognised: a disk with other
-// data somewhere else, and with zeros in all of these places, passes for an empty one. A read error
-// is an error, since the contents are unknown then.
+// ReadContents finds out what is on a disk. It writes nothing. It reads the table, both ends of the
+// disk and of each partition, and each place where something is recognised: a disk with zeros in
+// all of these places and data only elsewhere counts as empty. A read error is an error, since the
+// contents are then unknown.
 func ReadContents(disk osmith.Source) (c *DiskContents, err error) {
 	defer prefix.Add("upgrade", &err)
 	return readContents(disk, nil)
@@ -352,13 +352,13 @@ func allZero(b []byte) bool {
 	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
-// OccupiedError says that a disk to be installed has contents which the options do not allow to be
-// erased.
+// OccupiedError says that the disk to be installed has contents that the options do not allow to
+// erase.
 type OccupiedError struct {
 	Contents *DiskContents
 
-	// Agreed is the digest of something else that the options say may go: the disk was exchanged,
-	// or has changed since. "": none.
+	// Agreed is the digest in the options, if it differs from that of the disk: the disk was
+	// exchanged, or has changed since. "": the options have none.
 	Agreed string
 }
 

@@ -41,9 +41,9 @@
 //
 // # A new disk
 //
-// [PlanInstall] makes an empty disk bootable, or one whose contents a person has agreed to lose
-// ([ReadContents]). [FactoryReset] removes the state and nothing else; a request of systemd for it
-// is a [ResetRequest]. docs/install.md has the order of the writes.
+// [PlanInstall] makes an empty disk bootable, or a disk whose contents a person has agreed to lose
+// ([ReadContents]). [FactoryReset] removes only the state; systemd's request for it is a
+// [ResetRequest]. docs/install.md has the order of the writes.
 //
 // # What a power cut leaves
 //
@@ -55,8 +55,8 @@
 //
 // Sets are root or usr with a hash tree and a UKI, or a UKI alone; new entries are of Type #2
 // (UKIs); ESP and slots are on one disk; a boot loader is updated with a set ([PlanOptions].Loader)
-// or by a separate plan ([NewLoaderPlan]). Verify who released the artifact before, with
-// [github.com/osmith-dev/osmith/signing/cosign]. The disk is locked against other programs that
-// lock it, the kernel cannot use the partitions that are written, and the upgrade stops if another
-// program writes to the ESP between two steps.
+// or by a separate plan ([NewLoaderPlan]). Before an upgrade, verify who released the artifact,
+// with [github.com/osmith-dev/osmith/signing/cosign]. The disk is locked against other programs
+// that lock it, the kernel cannot use the partitions that are written, and the upgrade stops if
+// another program writes to the ESP between two steps.
 package upgrade

@@ -14,10 +14,10 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// ExtensionError is a reason of the boots verdict: an extension of the release is not what systemd
-// would take, or not what is signed.
+// ExtensionError is a reason of the boots verdict: systemd would refuse an extension of the
+// release, or the extension differs from what is signed.
 type ExtensionError struct {
-	Name string // of the file
+	Name string // name of the file
 	Err  error  // such as extension.ErrUnsigned or a *extension.MismatchError
 }
 
@@ -27,15 +27,15 @@ func (e *ExtensionError) Error() string { return fmt.Sprintf("extension %s: %v",
 func (e *ExtensionError) Unwrap() error { return e.Err }
 
 // UntrustedExtensionError is the reason of an [ExtensionError]: no keyring that the kernel asks has
-// the certificate of the extension's signature. A certificate in verity.d of the initrd, by which
-// systemd judges in user space where the kernel does not accept a signature, is not known here.
+// the certificate of the extension's signature. Certificates in verity.d of the initrd, with which
+// systemd checks a signature in user space if the kernel does not accept it, are not considered.
 type UntrustedExtensionError struct {
 	Signer string // subject of the certificate, or that the signature does not carry it
 	Asked  []KeyringName
 }
 
 func (e *UntrustedExtensionError) Error() string {
-	return fmt.Sprintf("the kernel will not accept its signature by %s: none of the keyrings %v has the certificate (whether verity.d in the initrd has it is not known)", e.Signer, e.Asked)
+	return fmt.Sprintf("the kernel will not accept its signature by %s: none of the keyrings %v has the certificate (whether verity.d in the initrd has it is unknown)", e.Signer, e.Asked)
 }
 
 // errConfextStub is why a configuration extension is not taken for one.
@@ -119,9 +119,9 @@ func (p *Plan) judgeExtensions(ctx context.Context, j *Verdict, cmdline string) 
 		}
 		switch r := what.Release; {
 		case r == nil:
-			j.warn("extension %s: the OS it is for is unknown: the release does not state its extension-release, and nothing has read it (PlanOptions.ExtensionFileSystem)", x.Name)
+			j.warn("extension %s: the OS it is for is unknown: the release does not state its extension-release, and the file was not read: set PlanOptions.ExtensionFileSystem", x.Name)
 		case !what.Compared:
-			j.warn("extension %s: it is for this OS according to the release; nothing has read its extension-release (PlanOptions.ExtensionFileSystem)", x.Name)
+			j.warn("extension %s: it is for this OS according to the release; its extension-release was not read: set PlanOptions.ExtensionFileSystem", x.Name)
 		}
 		if r := what.Release; r != nil && r.VersionID != "" && os.Release["VERSION_ID"] == "" && r.ID != "_any" {
 			j.warn("extension %s: it is for version %s, and systemd does not compare it, as the UKI's os-release has no VERSION_ID", x.Name, r.VersionID)
@@ -140,7 +140,7 @@ func (p *Plan) judgeSigner(j *Verdict, cmdline, name string, im *extension.Image
 		signer = im.Signer.Subject.String()
 	}
 	if p.machine.VerityKeyrings == nil {
-		j.warn("extension %s: whether the kernel accepts its signature by %s is not known (Machine.VerityKeyrings)", name, signer)
+		j.warn("extension %s: whether the kernel accepts its signature by %s is unknown: set Machine.VerityKeyrings", name, signer)
 		return
 	}
 	untrusted := &UntrustedExtensionError{Signer: signer, Asked: []KeyringName{}}

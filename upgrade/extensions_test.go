@@ -219,11 +219,11 @@ func TestExtensionsAreJudged(t *testing.T) {
 			s.machine.VerityKeyrings[0].Name, s.machine.VerityKeyrings[0].Sealed = upgrade.KeyringVerity, true
 		}, upgrade.OutcomeFail, "none of the keyrings []", nil},
 		{"keyrings not known", func(s *system, _ *release.Release, _ *upgrade.PlanOptions) { s.machine.VerityKeyrings = nil }, upgrade.OutcomeWarn,
-			"whether the kernel accepts its signature by CN=Acme OS Signature Database Key is not known", nil},
+			"whether the kernel accepts its signature by CN=Acme OS Signature Database Key is unknown", nil},
 		{"a signature without its certificate, keyrings not known", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
 			s.machine.VerityKeyrings = nil
 			r.Extensions[0].Content = source(extensionImage(s.t, 8192, nil, s.anonymous))
-		}, upgrade.OutcomeWarn, "its signature by a certificate that it does not carry is not known", nil},
+		}, upgrade.OutcomeWarn, "its signature by a certificate that it does not carry is unknown", nil},
 		{"a signature without its certificate", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
 			s.machine.VerityKeyrings = []upgrade.Keyring{}
 			r.Extensions[0].Content = source(extensionImage(s.t, 8192, nil, s.anonymous))
@@ -247,10 +247,10 @@ func TestExtensionsAreJudged(t *testing.T) {
 		{"for another machine", func(s *system, r *release.Release, _ *upgrade.PlanOptions) {
 			r.Extensions[0].Content = source(extensionImage(s.t, 8192, &s.builder.Keys.SecureBoot.DB, func(x *build.Extension) { x.Architecture = "arm64" }))
 		}, upgrade.OutcomeFail, `want "amd64", got "arm64"`, nil},
-		{"not read", func(_ *system, _ *release.Release, o *upgrade.PlanOptions) { o.ExtensionFileSystem = nil }, upgrade.OutcomeWarn, "it is for this OS according to the release; nothing has read its extension-release", nil},
+		{"not read", func(_ *system, _ *release.Release, o *upgrade.PlanOptions) { o.ExtensionFileSystem = nil }, upgrade.OutcomeWarn, "it is for this OS according to the release; its extension-release was not read", nil},
 		{"neither read nor stated", func(_ *system, r *release.Release, o *upgrade.PlanOptions) {
 			o.ExtensionFileSystem, r.Extensions[0].Release = nil, nil
-		}, upgrade.OutcomeWarn, "the OS it is for is unknown: the release does not state its extension-release, and nothing has read it (PlanOptions.ExtensionFileSystem", nil},
+		}, upgrade.OutcomeWarn, "the OS it is for is unknown: the release does not state its extension-release, and the file was not read: set PlanOptions.ExtensionFileSystem", nil},
 		{"not for the initrd", func(_ *system, r *release.Release, o *upgrade.PlanOptions) {
 			o.ExtensionFileSystem, r.Extensions[0].Release = nil, []byte("ID=_any\n")
 		}, upgrade.OutcomeWarn, "systemd-sysext in the initrd ignores it", nil},

@@ -15,15 +15,15 @@ import (
 	"github.com/osmith-dev/osmith/partition/luks"
 )
 
-// StatePartition declares a partition that holds nothing but state, which a factory reset takes
-// away: by its ID, or by type and label.
+// StatePartition declares a partition that holds only state, which a factory reset erases: by its
+// ID, or by type and label.
 type StatePartition struct {
-	ID   osmith.GUID // PARTUUID; zero: by Type and Name
-	Type osmith.GUID // with an ID: zero, or what it must be as well
-	Name string      // label; with an ID: "", or what it must be as well
+	ID   osmith.GUID // PARTUUID; zero: the partition is found by Type and Name
+	Type osmith.GUID // type; with an ID, either zero or the type that the partition must have
+	Name string      // label; with an ID, either "" or the label that the partition must have
 }
 
-// String is how it is declared.
+// String is the declaration as text.
 func (s StatePartition) String() string {
 	if s.Type.IsZero() {
 		return fmt.Sprintf("the partition %s", s.ID)
@@ -39,7 +39,7 @@ type ResetPartition struct {
 	Held   string // what was recognised in it: "a LUKS volume"; "": nothing was
 }
 
-// NotStateError says why a partition is not reset, though it is declared as state.
+// NotStateError says why a partition that is declared as state is not reset.
 type NotStateError struct {
 	Declared StatePartition
 	Reason   string
@@ -49,24 +49,24 @@ func (e *NotStateError) Error() string {
 	return fmt.Sprintf("%s cannot be reset, so nothing is reset: %s", e.Declared, e.Reason)
 }
 
-// FactoryReset erases the state in the declared partitions, and touches nothing else: neither ESP
-// nor slots nor the table, so the machine boots as before. It returns what was reset, in the order
-// in which it was done. Each must be one partition of the disk that no slot has, and must be
-// neither an ESP nor of a type that systems boot from, else it is a [*NotStateError], and nothing
-// is written; one that the kernel uses is an [*InUseError].
+// FactoryReset erases the state in the declared partitions. It does not write to the ESP, the slots
+// or the table, so the machine boots as before. It returns what was reset, in the order in which it
+// was done. Each declaration must name one partition of the disk that is in no slot, is not an ESP
+// and has no type that systems boot from; otherwise the error is a [*NotStateError], and nothing is
+// written. If the kernel uses the partition, the error is an [*InUseError].
 //
-// Of a LUKS2 volume the key slots go first, so that nothing opens it any more, also with a copy of
-// its header; then both headers. Of anything else the sector goes first by which it is recognised.
-// Then both ends of the partition become zero, and every place where something would be recognised.
-// A power cut leaves each partition as it was, a volume perhaps with fewer keys, or with nothing in
-// it that could be opened or mounted; the same call goes on. Unencrypted contents of a partition
-// stay on the medium, and can be found there: state whose loss has to be sure belongs into an
-// encrypted volume.
+// Of a LUKS2 volume, the key slots are erased first, so that the volume cannot be opened any more,
+// even with a copy of its header; then both headers. Of any other content, the sector by which it
+// is recognised is erased first. Then both ends of the partition are zeroed, and every place where
+// something would be recognised. After a power cut, each partition is as it was (a volume perhaps
+// with fewer keys) or has nothing that could be opened or mounted; repeat the same call to finish.
+// Unencrypted contents of a partition stay on the medium, and can be found there: keep state that
+// must be erased with certainty in an encrypted volume.
 //
 // The partition is then empty, and formatted at the next boot by systemd-repart (FactoryReset=,
-// Format=) or systemd-makefs, or another program. The request of systemd is not looked at: that
-// is [ReadResetRequest], and [CompleteReset] behind this. The disk must have a method Sync and is
-// locked, as by [Plan.Apply].
+// Format=) or systemd-makefs, or another program. FactoryReset does not read systemd's request:
+// call [ReadResetRequest] before it, and [CompleteReset] after it. The disk must have a method Sync
+// and is locked, as by [Plan.Apply].
 func FactoryReset(disk osmith.Disk, m Machine, declared []StatePartition) (reset []ResetPartition, err error) {
 	defer prefix.Add("upgrade", &err)
 	if len(declared) == 0 {

@@ -149,7 +149,7 @@ func TestLoadersAreJudged(t *testing.T) {
 		{"own, junk", "EFI/systemd/systemd-bootx64.efi", func(*system) []byte { return junk }, nil, upgrade.OutcomeFail, "EFI/systemd/systemd-bootx64.efi, which firmware may start: "},
 		{"own, unsigned", "EFI/systemd/systemd-bootx64.efi", func(*system) []byte { return petest.Loader("262") }, nil, upgrade.OutcomeFail, "firmware will not start EFI/systemd/systemd-bootx64.efi"},
 		{"named by a boot option", "EFI/acme/boot.efi", stranger, []string{`\EFI\acme\boot.efi`}, upgrade.OutcomeFail, "firmware will not start EFI/acme/boot.efi"},
-		{"perhaps named by one", "EFI/acme/boot.efi", stranger, nil, upgrade.OutcomeWarn, "whether a Boot#### starts it is not known (Machine.LoaderPaths)"},
+		{"perhaps named by one", "EFI/acme/boot.efi", stranger, nil, upgrade.OutcomeWarn, "whether a Boot#### starts it is unknown: set Machine.LoaderPaths"},
 		{"not named by one", "EFI/acme/boot.efi", stranger, []string{}, upgrade.OutcomePass, ""},
 		{"named and not there", "EFI/acme/boot.efi", stranger, []string{"EFI/acme/other.efi"}, upgrade.OutcomePass, ""},
 	} {
@@ -273,7 +273,7 @@ func TestLoaderBehindShim(t *testing.T) {
 		want    string
 	}{
 		{"good", func(*system, []byte) {}, upgrade.OutcomePass, "shim starts EFI/BOOT/grubx64.efi: "},
-		{"shim is not said", func(s *system, _ []byte) { s.machine.Shim = nil }, upgrade.OutcomeWarn, "EFI/BOOT/BOOTX64.EFI is a shim, which Machine.Shim does not tell"},
+		{"shim is not said", func(s *system, _ []byte) { s.machine.Shim = nil }, upgrade.OutcomeWarn, "EFI/BOOT/BOOTX64.EFI is a shim, but Machine.Shim is not set"},
 		{"a stranger's", func(s *system, loader []byte) {
 			require.NoError(s.t, s.esp().ReplaceFile("EFI/BOOT/grubx64.efi", sign(s.t, stripCertificates(s.t, bytes.Clone(loader)), other.SecureBoot.DB)))
 		}, upgrade.OutcomeFail, "shim will not start EFI/BOOT/grubx64.efi"},
@@ -307,9 +307,9 @@ func TestLoaderBehindShim(t *testing.T) {
 				require.NoError(t, esp.Remove("EFI/BOOT/grubx64.efi"))
 				state, err := upgrade.Inspect(s.disk, s.machine)
 				require.NoError(t, err)
-				require.ErrorContains(t, errors.Join(state.Problems...), "boot loader behind shim on the ESP")
+				require.ErrorContains(t, errors.Join(state.Problems...), "boot loader after shim on the ESP")
 				_, err = upgrade.NewPlan(t.Context(), s.disk, s.build("2").Release(), s.machine, upgrade.PlanOptions{})
-				require.ErrorContains(t, err, "boot loader behind shim on the ESP")
+				require.ErrorContains(t, err, "boot loader after shim on the ESP")
 			}
 		})
 	}

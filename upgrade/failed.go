@@ -14,8 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// FailedSchema names the form of EFI/osmith/failed.json: which releases have used up their tries on
-// this machine and were written over since.
+// FailedSchema names the form of EFI/osmith/failed.json: a list of releases that have used up their
+// tries on this machine and were overwritten since.
 const FailedSchema = "osmith.failed/1"
 
 // failedPath is where that is remembered, on the ESP.
@@ -30,7 +30,7 @@ const (
 type FailedRelease struct {
 	Product string `json:"product"`
 	Version string `json:"version"`
-	UKI     string `json:"uki"` // SHA-256 of the file, hexadecimal
+	UKI     string `json:"uki"` // SHA-256 of the UKI file, hexadecimal
 }
 
 type failedFile struct {
@@ -41,7 +41,7 @@ type failedFile struct {
 // FailedError is a reason of the follows verdict: the release has failed on this machine already.
 type FailedError struct {
 	Release FailedRelease
-	// path on the ESP that says so: of the entry that has used up its tries, or
+	// path on the ESP of the evidence: the entry that has used up its tries, or
 	// EFI/osmith/failed.json
 	Where string
 }

@@ -6,10 +6,11 @@ import (
 	"github.com/osmith-dev/osmith/bootloader"
 )
 
-// A FellBack is a newer version that the machine does not run, since it has used up its tries.
+// A FellBack is a newer version that the machine does not run, because the version has used up its
+// tries.
 type FellBack struct {
 	Version string
-	Entry   *Entry // nil: it is gone from the ESP, which remembers that it has failed
+	Entry   *Entry // nil: the entry is gone from the ESP, which still records that it has failed
 	Reason  string
 }
 

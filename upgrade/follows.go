@@ -11,7 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/internal/osset"
 )
 
-// ProductError is a reason of the follows verdict: the release is not of the running product.
+// ProductError is a reason of the follows verdict: the release belongs to a different product than
+// the running one.
 type ProductError struct {
 	What      string // "product", "variant", "machine type"
 	Want, Got string
@@ -21,7 +22,8 @@ func (e *ProductError) Error() string {
 	return fmt.Sprintf("the release has %s %q, want %q as the running version", e.What, e.Got, e.Want)
 }
 
-// OlderError is a reason of the follows verdict: the release is older than it may be.
+// OlderError is a reason of the follows verdict: the release is older than the lowest accepted
+// version.
 type OlderError struct {
 	Version string
 	Than    string // version

@@ -178,7 +178,7 @@ func TestDowngrade(t *testing.T) {
 	s.install(s.build("2"))
 	s.bootAndRun()
 	p := s.plan(s.build("1"), override)
-	require.ErrorContains(t, p.Refused(), "sorts behind it")
+	require.ErrorContains(t, p.Refused(), "sorts after it")
 	// What another program prefers is left alone.
 	s = newSystem(t, "")
 	require.NoError(t, s.esp().ReplaceFile("loader/loader.conf", source([]byte("preferred acme_1*\n"))))

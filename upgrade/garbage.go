@@ -137,12 +137,12 @@ func (p *Plan) collectGarbage() {
 	}
 }
 
-// Collect removes [State].Garbage, and returns what is gone. What runs, what the loader starts
-// next, the last good set and what Machine.Keep names are none, and the machine must come up with a
-// good set afterwards, else it is [ErrNothingToReturnTo] and nothing is written. The loader's
-// variables must be known (Machine.Loader), and what runs, unless the machine is off. The disk must
-// have a method Sync and is locked, as by [Plan.Apply]. A plan collects garbage by itself where it
-// needs the space.
+// Collect removes [State].Garbage, and returns what it removed. The running set, the set that the
+// loader starts next, the last good set and the entries in Machine.Keep are not garbage. The
+// machine must start a good set afterwards, otherwise the error is [ErrNothingToReturnTo] and
+// nothing is written. The loader's variables must be known (Machine.Loader), and so must the
+// running set, unless the machine is off. The disk must have a method Sync and is locked, as by
+// [Plan.Apply]. A plan collects garbage by itself if it needs the space.
 func Collect(disk osmith.Disk, m Machine) (gone []Garbage, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Running == nil && !m.Offline {

@@ -20,7 +20,7 @@ import (
 type SecureBootError struct {
 	Path   string
 	Reason string
-	Shim   bool // shim will not; that it will be started itself is not said then
+	Shim   bool // shim refuses it; whether firmware starts shim is a separate question
 }
 
 func (e *SecureBootError) Error() string {
@@ -223,11 +223,10 @@ func (u *unified) know(known *release.UKIDigests, image *secureboot.ImageScan, h
 	return true
 }
 
-// UKIHashes are the hashes under which [release.Stream] has to take the digests of a UKI
-// (PullOptions.Hashes), so that no plan for this machine reads the UKI for others: those of the
-// TPM's banks, and all that are compared behind a shim, or by firmware whose configuration is not
-// known. A plan takes what is missing itself, such as the digest under the hash of an unusual
-// signature.
+// UKIHashes are the hashes under which [release.Stream] has to compute the digests of a UKI
+// (PullOptions.Hashes), so that a plan for this machine need not read the UKI again: those of the
+// TPM's banks, and those that a shim, or firmware of unknown configuration, compares. A plan
+// computes a missing digest itself, such as that under the hash of an unusual signature.
 func (m *Machine) UKIHashes() []crypto.Hash {
 	if _, known := m.variables(); known && m.Shim == nil {
 		return slices.Clone(m.hashes())

@@ -22,40 +22,41 @@ import (
 	"github.com/osmith-dev/osmith/upgrade/release"
 )
 
-// InstallOptions are what a disk becomes. Layout and Seed must be given.
+// InstallOptions describe the installed disk. Layout and Seed must be given.
 type InstallOptions struct {
-	// Layout is what is planned onto the disk: an ESP, slots as [partition.FindSlots] finds them,
-	// unless the release is a UKI alone, and whatever else the system has. The first slot gets the
-	// release, the others are labelled [partition.EmptyName]. Sizes are for all releases to come,
-	// so that ESP and slots need one. Its Size, DiskID, Seed and SectorSize are those of the disk
-	// and of these options, and it must give no IDs, as every machine has its own. Of partitions
-	// that are neither, Content is written ([partition.Spec]); one without has the places of all
-	// known signatures made zero, so that systemd-repart or systemd-makefs formats it at the first
-	// boot, as its own definitions say: Fill is not followed.
+	// Layout lists the partitions of the disk: an ESP, slots as [partition.FindSlots] finds them,
+	// unless the release is a UKI alone, and any other partitions of the system. The first slot
+	// gets the release, the others are labelled [partition.EmptyName]. ESP and slots must have a
+	// size, which has to be large enough for all later releases. The layout's Size, DiskID, Seed
+	// and SectorSize are ignored in favour of those of the disk and of these options, and it must
+	// not give IDs, since every machine has its own. For any other partition, Content is written
+	// ([partition.Spec]); without Content, the places of all known signatures are zeroed, so that
+	// systemd-repart or systemd-makefs formats the partition at the first boot by its own
+	// definitions: Fill is ignored.
 	Layout partition.Layout
 
-	// Seed is what the identifiers of this disk are derived from, as systemd-repart derives them
-	// ([partition.SeedDiskID], [partition.SeedPartitionID]): 16 random bytes, and the same again to
-	// go on with an installation that was interrupted.
+	// Seed is the value from which the identifiers of this disk are derived, as systemd-repart
+	// derives them ([partition.SeedDiskID], [partition.SeedPartitionID]): 16 random bytes. Give the
+	// same seed again to continue an interrupted installation.
 	Seed osmith.GUID
 
-	// SectorSize is the logical sector size in bytes, 512 or 4096. 0: what the disk says, or 512.
+	// SectorSize is the logical sector size in bytes, 512 or 4096. 0: that of the disk, or 512.
 	SectorSize int
 
-	// EraseForEverTheDiskWithThisDigest is [DiskContents].Digest of what a person has agreed to
-	// lose. "": only an empty disk is installed.
+	// EraseForEverTheDiskWithThisDigest is [DiskContents].Digest of the contents that a person has
+	// agreed to lose. "": only an empty disk is installed.
 	EraseForEverTheDiskWithThisDigest string
 
 	// Loader is systemd-boot with its settings, the keys that it may enrol and the shim in front of
-	// it. Nil: the loader of the release, without settings or shim. EFI/BOOT always gets it, since
-	// a variable of firmware may be lost. Its Shim is what judges loader and images on the disk,
-	// and Machine.Shim does not count.
+	// it. Nil: the loader of the release, without settings or shim. It is always installed in
+	// EFI/BOOT, too, since a variable of firmware may be lost. Loader's Shim judges loader and
+	// images on the disk; Machine.Shim is ignored.
 	Loader *bootloader.Installation
 
 	// RandomSeed is 32 random bytes for loader/random-seed of this disk. Nil: there is none.
 	RandomSeed []byte
 
-	// Recovery is an entry beside the system that no update touches. Nil: there is none.
+	// Recovery is an entry beside the system that updates leave unchanged. Nil: there is none.
 	Recovery *RecoverySystem
 
 	// Volumes are encrypted volumes that are made in partitions of the layout without Content.
@@ -65,25 +66,25 @@ type InstallOptions struct {
 	// is made, and firmware finds the loader in EFI/BOOT.
 	Variables bootloader.VariableStore
 
-	// Tries is how often the entry is started without having been found good ([Commit]) before the
-	// loader goes on to the recovery system, 1 to 99. 0: its starts are not counted, as there is no
-	// other version yet.
+	// Tries is how often the loader starts the entry before it is committed ([Commit]); then it
+	// starts the recovery system. 1 to 99. 0: starts are not counted, since there is no other
+	// version yet.
 	Tries int
 
 	// Override lists proofs whose failure [InstallPlan.Apply] ignores.
 	Override []Proof
 
-	// Labels are patterns of the partitions' labels, as those of [PlanOptions].
+	// Labels are patterns of the partitions' labels, as in [PlanOptions].
 	Labels partition.Labels
 
-	// ExtensionFileSystem opens the file system of an extension of the release, as of
+	// ExtensionFileSystem opens the file system of an extension of the release, as in
 	// [PlanOptions].
 	ExtensionFileSystem func(osmith.Source) (fs.FS, error)
 
-	// Time is given to the files of the ESP. The zero value is 1980-01-01.
+	// Time is the time stamp of the files of the ESP. The zero value is 1980-01-01.
 	Time time.Time
 
-	// At is when the plan is made, as of [PlanOptions].
+	// At is the time of the plan, as in [PlanOptions].
 	At time.Time
 
 	// Progress is called while the release's hash tree is read, with bytes of all.
@@ -97,16 +98,16 @@ type RecoverySystem struct {
 	// a version: it has no boot counter, and does not begin with the product's name and "_".
 	Name string
 
-	// UKI is the image. Its os-release must be of another product than the release's, by IMAGE_ID
-	// or ID and VARIANT_ID, so that no update takes it for one of its versions.
+	// UKI is the image. Its os-release must name a different product than the release's, by
+	// IMAGE_ID or ID and VARIANT_ID, so that updates do not take it for a version of the system.
 	UKI osmith.Source
 }
 
 // NewVolume is a LUKS2 volume in a partition that is made.
 type NewVolume struct {
-	Partition string // its Name in the layout
+	Partition string // the partition's Name in the layout
 
-	// Passphrase opens the first key slot. Nil: it has none, and Keys must add one.
+	// Passphrase opens the first key slot. Nil: there is no such key slot, and Keys must add one.
 	Passphrase []byte
 
 	// Format are the choices of [luks.Format]. Rand must be given. Without a UUID it is that of
@@ -118,30 +119,30 @@ type NewVolume struct {
 	Keys func(v *luks.Volume, key *luks.Key) error
 }
 
-// InstallPlan is an installation worked out and judged, with nothing written yet.
+// InstallPlan is an installation that is computed and judged, but not yet written.
 type InstallPlan struct {
 	Version string
 	Entry   string // path that the UKI will have on the ESP
 	Table   *partition.Table
-	Slot    string // that gets the release; "" if it is a UKI alone
+	Slot    string // slot that gets the release; "" if the release is a UKI alone
 
-	// Erases is what is on the disk and will be lost. Nil: nothing is.
+	// Erases lists the contents of the disk that will be lost. Nil: the disk is empty.
 	Erases *DiskContents
-	// Resumes says that the disk holds this very installation, interrupted: what else was on it is
-	// gone already.
+	// Resumes says that the disk holds this installation, interrupted: the disk's former contents
+	// are already gone.
 	Resumes bool
-	// Installed says that the disk holds this very installation whole. What steps there are then
-	// make the table whole or the boot option.
+	// Installed says that the disk holds this installation complete. Any steps then repair the
+	// table or write the boot option.
 	Installed bool
 
-	Support   *Support  // that the release has; nil: the release does not say
+	Support   *Support  // support of the release; nil: the release does not state it
 	Verdicts  []Verdict // on fits, boots, unlocks, returns and follows
 	Chain     []Link    // of starts, if the system is never found good
 	Steps     []Step
-	Predicted *tpm.Log // of the first boot; nil if it cannot be told
+	Predicted *tpm.Log // prediction of the first boot; nil if there is none
 
-	// BootOption is what is changed in the variables of firmware; nil without
-	// InstallOptions.Variables, or if BootOptionErr says why it is not known.
+	// BootOption is the change of firmware's variables; nil without InstallOptions.Variables, or if
+	// BootOptionErr says why it is unknown.
 	BootOption    *bootloader.BootPlan
 	BootOptionErr error
 
@@ -170,7 +171,8 @@ type stateContent struct {
 	volume  *scratch // an encrypted volume, of which only what was formatted is written
 }
 
-// ErrRunsFromDisk is returned for a disk that the machine was started from.
+// ErrRunsFromDisk says that the machine was started from the disk to be installed: start it from a
+// different medium.
 var ErrRunsFromDisk = errors.New("the machine was started from this disk: start it from a different disk to reinstall this one")
 
 // RecoveryError says why a recovery system might be taken for a version of the system.
@@ -183,22 +185,22 @@ func (e *RecoveryError) Error() string {
 	return fmt.Sprintf("the recovery system %s: %s", e.Name, e.Reason)
 }
 
-// PlanInstall looks at a disk and a release and works out how the disk becomes one that boots it: a
+// PlanInstall reads a disk and a release and computes how to make the disk boot the release: a
 // partition table with identifiers of its own, an ESP with the boot loader, keys and the UKI, the
-// file system in the first slot, what state partitions get, a recovery system and the boot option
-// of firmware. It writes nothing.
+// file system in the first slot, the contents of state partitions, a recovery system and the boot
+// option of firmware. It writes nothing.
 //
-// A disk that has anything on it ([ReadContents]) is an [*OccupiedError] that lists it, unless the
-// options name its digest. Once they do, [StepClaimDisk] is the point of no return. An interrupted
-// installation with the same seed is continued, and a complete one leaves nothing to do; once a
-// machine has changed the disk, it is a disk like any other. A machine that was started from the
-// disk is [ErrRunsFromDisk].
+// If the disk is not empty ([ReadContents]), the error is an [*OccupiedError] that lists its
+// contents, unless the options have their digest. If they do, [StepClaimDisk] is the point of no
+// return. An interrupted installation with the same seed is continued, and a complete one needs no
+// steps; once a machine has changed the disk, it counts as occupied like any other. If the machine
+// was started from the disk, the error is [ErrRunsFromDisk].
 //
 // The verdicts are those of [NewPlan], by the same code, on the disk as it will be, which is made
 // in memory: fits, boots and unlocks, with keys on the ESP and headers of encrypted volumes as they
-// will be. returns says what follows if the system does not come up: there is no earlier version.
-// follows asks for Machine.Floor alone. Machine is the one that will boot the disk; what it runs
-// now is that of the installer.
+// will be. returns says what follows if the system does not start: there is no earlier version.
+// follows depends only on Machine.Floor. Machine is the machine that will boot the disk; what it
+// runs now is the installer.
 func PlanInstall(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o InstallOptions) (plan *InstallPlan, err error) {
 	defer prefix.Add("upgrade", &err)
 	p := &InstallPlan{disk: checked(disk), machine: m, options: o}
@@ -510,8 +512,8 @@ func (p *InstallPlan) sameTable(t *partition.Table) bool {
 	return true
 }
 
-// Refused reports the verdicts that keep [InstallPlan.Apply] from writing, as a [*RefusedError];
-// nil means that it will write.
+// Refused returns the verdicts that keep [InstallPlan.Apply] from writing, as a [*RefusedError];
+// nil means that Apply will write.
 func (p *InstallPlan) Refused() error { return refused(p.Verdicts) }
 
 // planBootOption works out what firmware is told.

@@ -17,10 +17,10 @@ import (
 )
 
 // The kinds of steps of an installation, in their order; [StepWriteRoot], [StepWriteTree],
-// [StepWriteSignature] and [StepVerifySlot] come behind StepWipeSignatures.
+// [StepWriteSignature] and [StepVerifySlot] come after StepWipeSignatures.
 const (
-	// of what will be lost: a disk that grew has its backup table somewhere else than where
-	// firmware looks
+	// of the contents to be lost: on a disk that grew, the backup table is not where firmware looks
+	// for it
 	StepRepairTable StepKind = "repair-table"
 	// a table without partitions, with the disk ID of the installation: the point of no return
 	StepClaimDisk StepKind = "claim-disk"
@@ -35,8 +35,8 @@ const (
 
 // InstallResult is the result of an installation whose disk is written.
 type InstallResult struct {
-	// BootOption are the changes of variables. BootOptionErr is why firmware has not taken them, or
-	// why they were not made: the disk is installed nevertheless, and firmware finds the loader in
+	// BootOption are the changes of variables. BootOptionErr says why firmware refused them, or why
+	// they were not made: the disk is installed nevertheless, and firmware finds the loader in
 	// EFI/BOOT.
 	BootOption    []bootloader.ChangeResult
 	BootOptionErr error
@@ -99,8 +99,8 @@ func (s *stateContent) bytes() (n int64) {
 	return n
 }
 
-// How much of both ends of a new partition is made zero, in bytes: a LUKS2 volume has up to two
-// headers of 4 MiB.
+// How many bytes of both ends of a new partition are zeroed: a LUKS2 volume has up to two headers
+// of 4 MiB.
 const (
 	wipedFront = 8<<20 + 4096
 	wipedBack  = 1 << 20
@@ -151,17 +151,17 @@ func (p *InstallPlan) findWipes() (list []extent) {
 
 // Apply carries the plan out. Without the verdicts, and without an override that names each failed
 // one, it is a [*RefusedError] and nothing is written. The disk must have a method Sync
-// ([ErrNoSync]), nothing may use any of it ([*InUseError]), and it is locked meanwhile. It must
-// hold what it held when the plan was made, else it is a [*ChangedError], and nothing is written.
+// ([ErrNoSync]) and must not be in use ([*InUseError]); it is locked meanwhile. If its contents
+// have changed since the plan was made, the error is a [*ChangedError], and nothing is written.
 //
 // Until [StepClaimDisk] the disk is as it was; from there to the end of [StepActivateDisk] it has a
 // table without partitions, so that firmware finds no file system and no loader on it. After an
-// error or a power cut the same call, with the same seed, goes on. What is written is read back
-// from the medium, if the disk supports that, before the table names it. If firmware refuses the
+// error or a power cut, the same call with the same seed continues. All data is read back, from the
+// medium if the disk supports that, before the table names its partition. If firmware refuses the
 // boot option, the result says so, without an error.
 //
-// The kernel of the machine that this runs on still has the partitions of before:
-// [partition.UpdateKernel] tells it, or the next start.
+// The kernel of the machine that runs the installer still has the old partitions: call
+// [partition.UpdateKernel], or restart.
 func (p *InstallPlan) Apply(ctx context.Context, progress Progress) (result *InstallResult, err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {

@@ -199,7 +199,7 @@ func (p *InstallPlan) makeState() error {
 		case i < 0:
 			return fmt.Errorf("the encrypted volume %q: the layout has no such partition", v.Partition)
 		case used[i]:
-			return fmt.Errorf("the encrypted volume %q: the partition has another content already", v.Partition)
+			return fmt.Errorf("the encrypted volume %q: the partition already has other content", v.Partition)
 		}
 		used[i] = true
 		made, err := p.makeVolume(i, v)

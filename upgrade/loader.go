@@ -100,7 +100,7 @@ func (s *State) by() string {
 }
 
 // LoaderUnknownError is a reason of the boots or returns verdict: what the loader on the ESP would
-// boot depends on what is not known about its release.
+// boot depends on unknown behaviour of its release.
 type LoaderUnknownError struct {
 	Version osmith.Version
 	Reason  string
@@ -129,7 +129,7 @@ func (p *Plan) judgeChoice(j *Verdict) {
 	case c.why.Pinned():
 		j.fail(fmt.Errorf("%w: %s, so the loader boots %s and not the new version; clear it", ErrPinned, c.why, c.entry.Path))
 	default:
-		j.fail(fmt.Errorf("the loader prefers %s (%s): version %s sorts behind it%s", c.entry.Path, c.why, p.Version, c.by))
+		j.fail(fmt.Errorf("the loader prefers %s (%s): version %s sorts after it%s", c.entry.Path, c.why, p.Version, c.by))
 	}
 	for i := range p.state.rules {
 		if err := p.state.rules[i].err; err != nil {

@@ -15,17 +15,18 @@ import (
 // (systemd-boot(7), "secure-boot-enroll").
 const keysDir = "loader/keys"
 
-// KeysError says that firmware would refuse what is on the ESP once keys from there are enrolled.
+// KeysError says that firmware would refuse an image on the ESP once the keys on the ESP are
+// enrolled.
 type KeysError struct {
 	Set string // directory of the keys
-	Err error  // what is refused, or why that is not known
+	Err error  // what is refused, or why that is unknown
 }
 
 func (e *KeysError) Error() string {
 	return fmt.Sprintf("the keys in %s, once they are enrolled: %v", e.Set, e.Err)
 }
 
-// Unwrap is what is refused.
+// Unwrap returns Err.
 func (e *KeysError) Unwrap() error { return e.Err }
 
 // judgeKeys asks of each set of keys on the ESP whether firmware that has enrolled it starts the

@@ -23,27 +23,27 @@ import (
 type LoaderOptions struct {
 	bootloader.InstallationOptions
 
-	// Shims are shims of which the first one is installed that the machine's firmware starts and
-	// that starts the loader, such as one signed with Microsoft's key of 2023 and one with that of
-	// 2011: which of them is in db differs between machines. None: Installation.Shim, if there is
-	// one.
+	// Shims are the shims to choose from: the first one that the machine's firmware starts and that
+	// starts the loader is installed. For example, one is signed with Microsoft's key of 2023 and
+	// one with that of 2011, because the key in db differs between machines. None:
+	// Installation.Shim, if there is one.
 	Shims []osmith.Source
 
 	// Override lists proofs whose failure [LoaderPlan.Apply] ignores, as [PlanOptions].Override.
 	Override []Proof
 }
 
-// LoaderPlan is an update of the boot loader worked out and judged, with nothing written yet.
+// LoaderPlan is an update of the boot loader that is computed and judged, but not yet written.
 type LoaderPlan struct {
 	// path of the entry that the loader starts, now and afterwards
 	Next     string
-	Changes  []bootloader.FileChange // in their order; none: the ESP is as it shall be
+	Changes  []bootloader.FileChange // in their order; none: the ESP is up to date
 	Kept     []bootloader.KeptFile   // other files of the installation
-	Findings []bootloader.Finding    // what stays though it is not as the installation has it
-	// of LoaderOptions.Shims, or of Installation.Shim; nil: none is in front of the loader
+	Findings []bootloader.Finding    // what stays although the installation has something different
+	// chosen among LoaderOptions.Shims or Installation.Shim; nil: the loader has no shim
 	Shim      *ShimChoice
 	Verdicts  []Verdict // on fits, boots, unlocks and returns
-	Predicted *tpm.Log  // of the next boot; nil if it cannot be told
+	Predicted *tpm.Log  // prediction of the next boot; nil if there is none
 
 	disk     *checkedDisk
 	machine  Machine
@@ -57,15 +57,15 @@ type LoaderPlan struct {
 	applied  bool
 }
 
-// NewLoaderPlan works out what makes an ESP have that boot loader, by
-// [bootloader.PlanInstallation], and judges it like a new set: the changes are made on a copy of
+// NewLoaderPlan computes the changes that install that boot loader on an ESP, by
+// [bootloader.PlanInstallation], and judges them like a new set: the changes are made on a copy of
 // the ESP in memory, and firmware, loader and TPM are simulated on the copy. fits: the files fit at
 // each step. boots: firmware starts every loader that it may start, by db, dbx and SBAT, also once
 // keys on the ESP are enrolled, and the loader starts the same entry as before; with a shim in
-// front, a power cut behind any change leaves a shim that firmware starts with a loader that it
-// starts. unlocks: the volumes of the disk open with PCR 4 as it will be. returns: what follows if
-// that entry fails ends with a good set. A downgrade of a loader is not planned, and is in
-// Findings.
+// front, a power cut after any change leaves a shim that firmware starts, with a loader that this
+// shim starts. unlocks: the volumes of the disk open with the new PCR 4. returns: if that entry
+// fails, the chain of starts ends with a good set. An older loader than the installed one is not
+// planned, and is listed in Findings.
 func NewLoaderPlan(ctx context.Context, disk osmith.Disk, want *bootloader.Installation, m Machine, o LoaderOptions) (plan *LoaderPlan, err error) {
 	defer prefix.Add("upgrade", &err)
 	if m.Running == nil && !m.Offline {
@@ -143,7 +143,7 @@ func (p *LoaderPlan) judge(ctx context.Context) error {
 	if next != nil {
 		p.judgeUnlocks(&unlocks, next)
 	} else {
-		unlocks.fail(fmt.Errorf("%s is no entry of the new menu", p.Next))
+		unlocks.fail(fmt.Errorf("%s is not an entry of the new menu", p.Next))
 	}
 	returns := Verdict{Proof: ProofReturns}
 	if err := p.after.returns(func() overlay { return overlay{FS: p.after.esp} }); err != nil {
@@ -255,7 +255,7 @@ func (p *LoaderPlan) judgeBoots() Verdict {
 	}
 	for i := range p.after.rules {
 		if err := p.after.rules[i].err; err != nil {
-			j.warn("what the boot loader does is not known: %v", err)
+			j.warn("what the boot loader does is unknown: %v", err)
 		}
 	}
 	if p.machine.Loader == nil {
@@ -292,17 +292,17 @@ func (p *LoaderPlan) judgeUnlocks(j *Verdict, next *Entry) {
 	p.after.judgeVolumes(j, next, "behind the new boot loader", volumes, u, nil)
 }
 
-// Refused reports the verdicts that keep [LoaderPlan.Apply] from writing, as a [*RefusedError]; nil
-// means that it will write.
+// Refused returns the verdicts that keep [LoaderPlan.Apply] from writing, as a [*RefusedError]; nil
+// means that Apply will write.
 func (p *LoaderPlan) Refused() error {
 	return refused(p.Verdicts)
 }
 
 // Apply carries the plan out, as [Plan.Apply] does: nothing is written without the verdicts, or if
-// the disk is not what it was; each file is whole or not at all, is on the medium and read back
-// before the next one begins. After a power cut each loader is the old or the new one; a new plan
-// does the rest. Progress, if it is not nil, is called with the number of the change, and with
-// bytes of all.
+// the disk has changed. Each file is written completely or not at all, and is on the medium and
+// read back before the next one begins. After a power cut each loader is the old or the new one;
+// make a new plan for the rest. Progress, if it is not nil, is called with the number of the
+// change, and with bytes of all.
 func (p *LoaderPlan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	switch err := p.Refused(); {

@@ -287,7 +287,7 @@ func TestLoaderPlanOfAnotherProfile(t *testing.T) {
 		if !predicted {
 			v := loaderVerdict(t, p, upgrade.ProofUnlocks)
 			require.Equal(t, upgrade.OutcomeWarn, v.Outcome)
-			require.Contains(t, texts(v), "PCRs cannot be predicted: EFI/Linux/acme_1.efi starts another profile")
+			require.Contains(t, texts(v), "PCRs cannot be predicted: EFI/Linux/acme_1.efi starts a profile other than the default one")
 		}
 	}
 }

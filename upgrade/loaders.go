@@ -52,7 +52,7 @@ func (s *State) findLoaders(machine *arch.Architecture) error {
 		// Shim starts the program of this name beside it, whatever that is (shim, DEFAULT_LOADER).
 		name, shim := path.Join(path.Dir(l.path), machine.ShimLoader()), l.src
 		if err := s.addLoader(name, false); err != nil {
-			problems = append(problems, fmt.Errorf("boot loader behind shim on the ESP: %w", err))
+			problems = append(problems, fmt.Errorf("boot loader after shim on the ESP: %w", err))
 			continue
 		}
 		i := slices.IndexFunc(s.loaders, func(l espLoader) bool { return fat.SameName(l.path, name) })
@@ -142,13 +142,13 @@ func (s *State) judgeLoaders(j *Verdict) {
 			err = fmt.Errorf("%s, which firmware may start: %w", l.path, err)
 		}
 		if l.perhaps {
-			j.warn("%v; whether a Boot#### starts it is not known (Machine.LoaderPaths)", err)
+			j.warn("%v; whether a Boot#### starts it is unknown: set Machine.LoaderPaths", err)
 			continue
 		}
 		j.fail(err)
 	}
 	if i := slices.IndexFunc(s.loaders, func(l espLoader) bool { return l.shim && !l.perhaps }); i >= 0 && s.machine.Shim == nil {
-		j.warn("%s is a shim, which Machine.Shim does not tell: whether it starts what comes behind it is not known", s.loaders[i].path)
+		j.warn("%s is a shim, but Machine.Shim is not set: whether the shim starts the programs after it is unknown", s.loaders[i].path)
 	}
 	s.judgeDrivers(j)
 }
@@ -171,8 +171,8 @@ func (s *State) judgeDrivers(j *Verdict) {
 	}
 }
 
-// ErrXBOOTLDR is a reason of the boots and returns verdicts: what the loader finds on the extended
-// boot loader partition is not known, and it may start that.
+// ErrXBOOTLDR is a reason of the boots and returns verdicts: the contents of the extended boot
+// loader partition are unknown, and the loader may start an entry there.
 var ErrXBOOTLDR = errors.New("the extended boot loader partition cannot be read as firmware does")
 
 // findXBOOTLDR is the extended boot loader partition that systemd-boot opens: the first of the

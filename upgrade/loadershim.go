@@ -16,10 +16,10 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot"
 )
 
-// ShimChoice is which of several shims a plan puts in front of the loader.
+// ShimChoice says which of several shims a plan puts in front of the loader.
 type ShimChoice struct {
-	Index   int     // in LoaderOptions.Shims
-	Refused []error // why each one before it was not taken
+	Index   int     // index in LoaderOptions.Shims
+	Refused []error // why each shim before it was not taken
 
 	content *bytes.Reader
 }
@@ -34,10 +34,10 @@ func (c *ShimChoice) is(src osmith.Source) bool {
 	return err == nil && got == want
 }
 
-// NoShimError says that none of the shims does for this machine: firmware does not start it, or it
-// does not start the loader.
+// NoShimError says that no shim works on this machine: firmware refuses it, or it refuses the
+// loader.
 type NoShimError struct {
-	Refused []error // one for each
+	Refused []error // one error for each shim
 }
 
 func (e *NoShimError) Error() string {
@@ -162,12 +162,12 @@ func (p *LoaderPlan) judgeShim(j *Verdict) {
 	}
 	for _, src := range p.after.shims() {
 		if !p.Shim.is(src) {
-			j.warn("a shim on the ESP is not the one of the installation: what it starts was judged by itself")
+			j.warn("a shim on the ESP differs from that of the installation: the programs that it starts were judged by that shim")
 			break
 		}
 	}
 	if c, err := p.stuckBehind(); err != nil {
-		j.fail(fmt.Errorf("a power cut behind the change of %s would leave nothing that firmware starts: %w", c, err))
+		j.fail(fmt.Errorf("a power cut after the change of %s would leave no program that firmware starts: %w", c, err))
 	}
 }
 

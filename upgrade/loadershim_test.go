@@ -211,7 +211,7 @@ func TestLoaderBehindAnotherShim(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, p.Refused(), "%s", p)
 	require.Contains(t, texts(loaderVerdict(t, p, upgrade.ProofBoots)), "shim starts EFI/BOOT/grubx64.efi")
-	require.Contains(t, texts(loaderVerdict(t, p, upgrade.ProofBoots)), "a shim on the ESP is not the one of the installation")
+	require.Contains(t, texts(loaderVerdict(t, p, upgrade.ProofBoots)), "a shim on the ESP differs from that of the installation")
 }
 
 // What a new shim would revoke, or what the old one does not start where there is nothing else, is
@@ -251,5 +251,5 @@ func TestLoaderPlanShimRefuses(t *testing.T) {
 	require.NoError(t, s.esp().Remove("EFI/BOOT/grubx64.efi"))
 	p = install(stranger, second, true)
 	require.Equal(t, upgrade.OutcomeFail, loaderVerdict(t, p, upgrade.ProofBoots).Outcome)
-	require.Contains(t, p.String(), "a power cut behind the change of EFI/systemd/grubx64.efi would leave nothing that firmware starts: shim will not start EFI/systemd/grubx64.efi")
+	require.Contains(t, p.String(), "a power cut after the change of EFI/systemd/grubx64.efi would leave no program that firmware starts: shim will not start EFI/systemd/grubx64.efi")
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// ErrNoSync is returned for a disk that is to be changed and has no method Sync: a power cut might
-// undo writes in any order, so that no order of them is safe.
+// ErrNoSync is returned for a disk that is to be changed and has no method Sync: without Sync, a
+// power cut might undo writes in any order, so an upgrade cannot be safe.
 var ErrNoSync = errors.New("the disk has no method Sync: the order in which writes reach the medium is unknown: give an *osmith.Device, or a disk with a Sync method")
 
 type syncer interface{ Sync() error }
@@ -86,10 +86,10 @@ func checked(disk osmith.Disk) *checkedDisk {
 	return &checkedDisk{Disk: disk}
 }
 
-// cacheWindow is how much of the disk is forgotten at a time of what an upgrade reads and writes in
-// bulk, and cacheKept how far behind: so much later it has been written. Without that a release of
-// a gigabyte takes the page cache away from all that runs on the machine, and each page of memory
-// has to be got first.
+// cacheWindow is how many bytes of the disk are dropped from the page cache at a time while an
+// upgrade reads and writes in bulk, and cacheKept how far behind the present position: by then they
+// have been written. Otherwise a release of a gigabyte takes the page cache from all programs on
+// the machine, and each page of memory has to be reclaimed first.
 const (
 	cacheWindow = writeback
 	cacheKept   = 64 << 20
@@ -211,7 +211,7 @@ func (c *checkedDisk) NextData(off int64) (start, end int64, err error) {
 	return sparse.NextData(c.Disk, off)
 }
 
-// LostWriteError says that the disk lost a write although it has synced.
+// LostWriteError says that the disk lost a write although the disk was synced: replace the disk.
 type LostWriteError struct {
 	Offset, Size int64 // bytes on the disk
 }

@@ -26,26 +26,27 @@ func ownedByDisk(name string) bool { return fat.SameName(name, "loader/random-se
 
 // MirrorOptions are the choices of [Mirror].
 type MirrorOptions struct {
-	// ESP is the unique ID of the partition on the other disk, of one with several. Zero: the only
-	// one.
+	// ESP is the unique ID of the partition on the other disk, if that disk has several. Zero: the
+	// only one.
 	ESP osmith.GUID
 
-	// Progress, if not nil, is told how many bytes of files have been written, of all that are.
+	// Progress, if not nil, is called with the bytes of files written so far, and the total.
 	Progress func(done, total int64)
 }
 
-// Mirror makes the ESP of another disk hold what the loader finds on this one: for a machine that
-// firmware may start from either, as with root file systems on a RAID. It is done after each
-// [Plan.Apply], [Commit] and [Rollback], and at each start, since the loader counts on the ESP that
-// it was started from. The UKIs with what lies beside them, the loaders and loader/ are made equal,
-// but for the random seed; other directories stay. It returns what was changed, if anything.
+// Mirror copies what the loader finds on the ESP of this disk to the ESP of a second disk: for a
+// machine that firmware may start from either disk, as with root file systems on a RAID. Call it
+// after each [Plan.Apply], [Commit] and [Rollback], and at each start, since the loader counts
+// boots on the ESP from which it was started. Mirror makes the UKIs with the files beside them, the
+// loaders and loader/ equal, except the random seed; other directories stay. It returns what was
+// changed, if anything.
 //
 // New files are written first, each atomically, then changed files, then obsolete files are
 // removed: a power cut leaves an ESP from which the machine starts a version that was on one of the
-// two. Everything is read back. Machine is that of the disk; its Mounted may name the other ESP. A
-// disk with an extended boot loader partition has no mirror. Both disks may be one. The other disk
-// must have a method Sync and is locked, as by [Plan.Apply]; this one must not change meanwhile. A
-// context that ends leaves what a power cut would.
+// two. Everything is read back. Machine is the machine of the disk; its Mounted may name the other
+// ESP. A disk with an extended boot loader partition cannot be mirrored. Both disks may be the
+// same. The other disk must have a method Sync and is locked, as by [Plan.Apply]; this one must not
+// change meanwhile. If the context ends, the other ESP is left as after a power cut.
 func Mirror(ctx context.Context, disk, other osmith.Disk, m Machine, o MirrorOptions) (changes []string, err error) {
 	defer prefix.Add("upgrade", &err)
 	from, err := m.openESPOf(disk, m.espID())

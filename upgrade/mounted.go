@@ -15,13 +15,12 @@ import (
 )
 
 // InUseError says that the kernel uses a partition that is to be written: writing below a mounted
-// file system destroys it.
+// file system destroys it. Unmount the partition, or name it in Machine.Mounted.
 type InUseError struct {
-	Name string // of the block device, "/dev/sda1"
-	// where it is mounted; "": it is not, or that cannot be seen from here, as in another mount
-	// namespace
+	Name string // name of the block device: "/dev/sda1"
+	// where it is mounted; "": it is not mounted, or not in this mount namespace
 	MountPoint string
-	Holders    []string // devices that are made of it: "dm-0"
+	Holders    []string // devices that use it: "dm-0"
 }
 
 func (e *InUseError) Error() string {
@@ -34,39 +33,41 @@ func (e *InUseError) Error() string {
 	return fmt.Sprintf("%s is in use by the kernel or by another program: its mount point is not visible from here", e.Name)
 }
 
-// MountedVolume is a boot partition that the kernel has mounted, so that nothing but the kernel may
-// write to it ([Machine].Mounted). What is on it is read from the disk, as firmware reads it, after
-// each Sync. Paths have slashes and begin below the root of the file system. What a method does may
-// reach the medium late and in any order; Sync returns when it has.
+// MountedVolume is a boot partition that the kernel has mounted, so only the kernel may write to it
+// ([Machine].Mounted). Its contents are read from the disk, as firmware reads them, after each
+// Sync. Paths have slashes and begin below the root of the file system. Changes may reach the
+// medium late and in any order; Sync returns when all are on the medium.
 //
-// What a mounted FAT promises. The vfat driver of Linux has no journal: a power cut leaves any of
-// the sectors that it has changed since the last sync. So it may lose a file that is renamed, under
-// both of its names; leave one that is removed under its 8.3 name, without its boot counter; and
-// free the clusters of what is replaced before the new file has the name. Changes are made here so
-// that none of that happens to a file at which the loader looks: contents are written under another
-// name; an empty file takes the final name; and then the two are exchanged (RENAME_EXCHANGE, Linux
-// 6.0), which changes where two directory entries begin, each in one sector, and frees nothing.
-// What goes is exchanged for an empty file in the same way. Between all of these everything is
-// synced. So each power cut leaves the loader's menu as it was, or as it shall be. It may also
-// leave two names on one chain of clusters, and clusters without a name, which the kernel does not
-// see: that is an [*UnrepairedError] until fsck.fat, or an operation that has the partition for
-// itself, has repaired it. A commit copies the UKI and takes its room.
+// What a mounted FAT guarantees. The vfat driver of Linux has no journal: after a power cut, any of
+// the sectors changed since the last sync may be old or new. So a renamed file may be lost under
+// both names; a removed file may stay under its 8.3 name, without its boot counter; and the
+// clusters of a replaced file may be free before the new file has the name. This package makes
+// changes so that this does not happen to files that the loader reads: it writes the contents under
+// a temporary name; creates an empty file with the final name; and then exchanges the two
+// (RENAME_EXCHANGE, Linux 6.0), which changes the start clusters of two directory entries, each in
+// one sector, and frees no clusters. A file to be removed is exchanged with an empty file in the
+// same way. After each of these steps the file system is synced. So after a power cut the loader's
+// menu is either the old or the new one. A power cut may also leave two names on one chain of
+// clusters, or clusters without a name, which the kernel does not detect: the error is an
+// [*UnrepairedError] until fsck.fat, or an operation on the unmounted partition, has repaired it. A
+// commit copies the UKI and needs free space of its size.
 type MountedVolume interface {
-	// Create makes a file; one that is there is [fs.ErrExist].
+	// Create makes a file; if the file exists, the error is [fs.ErrExist].
 	Create(name string, content osmith.Source) error
-	// Exchange gives each of two files the name of the other.
+	// Exchange exchanges the names of two files.
 	Exchange(a, b string) error
-	// Remove removes a file, or an empty directory. The clusters of a file are free only after its
-	// name is gone from the medium: it is unlinked, all is synced, and then it is closed.
+	// Remove removes a file, or an empty directory. The clusters of a file become free only after
+	// its name is gone from the medium: the file is unlinked, the file system synced, and then the
+	// file closed.
 	Remove(name string) error
-	// Mkdir makes a directory, whose parent is there.
+	// Mkdir makes a directory whose parent exists.
 	Mkdir(name string) error
 	// Sync returns when the whole file system is on the medium.
 	Sync() error
 }
 
-// UnrepairedError says that a mounted file system has damage that nothing repairs while it is
-// mounted.
+// UnrepairedError says that a mounted file system has damage that cannot be repaired while it is
+// mounted: unmount it, then call again or run fsck.fat.
 type UnrepairedError struct {
 	Volume string // "the ESP"
 	Damage string

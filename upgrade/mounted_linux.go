@@ -22,8 +22,8 @@ type MountedDirectory struct {
 	root *os.Root
 }
 
-// OpenMountedDirectory opens the directory on which a FAT is mounted, as /efi. It does not look
-// whether one is: [FindMounted] does.
+// OpenMountedDirectory opens the directory on which a FAT is mounted, as /efi. It does not check
+// that: [FindMounted] does.
 func OpenMountedDirectory(dir string) (*MountedDirectory, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -38,8 +38,8 @@ func (d *MountedDirectory) Name() string { return d.root.Name() }
 // Close closes the directory.
 func (d *MountedDirectory) Close() error { return d.root.Close() }
 
-// Create implements [MountedVolume]. Of a file that cannot be written whole nothing remains, unless
-// that cannot be removed either.
+// Create implements [MountedVolume]. A file that cannot be written completely is removed again, if
+// that is possible.
 func (d *MountedDirectory) Create(name string, content osmith.Source) (err error) {
 	f, err := d.root.OpenFile(filepath.FromSlash(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -55,8 +55,8 @@ func (d *MountedDirectory) Create(name string, content osmith.Source) (err error
 	return nil
 }
 
-// Exchange implements [MountedVolume]. An older kernel, or a file system that cannot, is a
-// [*MountError].
+// Exchange implements [MountedVolume]. If the kernel or the file system does not support it, the
+// error is a [*MountError].
 func (d *MountedDirectory) Exchange(a, b string) (err error) {
 	var dirs [2]*os.File
 	for i, name := range []string{a, b} {
@@ -75,7 +75,7 @@ func (d *MountedDirectory) Exchange(a, b string) (err error) {
 	return nil
 }
 
-// Remove implements [MountedVolume]. What is open keeps its clusters.
+// Remove implements [MountedVolume]. An open file keeps its clusters until it is closed.
 func (d *MountedDirectory) Remove(name string) error {
 	f, err := d.root.Open(filepath.FromSlash(name))
 	if err != nil {
@@ -120,10 +120,10 @@ type MountError struct {
 func (e *MountError) Error() string { return fmt.Sprintf("%s: %s", e.Directory, e.Reason) }
 
 // FindMounted finds the boot partitions of a disk that are mounted here, for [Machine].Mounted; an
-// empty map if none is mounted, or if the disk is not a block device. A mount that nothing can be
-// changed through, because it is read-only or shows a part of the file system, is a [*MountError].
-// An automount unit that has not mounted anything yet does not count. Close the directories after
-// use ([CloseMounted]).
+// empty map if none is mounted, or if the disk is not a block device. If a mount cannot be used for
+// changes, because it is read-only or shows only a part of the file system, the error is a
+// [*MountError]. An automount unit without a mount does not count. Close the directories after use
+// ([CloseMounted]).
 func FindMounted(disk *osmith.Device) (mounted map[osmith.GUID]MountedVolume, err error) {
 	defer prefix.Add("upgrade", &err)
 	mounted = map[osmith.GUID]MountedVolume{}
@@ -225,7 +225,7 @@ func OpenDiskOf(dir string) (disk *osmith.Device, err error) {
 		return nil, err
 	}
 	if !ok {
-		return nil, &MountError{dir, part.Node + " is no partition of a disk"}
+		return nil, &MountError{dir, part.Node + " is not a partition of a disk"}
 	}
 	return openForWriting(whole.Node)
 }

@@ -16,10 +16,10 @@ import (
 // of others, and drives for media.
 var notDisks = []string{"loop", "ram", "zram", "dm-", "md", "nbd", "sr", "fd", "mtdblock"}
 
-// OpenDisk opens the disk that the machine was booted from, for writing: the one block device with
-// the partition, as [FindDisk] has it. Each disk of the machine is read; a disk of size 0, such as
-// a card reader without a card, is ignored. It needs the permission to open block devices. Close it
-// after use.
+// OpenDisk opens the disk that the machine was booted from, for writing: the one block device that
+// has the partition, as for [FindDisk]. It reads each disk of the machine; a disk of size 0, such
+// as a card reader without a card, is ignored. It needs the permission to open block devices. Close
+// it after use.
 func OpenDisk(bootedFrom osmith.GUID) (disk *osmith.Device, err error) {
 	defer prefix.Add("upgrade", &err)
 	entries, err := os.ReadDir("/sys/block")

@@ -36,43 +36,43 @@ type PlanOptions struct {
 	Tries int
 
 	// Override lists proofs whose failure [Plan.Apply] ignores. Each is named in the plan's text.
-	// With [ProofFollows] a release that is older than what runs becomes what the loader prefers,
-	// if it is systemd-boot 260 or later.
+	// With [ProofFollows], the loader is made to prefer a release that is older than the running
+	// one, if the loader is systemd-boot 260 or later.
 	Override []Proof
 
-	// Floor is the least version that is accepted. Empty: any that is not older than what runs.
+	// Floor is the lowest version that is accepted. Empty: any version that is not older than the
+	// running one.
 	Floor string
 
-	// TrustFallbackWithoutReadingIt leaves out to read and verify all of the file system that the
-	// machine is to return to.
+	// TrustFallbackWithoutReadingIt skips reading and verifying the whole file system of the set to
+	// which the machine would return.
 	TrustFallbackWithoutReadingIt bool
 
-	// Delta takes the blocks of the root file system that the running set has from its slot, and
-	// only the others from the release ([verity.Diff], [verity.Patch]): for a release that is read
-	// over a network ([release.Stream]). Both hash trees are read for it, and about 100 bytes of
-	// memory are needed for a block of 4096. It has no effect if the two file systems have
-	// different salts.
+	// Delta takes blocks of the root file system from the slot of the running set if that has them,
+	// and only the others from the release ([verity.Diff], [verity.Patch]): for a release that is
+	// read over a network ([release.Stream]). Delta reads both hash trees, and needs about 100
+	// bytes of memory per block of 4096. It has no effect if the two file systems have different
+	// salts.
 	Delta bool
 
 	// Loader makes the boot loader a part of the upgrade: it is installed first ([Plan].Loader),
-	// and the rest is planned for the disk behind that. Without a Loader of its own it is the one
-	// of the release. LoaderOptions are its choices; its Override is that of the plan. Nil: the
-	// boot loader stays as it is.
+	// and the rest is planned for the disk after that. If the LoaderOptions have no Loader, it is
+	// that of the release. Their Override is that of the plan. Nil: the boot loader stays as it is.
 	Loader        *bootloader.Installation
 	LoaderOptions LoaderOptions
 
 	// Labels are patterns of the partitions' labels, as MatchPattern= of sysupdate.d has them: @v
-	// is the version, once in each, and %M is IMAGE_ID. The zero value follows the slot of what
-	// runs, and where that says nothing it is "%M_@v", and for the hash tree "%M_@v_verity".
+	// is the version, once in each, and %M is IMAGE_ID. The zero value follows the labels of the
+	// running slot; if these show no pattern, it is "%M_@v", and for the hash tree "%M_@v_verity".
 	Labels partition.Labels
 
 	// ExtensionFileSystem opens the file system of an extension of the release, so that its
-	// extension-release file is read and compared with what the release states. Nil: it is not
-	// read, which is a restriction of the boots verdict.
+	// extension-release file is read and compared with what the release states. Nil: that file is
+	// not read, which is a restriction of the boots verdict.
 	ExtensionFileSystem func(osmith.Source) (fs.FS, error)
 
-	// At is when the plan is made, by which [Support] of the release is judged. The zero value:
-	// whether it has ended is not known.
+	// At is the time of the plan, by which [Support] of the release is judged. The zero value: it
+	// is unknown whether support has ended.
 	At time.Time
 
 	// Progress is called while the release's hash tree and the fallback's file system are read,
@@ -80,23 +80,25 @@ type PlanOptions struct {
 	Progress func(done, total int64)
 }
 
-// Plan is an upgrade worked out and judged, with nothing written yet. Text and JSON forms are for
-// people and programs that decide about it.
+// Plan is an upgrade that is computed and judged, but not yet written. Its text and JSON forms are
+// for people and programs that decide about it.
 type Plan struct {
 	Version string
-	// path of the entry that runs; of a machine that is off, of the one that the loader would start
+	// path of the running entry; for a machine that is off, of the entry that the loader would
+	// start
 	From   string
 	Entry  string // path that the new UKI will have on the ESP
-	Target *Slot  // nil: the release is a UKI alone, which needs none
-	// this very set is installed already, and runs or is what the loader starts next: there are no
-	// steps; Loader may have changes nevertheless
+	Target *Slot  // nil: the release is a UKI alone, which needs no slot
+	// this set is already installed, and runs or is what the loader starts next: there are no
+	// steps, but Loader may have changes
 	Installed bool
-	Loader    *LoaderPlan // of the boot loader, which is carried out first; nil: that stays
-	Support   *Support    // that no verdict depends on; nil: the release does not say
+	Loader    *LoaderPlan // plan of the boot loader, carried out first; nil: the boot loader stays
+	// support of the release, which does not affect verdicts; nil: the release does not state it
+	Support   *Support
 	Verdicts  []Verdict
-	Chain     []Link // of starts after the upgrade, if every set fails that is not known to be good
+	Chain     []Link // starts after the upgrade, if every set fails that is not known to be good
 	Steps     []Step
-	Predicted *tpm.Log // of the first boot of the new set; nil if it cannot boot
+	Predicted *tpm.Log // prediction of the first boot of the new set; nil if it cannot boot
 
 	disk     *checkedDisk
 	release  release.Release
@@ -147,17 +149,17 @@ type addonFile struct {
 	step StepKind // that writes it
 }
 
-// NewPlan looks at the disk and the release and works out the upgrade. It reads both, the hash tree
-// of the release and the file system of the set to return to, and writes nothing. An error means
-// that disk or release cannot be understood, or that it is not said what the machine runs
-// ([ErrRunningUnknown]); the plan's verdicts judge the upgrade. A release
-// without a root file system is a UKI alone, for a system that runs from its initrd. Of the release
-// it takes the UKI, its add-ons and extensions, the root file system with its hash tree, and the
-// signature of the root hash; the boot loader only if [PlanOptions].Loader asks for it. Its sources
-// must not change until the plan is applied: of UKI, add-ons and extensions the first reading
-// counts, and what is read of them later, here or by [Plan.Apply], and is something else is a
-// [*ChangedError]. The reading of the UKI by which [release.Open] or [release.Stream] has taken its
-// digests is the first: headers and small sections are read again then.
+// NewPlan reads the disk and the release and computes the upgrade. It also reads the hash tree of
+// the release and the file system of the set to return to, and writes nothing. An error means that
+// disk or release cannot be understood, or that Machine does not say what runs
+// ([ErrRunningUnknown]); the plan's verdicts judge the upgrade. A release without a root file
+// system is a UKI alone, for a system that runs from its initrd. A plan uses the release's UKI,
+// add-ons and extensions, its root file system with the hash tree, and the signature of the root
+// hash; it uses the boot loader only if [PlanOptions].Loader is set. The release's sources must not
+// change until the plan is applied: for UKI, add-ons and extensions the first reading counts, and
+// if a later reading, by NewPlan or [Plan.Apply], differs, the error is a [*ChangedError]. If
+// [release.Open] or [release.Stream] has computed the digests of the UKI, that was the first
+// reading, and only headers and small sections are read again.
 func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machine, o PlanOptions) (plan *Plan, err error) {
 	defer prefix.Add("upgrade", &err)
 	p := &Plan{disk: checked(disk), machine: m, tries: o.Tries, floor: o.Floor, override: o.Override, unreadFallback: o.TrustFallbackWithoutReadingIt,
@@ -220,7 +222,7 @@ func NewPlan(ctx context.Context, disk osmith.Disk, r *release.Release, m Machin
 	}
 	p.leftover = p.state.esp.tryRepair()
 	if p.from = cmp.Or(p.state.Running, p.state.Next); p.from == nil {
-		return nil, errors.New("no entry on the ESP boots, so there is no slot to protect: install the disk anew")
+		return nil, errors.New("no entry on the ESP boots, so there is no slot to protect: reinstall the disk")
 	}
 	p.From = p.from.Path
 	if err := p.choose(ctx); err != nil {
@@ -310,8 +312,8 @@ func (p *Plan) predict() {
 	}
 }
 
-// Refused reports the verdicts that keep [Plan.Apply] from writing, as a [*RefusedError]; nil means
-// that it will write.
+// Refused returns the verdicts that keep [Plan.Apply] from writing, as a [*RefusedError]; nil means
+// that Apply will write.
 func (p *Plan) Refused() error {
 	if p.Loader == nil {
 		return refused(p.Verdicts)
@@ -333,7 +335,7 @@ func refused(verdicts []Verdict) error {
 }
 
 // Done reports whether [Plan.Apply] has nothing to write: the set is installed, and so is the boot
-// loader, if it is a part of the plan.
+// loader if it is a part of the plan.
 func (p *Plan) Done() bool { return p.Installed && (p.Loader == nil || len(p.Loader.Changes) == 0) }
 
 // String is the plan for a person.

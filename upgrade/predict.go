@@ -12,17 +12,18 @@ import (
 	"github.com/osmith-dev/osmith/uki"
 )
 
-// ErrShimNotPredicted is why nothing is predicted for a machine that may start through shim, as it
-// has a SbatLevel: shim measures more into PCRs 4, 7 and 14.
+// ErrShimNotPredicted says that there is no prediction for a machine with a SbatLevel, because it
+// may start through a shim, which measures more into PCRs 4, 7 and 14: set Machine.Shim or
+// Machine.NoShim.
 var ErrShimNotPredicted = errors.New("the machine has a SbatLevel, as shim leaves it: give the shim (Machine.Shim), or say that there is none (Machine.NoShim)")
 
-// ErrUBootNotPredicted is why nothing is predicted for a machine whose firmware is U-Boot: its
+// ErrUBootNotPredicted says that there is no prediction for a machine whose firmware is U-Boot: its
 // events and their order differ from edk2's.
 var ErrUBootNotPredicted = errors.New("what U-Boot measures is not predicted")
 
-// BootImages are what a boot starts: the loader, which is nil for a UKI that the firmware starts
-// itself, the UKI, and the files beside it on the ESP, of which add-ons add to its command line.
-// Nil: there are none.
+// BootImages are the images of a boot: the loader, which is nil if firmware starts the UKI itself,
+// the UKI, and the files beside it on the ESP, of which add-ons add to its command line. Nil: there
+// are no such files.
 type BootImages struct {
 	Loader, UKI osmith.Source
 	Companions  *uki.Companions
@@ -30,18 +31,17 @@ type BootImages struct {
 
 // PredictBoot predicts what the machine measures when loader starts the UKI in its default profile:
 // the log of PCRs 4, 7 and 11, with Machine.Shim also 14, up to the phases given (none: when the
-// kernel starts). loader may be nil for a UKI that the firmware, or shim, starts itself. An image
-// that is refused is a [*SecureBootError]. With a SbatLevel, without Machine.Shim and
-// Machine.NoShim, the error is [ErrShimNotPredicted], unless an image is refused; with a
-// FirmwareKind of U-Boot it is [ErrUBootNotPredicted]. Where the Secure Boot configuration is not
-// known, PCR 7 is not predicted.
+// kernel starts). loader may be nil for a UKI that the firmware, or shim, starts itself. If an
+// image is refused, the error is a [*SecureBootError]. With a SbatLevel but without Machine.Shim
+// and Machine.NoShim, the error is [ErrShimNotPredicted]; with a FirmwareKind of U-Boot it is
+// [ErrUBootNotPredicted]. If the Secure Boot configuration is unknown, PCR 7 is not predicted.
 func PredictBoot(m Machine, loader, ukiImage osmith.Source, phases ...string) (log *tpm.Log, err error) {
 	return PredictImages(m, BootImages{Loader: loader, UKI: ukiImage}, phases...)
 }
 
 // PredictImages predicts as [PredictBoot] does, with the files beside the UKI: add-ons are started
-// by the firmware, which measures them into PCR 4, and what they bring is measured into PCR 12. An
-// add-on that firmware refuses is left out, as the stub does.
+// by the firmware, which measures them into PCR 4, and their contents are measured into PCR 12. An
+// add-on that firmware refuses is left out, as the stub leaves it out.
 func PredictImages(m Machine, b BootImages, phases ...string) (log *tpm.Log, err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := m.check(); err != nil {

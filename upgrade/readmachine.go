@@ -23,7 +23,7 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// Where a running Linux shows what is read of it, below its root.
+// Files of a running Linux that are read, below its root.
 const (
 	efivarsDir    = "sys/firmware/efi/efivars"
 	firmwareLog   = "sys/kernel/security/tpm0/binary_bios_measurements"
@@ -40,8 +40,8 @@ const maxFact = 16 << 20
 
 // ReadMachineOptions are the choices of [ReadMachine]. The zero value is usable.
 type ReadMachineOptions struct {
-	// Verity looks a dm-verity device up by its name: [dm.Active]. Nil: what is mounted is taken
-	// from the kernel's command line, which says what the initrd was told.
+	// Verity looks a dm-verity device up by its name: [dm.Active]. Nil: the root hash is taken from
+	// the kernel's command line, which shows what the initrd was told to mount.
 	Verity func(name string) (*dm.Mapping, error)
 }
 
@@ -50,8 +50,8 @@ type RunningMachine struct {
 	Machine
 	Variables *bootloader.MachineVariables
 
-	// Unread is what could not be read or understood, or contradicts something else: the machine
-	// lacks what depends on it.
+	// Unread lists what could not be read or understood, or is contradictory: fields that depend on
+	// it are not set.
 	Unread []error
 }
 
@@ -60,14 +60,14 @@ type RunningMachine struct {
 // systemd-pcrlock, and SMBIOS. root is os.DirFS("/"), or a copy of the files that it looks at. It
 // writes nothing.
 //
-// It does not fill in PCRKeys and NothingSealed, FirmwareKind, Shim and NoShim, VerityKeyrings,
-// AssumeLoader, Floor and Unlock.Phases: nothing on the machine vouches for them. Userspace is what
-// systemd measured in this boot, so that the next one of the same version is expected to measure
-// the same; of another version it says nothing, and the unlocks verdict does not go by it. Secrets
-// that are sealed in volumes [Inspect] finds on the disk, and [FindDisk] finds the disk.
+// It does not set PCRKeys and NothingSealed, FirmwareKind, Shim and NoShim, VerityKeyrings,
+// AssumeLoader, Floor and Unlock.Phases, because the machine has no trustworthy source for them.
+// Userspace is what systemd measured in this boot: the next boot of the same version is expected to
+// measure the same. For any other version it is not evidence, and the unlocks verdict does not use
+// it. [FindDisk] finds the disk, and [Inspect] the volumes on it in which secrets are sealed.
 //
-// A machine that was not started by EFI firmware is an [fs.ErrNotExist]. The error is
-// [ErrRunningUnknown] if it cannot be told what was started or what is mounted.
+// If the machine was not started by EFI firmware, the error is an [fs.ErrNotExist]. If it is
+// unknown what was started or what is mounted, the error is [ErrRunningUnknown].
 func ReadMachine(root fs.FS, o ReadMachineOptions) (m *RunningMachine, err error) {
 	defer prefix.Add("upgrade", &err)
 	m = new(RunningMachine)
@@ -239,8 +239,8 @@ func (m *RunningMachine) readTPM(root fs.FS) {
 	}
 }
 
-// CloneError says that several disks have the partition that the machine was booted from. Their
-// contents do not tell which one it was.
+// CloneError says that several disks have the partition from which the machine was booted, and that
+// their contents do not show which disk it was.
 type CloneError struct {
 	Partition osmith.GUID
 	Disks     []string // sorted
@@ -255,8 +255,9 @@ var ErrNotBootDisk = errors.New("no disk has the partition from which the machin
 
 // FindDisk finds the disk that a machine was booted from, among all that it has, by the partition
 // that its UKI or loader was started from ([Running].ESP). Disks without a partition table are
-// ignored. Where several have the partition, the error is a [*CloneError]; a disk that cannot be
-// read is an error, since it might have it as well. The error is [ErrNotBootDisk] if none has.
+// ignored. If several have the partition, the error is a [*CloneError]; a disk that cannot be read
+// is an error, since it might have the partition too. If no disk has the partition, the error is
+// [ErrNotBootDisk].
 func FindDisk(disks map[string]osmith.Source, bootedFrom osmith.GUID) (name string, err error) {
 	defer prefix.Add("upgrade", &err)
 	if bootedFrom.IsZero() {

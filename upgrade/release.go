@@ -10,8 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// RootHashError says that a root hash has the wrong length, or that a part of the set has another
-// root hash than the release.
+// RootHashError says that a root hash has the wrong length, or that the root hash of a part of the
+// set differs from that of the release.
 type RootHashError struct {
 	Where     string
 	Want, Got []byte

@@ -23,24 +23,27 @@ const resetVariable = "FactoryResetRequest"
 var resetVendor = osmith.MustParseGUID("8cf2644b-4b0b-428f-9387-6d876050dc67")
 
 // ResetRequest is the request for a factory reset that systemd keeps in the EFI variable
-// FactoryResetRequest. OS and Boot are in each.
+// FactoryResetRequest. Every request has OS and Boot.
 type ResetRequest struct {
-	OS           string // os-release ID of the system that has asked
+	OS           string // os-release ID of the requesting system
 	OSVersion    string // VERSION_ID
 	Image        string // IMAGE_ID
 	ImageVersion string // IMAGE_VERSION
 	Boot         osmith.GUID
 }
 
-// ResetMode is what a request means in a boot, with the words of systemd-factory-reset status. The
-// zero value is unknown.
+// ResetMode is the meaning of a request in a boot, in the words of systemd-factory-reset status.
+// The zero value is unknown.
 type ResetMode string
 
-// The modes of which a request may be the reason.
+// The modes that a request may cause.
 const (
-	ResetUnspecified ResetMode = "unspecified" // nothing is asked for, or of another system
-	ResetPending     ResetMode = "pending"     // this boot has asked: the next one does it
-	ResetOn          ResetMode = "on"          // an earlier boot has asked: this one does it
+	// there is no request, or it is from a different system
+	ResetUnspecified ResetMode = "unspecified"
+	// the request is from this boot: the next boot carries it out
+	ResetPending ResetMode = "pending"
+	// the request is from an earlier boot: this boot carries it out
+	ResetOn ResetMode = "on"
 )
 
 type resetJSON struct {
@@ -55,8 +58,8 @@ type resetJSON struct {
 const maxRequest = 64 << 10
 
 // ReadResetRequest reads the request for a factory reset from efivarfs (/sys/firmware/efi/efivars),
-// a copy of it or a [bootloader.VariableStore]. Without one the error matches [fs.ErrNotExist].
-// What systemd would not take for a request is an [*osmith.FormatError].
+// a copy of it or a [bootloader.VariableStore]. Without one the error matches [fs.ErrNotExist]. If
+// systemd would not accept it as a request, the error is an [*osmith.FormatError].
 func ReadResetRequest(efivars fs.FS) (r *ResetRequest, err error) {
 	defer prefix.Add("upgrade", &err)
 	v, err := bootloader.ReadVariable(efivars, resetVariable, resetVendor)
@@ -102,9 +105,9 @@ func parseResetRequest(b []byte) (*ResetRequest, error) {
 
 // Mode is what the request means in a boot of a system: osRelease is its /etc/os-release
 // ([github.com/osmith-dev/osmith/uki.ParseOSRelease]), and boot the kernel's
-// /proc/sys/kernel/random/boot_id. As for systemd 262, ID and IMAGE_ID must be those of the system
-// that has asked, and versions do not count. A kernel command line with systemd.factory_reset= has
-// the last word, and is not looked at.
+// /proc/sys/kernel/random/boot_id. As in systemd 262, ID and IMAGE_ID must be those of the
+// requesting system, and versions are ignored. systemd.factory_reset= on the kernel command line
+// takes precedence for systemd; Mode does not read it.
 func (r *ResetRequest) Mode(osRelease map[string]string, boot osmith.GUID) ResetMode {
 	switch {
 	case boot.IsZero():
@@ -117,8 +120,8 @@ func (r *ResetRequest) Mode(osRelease map[string]string, boot osmith.GUID) Reset
 	return ResetOn
 }
 
-// Ask puts the request where the next boot finds it, as systemd-factory-reset request does. One
-// that is there is replaced.
+// Ask writes the request for the next boot, as systemd-factory-reset request does. It replaces an
+// existing request.
 func (r *ResetRequest) Ask(store bootloader.VariableStore) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if r.OS == "" || r.Boot.IsZero() {

@@ -151,7 +151,7 @@ func (s *State) pathOfUKI(e *Entry) string { return cmp.Or(s.byPath(e.Loader), e
 
 // OpenUKI opens the UKI of one of Entries, such as Running, as it is on the disk: for
 // [release.PullOptions].OldUKI, or to copy it. It can be read as long as the file is neither
-// removed nor written. The error for an entry whose file is not there is an [fs.ErrNotExist].
+// removed nor written. If the entry's file is missing, the error is an [fs.ErrNotExist].
 func (s *State) OpenUKI(e *Entry) (osmith.Source, error) {
 	src, err := openFile(s.esp, s.pathOfUKI(e))
 	return src, prefix.Error("upgrade", err)
@@ -243,7 +243,7 @@ func (p *Plan) judgeCounting(j *Verdict) {
 	case kind == secureboot.FirmwareUBoot202501:
 		j.warn("%s renames no files: the tries of the new entry are never used up, and nothing falls back by itself", kind)
 	case kind == secureboot.FirmwareUBootLegacy:
-		j.warn("whether firmware of the kind %s renames files is not known: if not, the tries of the new entry are never used up", kind)
+		j.warn("whether firmware of the kind %s renames files is unknown: if not, the tries of the new entry are never used up", kind)
 	case r != nil && r == p.state.Started && r.Counted && p.machine.Running.BootCountPath == "" && p.state.readOnly(r.Path):
 		j.warn("%s, which runs, has a boot counter and is read-only on the ESP: firmware renames no such file, and its tries are never used up. Install UKIs as writable files, as with Mode=0644 in sysupdate.d", r.Path)
 	case r != nil && r == p.state.Started && r.Counted && p.machine.Running.BootCountPath == "":

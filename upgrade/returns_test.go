@@ -286,7 +286,7 @@ func TestStaleVariables(t *testing.T) {
 // Where firmware renames nothing, tries are never used up.
 func TestFirmwareThatDoesNotRename(t *testing.T) {
 	for kind, want := range map[secureboot.Firmware]string{
-		secureboot.FirmwareUBoot202501: "renames no files", secureboot.FirmwareUBootLegacy: "is not known", secureboot.FirmwareUBoot202610: "", secureboot.FirmwareEDK2Stable202608: "",
+		secureboot.FirmwareUBoot202501: "renames no files", secureboot.FirmwareUBootLegacy: "is unknown", secureboot.FirmwareUBoot202610: "", secureboot.FirmwareEDK2Stable202608: "",
 	} {
 		s := newSystem(t, "")
 		s.machine.FirmwareKind = kind

@@ -15,9 +15,9 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// NotStartedError says that firmware has not started a set that runs, or is not known to have: it
-// came up by kexec or a soft reboot, or the file on the ESP has changed. Whether it comes up from
-// power-on is then unknown.
+// NotStartedError says that firmware has not started the running set, or may not have: the set was
+// started by kexec or a soft reboot, or the file on the ESP has changed. It is then unknown whether
+// the set starts from power-on: reboot first.
 type NotStartedError struct {
 	Entry  string // path on the ESP
 	Reason string
@@ -27,7 +27,7 @@ func (e *NotStartedError) Error() string {
 	return fmt.Sprintf("firmware has not started %s: %s; reboot into it first", e.Entry, e.Reason)
 }
 
-// NotRunningError says that Machine.Running names what is not on the disk.
+// NotRunningError says that Machine.Running names something that is not on the disk.
 type NotRunningError struct {
 	What string // "the UKI", "the root hash", "the ESP"
 	Name string
@@ -159,7 +159,7 @@ func (s *State) checkStart() error {
 	case p != "" && !onVolume(uncounted(e.Path), uncounted(p)):
 		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath says that the loader has started %s", p)}
 	case p != "" && e.Counted && !onVolume(e.Path, p):
-		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath is %s: the entry was counted or written anew since", p)}
+		return &NotStartedError{e.Path, fmt.Sprintf("LoaderBootCountPath is %s: the entry was counted or rewritten since", p)}
 	case p == "" && e.Bad():
 		return &NotStartedError{e.Path, "the entry has used up its tries, and LoaderBootCountPath does not say that this boot was one of them"}
 	}
@@ -173,7 +173,7 @@ func (s *State) checkStart() error {
 			return fmt.Errorf("%s, which runs: %w", e.Loader, err)
 		}
 		if !measured(r.Log, image.Digests) {
-			return &NotStartedError{e.Path, "the firmware's log of this boot has no start of this very file"}
+			return &NotStartedError{e.Path, "the firmware's log of this boot has no start of this file"}
 		}
 		return nil
 	}
@@ -201,5 +201,5 @@ func measured(log *tpm.Log, digests map[crypto.Hash][]byte) bool {
 	})
 }
 
-// ErrOffline is returned for what only a running machine can know.
+// ErrOffline is returned for an operation that only a running machine can carry out.
 var ErrOffline = errors.New("the machine is off: nothing says that the set came up")

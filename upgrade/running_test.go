@@ -212,7 +212,7 @@ func TestHowItCameUp(t *testing.T) {
 		"no log":                  {func(r *upgrade.Running) { r.Log = nil }, ""},
 		"not counted, but logged": {func(r *upgrade.Running) { r.BootCountPath = "" }, ""},
 		"neither":                 {func(r *upgrade.Running) { r.Log, r.BootCountPath = nil, "" }, "neither LoaderBootCountPath nor the firmware's log"},
-		"log of another boot":     {func(r *upgrade.Running) { r.Log = one.Log }, "the firmware's log of this boot has no start of this very file"},
+		"log of another boot":     {func(r *upgrade.Running) { r.Log = one.Log }, "the firmware's log of this boot has no start of this file"},
 		"logged elsewhere": {func(r *upgrade.Running) {
 			log := *r.Log
 			log.Events = slices.Clone(log.Events)
@@ -222,7 +222,7 @@ func TestHowItCameUp(t *testing.T) {
 				}
 			}
 			r.Log = &log
-		}, "the firmware's log of this boot has no start of this very file"},
+		}, "the firmware's log of this boot has no start of this file"},
 		"another was counted": {func(r *upgrade.Running) { r.BootCountPath = `\EFI\Linux\acme_1+2-1.efi` }, "the loader has started EFI/Linux/acme_1+2-1.efi"},
 		"U-Boot's way":        {func(r *upgrade.Running) { r.Image, r.Log = `/\EFI\Linux\acme_2+2-1.efi`, nil }, ""},
 	} {

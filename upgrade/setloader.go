@@ -5,7 +5,8 @@ import (
 	"errors"
 )
 
-// ErrNoLoader is returned for a release whose boot loader is to be installed, and which has none.
+// ErrNoLoader says that the boot loader of the release is to be installed, but the release has
+// none.
 var ErrNoLoader = errors.New("the release has no boot loader, and none was given instead: pack the release with a boot loader")
 
 // planLoader plans the boot loader that comes with the set. What follows is planned on a copy of

@@ -86,7 +86,7 @@ func TestShim(t *testing.T) {
 			s.machine.Shim, s.machine.NoShim = nil, true
 		}, "firmware: db has the certificate", "", nil},
 		{"shim that firmware refuses", func(s *system) { s.machine.Shim = shimFor(t, other.SecureBoot.DB, foreignCert) }, "", "firmware will not start shim: signature 0", new(*upgrade.SecureBootError)},
-		{"shim's state is not known", func(s *system) { s.machine.Firmware.MokListX = nil }, "", "cannot be told: shim's state is not known: MokListX", new(*upgrade.SecureBootError)},
+		{"shim's state is unknown", func(s *system) { s.machine.Firmware.MokListX = nil }, "", "cannot be told: shim's state is unknown: MokListX", new(*upgrade.SecureBootError)},
 		{"no shim at all", func(s *system) { s.machine.Shim = source(petest.Loader("262")) }, "", "shim: secureboot: shim", new(*osmith.FormatError)},
 	} {
 		t.Run(c.name, func(t *testing.T) {

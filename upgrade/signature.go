@@ -13,11 +13,11 @@ import (
 	"github.com/osmith-dev/osmith/verity/dm"
 )
 
-// KeyringName names a keyring by whose certificates Linux judges signatures of root hashes
+// KeyringName names a keyring with whose certificates Linux checks signatures of root hashes
 // (drivers/md/dm-verity-verify-sig.c).
 type KeyringName string
 
-// The keyrings, in the order in which the kernel asks them.
+// The keyrings, in the order in which the kernel searches them.
 const (
 	KeyringBuiltin KeyringName = "builtin" // .builtin_trusted_keys: compiled in
 	// .secondary_trusted_keys, of a kernel with
@@ -25,19 +25,20 @@ const (
 	KeyringSecondary KeyringName = "secondary"
 	// .platform: db and MOK, of a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING
 	KeyringPlatform KeyringName = "platform"
-	// of Linux 7.0 and later, that userspace fills, if dm_verity.keyring_unsealed=1 is on the
-	// command line
+	// Linux 7.0 and later: userspace fills it, if dm_verity.keyring_unsealed=1 is on the command
+	// line
 	KeyringVerity KeyringName = ".dm-verity"
 )
 
-// Keyring is what a keyring of the release's kernel holds when it mounts its file systems.
+// Keyring holds the certificates of a keyring of the release's kernel when file systems are
+// mounted.
 type Keyring struct {
 	Name         KeyringName
 	Certificates []*x509.Certificate
 
-	// Sealed says of [KeyringVerity] that userspace closes it to further keys
-	// (keyctl_restrict_keyring(3)) before it mounts its file systems. Until then the kernel does
-	// not ask it, whatever it holds.
+	// Sealed says for [KeyringVerity] that userspace closes it to further keys
+	// (keyctl_restrict_keyring(3)) before it mounts its file systems. Until then the kernel ignores
+	// this keyring.
 	Sealed bool
 }
 
@@ -48,8 +49,8 @@ const (
 	requireSignatures = "dm_verity.require_signatures" // no device without a signature
 )
 
-// NoSignatureError is a reason of the boots verdict: the slot has a place for a signature of the
-// root hash, and the release has none.
+// NoSignatureError is a reason of the boots verdict: the slot has a partition for a signature of
+// the root hash, but the release has no signature.
 type NoSignatureError struct {
 	Slot string
 }
@@ -58,22 +59,22 @@ func (e *NoSignatureError) Error() string {
 	return fmt.Sprintf("slot %s has a partition for the signature of the root hash, and the release has no signature", e.Slot)
 }
 
-// UnsignedError is a reason of the boots verdict: the kernel will get no signature of the root
-// hash, and a parameter on the command line makes it, or systemd, refuse the file system without
-// one.
+// UnsignedError is a reason of the boots verdict: the kernel will receive no signature of the root
+// hash, and a parameter on the command line makes the kernel or systemd refuse the file system
+// without a signature.
 type UnsignedError struct {
 	Parameter string
-	Missing   string // why it gets none
+	Missing   string // why there is no signature
 }
 
 func (e *UnsignedError) Error() string {
 	return fmt.Sprintf("%s on the command line demands a signature of the root hash, and the kernel gets none: %s", e.Parameter, e.Missing)
 }
 
-// UntrustedSignatureError is a reason of the boots verdict: no keyring that the kernel asks has the
-// certificate of the signature, and the command line asks for it. Whether the file system is then
-// set up without the signature depends on the systemd in the initrd (262 does so, 257 does not),
-// unless dm_verity.require_signatures=1 forbids it.
+// UntrustedSignatureError is a reason of the boots verdict: no keyring that the kernel searches has
+// the certificate of the signature, and the command line requires a signature. Whether the file
+// system is then set up without the signature depends on the systemd in the initrd (262 does so,
+// 257 does not), unless dm_verity.require_signatures=1 forbids it.
 type UntrustedSignatureError struct {
 	Signer string // subject of the certificate
 	Asked  []KeyringName
@@ -97,17 +98,17 @@ func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
 		return
 	}
 	if p.signature != nil && !has {
-		j.warn("the release has a signature of its root hash, and slot %s no partition for it: it is not installed", p.Target.Name())
+		j.warn("the release has a signature of its root hash, but slot %s has no partition for the signature: it is not installed", p.Target.Name())
 	}
 	switch {
 	case asks == "auto" && !has:
 		j.fail(&UnsignedError{"root-hash-signature=auto", fmt.Sprintf("slot %s has no partition for it", p.Target.Name())})
 		return
 	case asks == "" && required:
-		j.fail(&UnsignedError{requireSignatures, "root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options would have systemd hand it over"})
+		j.fail(&UnsignedError{requireSignatures, "root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options would make systemd pass it to the kernel"})
 		return
 	case asks != "" && asks != "auto":
-		j.warn("the command line brings a signature of the root hash of its own (root-hash-signature=), which is not judged")
+		j.warn("the command line has its own signature of the root hash (root-hash-signature=), which is not judged")
 	}
 	if p.signature != nil {
 		p.judgeKeyrings(j, cmdline, asks != "")
@@ -118,14 +119,14 @@ func (p *Plan) judgeSignature(j *Verdict, cmdline string) {
 // not ask for the signature needs none.
 func (p *Plan) judgeKeyrings(j *Verdict, cmdline string, asked bool) {
 	if !asked {
-		j.warn("nothing on the command line asks for the signature of the root hash, so that systemd passes it over: root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options does")
+		j.warn("the command line does not ask for the signature of the root hash, so systemd ignores it: root-hash-signature=auto in systemd.verity_root_options or systemd.verity_usr_options does")
 	}
 	if p.machine.VerityKeyrings == nil {
 		hint := ""
 		if p.machine.Firmware != nil && p.dbHas(p.signature) {
 			hint = "; db has its certificate, which a kernel with CONFIG_DM_VERITY_VERIFY_ROOTHASH_SIG_PLATFORM_KEYRING takes"
 		}
-		j.warn("whether the kernel accepts the signature of the root hash by %s is not known (Machine.VerityKeyrings)%s", p.signer.Subject, hint)
+		j.warn("whether the kernel accepts the signature of the root hash by %s is unknown: set Machine.VerityKeyrings%s", p.signer.Subject, hint)
 		return
 	}
 	untrusted := &UntrustedSignatureError{Signer: p.signer.Subject.String(), Asked: []KeyringName{}}

@@ -59,8 +59,8 @@ func TestSignatureIsJudged(t *testing.T) {
 		"none":                    {[]upgrade.Keyring{{Name: upgrade.KeyringBuiltin}}, asks, upgrade.OutcomeFail, "none of the keyrings [builtin] has the certificate, and the command line asks for a signature", upgradetest.Failed},
 		"no keyring":              {[]upgrade.Keyring{}, asks, upgrade.OutcomeFail, "none of the keyrings [] has the certificate", upgradetest.Failed},
 		"none, and not asked":     {[]upgrade.Keyring{{Name: upgrade.KeyringBuiltin}}, "", upgrade.OutcomeWarn, "nothing asks for it", upgradetest.Up},
-		"not asked":               {[]upgrade.Keyring{{Name: upgrade.KeyringPlatform, Certificates: []*x509.Certificate{stranger.Cert}}}, "", upgrade.OutcomeWarn, "nothing on the command line asks for the signature of the root hash, so that systemd passes it over", upgradetest.Up},
-		"not known":               {nil, asks, upgrade.OutcomeWarn, "whether the kernel accepts the signature of the root hash by CN=Acme OS Signature Database Key is not known (Machine.VerityKeyrings)", ""},
+		"not asked":               {[]upgrade.Keyring{{Name: upgrade.KeyringPlatform, Certificates: []*x509.Certificate{stranger.Cert}}}, "", upgrade.OutcomeWarn, "the command line does not ask for the signature of the root hash, so systemd ignores it", upgradetest.Up},
+		"not known":               {nil, asks, upgrade.OutcomeWarn, "whether the kernel accepts the signature of the root hash by CN=Acme OS Signature Database Key is unknown: set Machine.VerityKeyrings", ""},
 		"dm-verity, no parameter": {verityKeyring(stranger.Cert, true), asks, upgrade.OutcomeFail, "dm_verity.keyring_unsealed=1 is not on the command line", ""},
 		"dm-verity":               {verityKeyring(stranger.Cert, true), asks + " dm_verity.keyring_unsealed=1", upgrade.OutcomePass, "its keyring .dm-verity has the certificate", upgradetest.Up},
 		"dm-verity, left open":    {verityKeyring(stranger.Cert, false), asks + " dm_verity.keyring_unsealed=1", upgrade.OutcomeFail, "until userspace has sealed it", upgradetest.Failed},
@@ -68,7 +68,7 @@ func TestSignatureIsJudged(t *testing.T) {
 		"required":                {verityKeyring(stranger.Cert, true), asks + " dm_verity.keyring_unsealed dm_verity.require_signatures=1", upgrade.OutcomePass, "its keyring .dm-verity has the certificate", upgradetest.Up},
 		"required, and not asked": {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed dm_verity.require_signatures=1", upgrade.OutcomeFail, "dm_verity.require_signatures on the command line demands a signature", upgradetest.Failed},
 		"its own":                 {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed=on systemd.verity_usr_options=root-hash-signature=/run/signature", upgrade.OutcomeWarn, "(root-hash-signature=), which is not judged", ""},
-		"asked for another":       {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed=y systemd.verity_root_options=root-hash-signature=auto", upgrade.OutcomeWarn, "nothing on the command line asks for the signature", upgradetest.Up},
+		"asked for another":       {verityKeyring(stranger.Cert, true), "dm_verity.keyring_unsealed=y systemd.verity_root_options=root-hash-signature=auto", upgrade.OutcomeWarn, "the command line does not ask for the signature", upgradetest.Up},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _ := signedDisk(t)
@@ -165,7 +165,7 @@ func TestSignatureOfRelease(t *testing.T) {
 	two := plain.build("2")
 	r = release.Release{UKI: two.UKI, Root: two.Root, Tree: two.Tree, RootHash: two.RootHash, RootHashSignature: source(signatureOf(t, two.RootHash, db).PKCS7)}
 	j := verdict(t, plain.planOf(&r, upgrade.PlanOptions{}), upgrade.ProofBoots)
-	require.Contains(t, texts(j), "slot B no partition for it: it is not installed")
+	require.Contains(t, texts(j), "slot B has no partition for the signature: it is not installed")
 	require.Equal(t, upgrade.OutcomeWarn, j.Outcome)
 
 	// systemd-veritysetup fails if it is told to find a signature and there is none; the kernel if

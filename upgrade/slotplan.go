@@ -19,50 +19,50 @@ import (
 
 // SlotImage is the content of one partition of a slot.
 type SlotImage struct {
-	Name    string // of the partition among those of a slot, as in [SlotLayout]
+	Name    string // the partition's name within a slot, as in [SlotLayout]
 	Content osmith.Source
 
-	// Tree and RootHash are the dm-verity hash tree of Content: each block is checked against it
-	// before it is written. Without them Content is read once for its SHA-256, when the plan is
-	// made, and must be the same when it is written.
+	// Tree and RootHash are the dm-verity hash tree of Content and its root hash: each block is
+	// checked against the tree before it is written. Without them Content is read once for its
+	// SHA-256, when the plan is made, and must be unchanged when it is written.
 	Tree     osmith.Source
 	RootHash []byte
 }
 
-// SlotSet is a version of a system that is all in its slots.
+// SlotSet is a version of a system that lies completely in a slot.
 type SlotSet struct {
 	Version string
 	Images  []SlotImage // in the order in which they are written
 }
 
 // SlotLayout has the unique IDs of the partitions of each slot, by the slot's name in the store and
-// by the names of images.
+// then by the name of the image.
 type SlotLayout map[string]map[string]osmith.GUID
 
 // SlotPlanOptions are the choices of [NewSlotPlan].
 type SlotPlanOptions struct {
-	// Running is the slot that runs, which the caller knows from the command line or what is
-	// mounted. It is what the machine returns to, and is never written.
+	// Running is the running slot, which the caller knows from the command line or from what is
+	// mounted. The machine returns to this slot, and it is never written.
 	Running string
 
-	// Target is the slot to write. Empty: the one of the layout that the store would start last, of
-	// those that do not run.
+	// Target is the slot to write. Empty: of the slots of the layout that do not run, the one that
+	// the store would start last.
 	Target string
 
-	// Tries are how often the new version may fail; 0: as many as [DefaultTries], or as the store
-	// can have.
+	// Tries is how often the new version may fail; 0: [DefaultTries], or fewer if the store cannot
+	// record as many.
 	Tries int
 
-	Override []Proof // as of [PlanOptions]
+	Override []Proof // as in [PlanOptions]
 }
 
-// SlotPlan is an upgrade of a system whose boot loader or firmware keeps the state of slots in a
-// [SlotStore], worked out and judged, with nothing written yet.
+// SlotPlan is an upgrade, computed and judged but not yet written, of a system whose boot loader or
+// firmware keeps the state of slots in a [SlotStore].
 type SlotPlan struct {
 	Version  string
 	Target   string
 	Verdicts []Verdict       // on fits, boots and returns
-	Chain    bootslots.Chain // of starts after the upgrade, if the new version always fails
+	Chain    bootslots.Chain // starts after the upgrade, if the new version always fails
 
 	disk    *checkedDisk
 	store   SlotStore
@@ -80,11 +80,11 @@ type slotTarget struct {
 	digest [sha256.Size]byte // of what has no tree
 }
 
-// NewSlotPlan works out the upgrade of the slot that does not run. fits: the images fit their
+// NewSlotPlan computes the upgrade of the slot that does not run. fits: the images fit their
 // partitions. returns: by the boot rule of the store, the machine starts the new version as often
-// as it has tries, and then what runs now. boots: what the boot loader of that machine accepts is
-// not known here, and is a restriction. The disk has the partitions of the slots, and may have the
-// store, too.
+// as it has tries, and then the version that runs now. boots: this package does not know what the
+// machine's boot loader accepts, which is a restriction. The disk has the partitions of the slots,
+// and may also have the store.
 func NewSlotPlan(ctx context.Context, disk osmith.Disk, store SlotStore, layout SlotLayout, set *SlotSet, o SlotPlanOptions) (plan *SlotPlan, err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := checkProofs(o.Override); err != nil {
@@ -257,8 +257,8 @@ func (p *SlotPlan) marks(now bootslots.Store) (bad, trying *bootslots.Change, er
 	return bad, trying, err
 }
 
-// Refused reports the verdicts that keep [SlotPlan.Apply] from writing, as a [*RefusedError]; nil
-// means that it will write.
+// Refused returns the verdicts that keep [SlotPlan.Apply] from writing, as a [*RefusedError]; nil
+// means that Apply will write.
 func (p *SlotPlan) Refused() error { return refused(p.Verdicts) }
 
 // String is the plan for a person.
@@ -272,11 +272,12 @@ func (p *SlotPlan) String() string {
 	return b.String()
 }
 
-// Apply marks the slot as bad, writes the images, verifies them on the medium, and has the slot
-// tried. Without the verdicts it is a [*RefusedError] and nothing is written. A power cut leaves
-// what runs now, or the new version with its tries; an interrupted upgrade is planned again. The
-// disk must have a method Sync and is locked, as by [Plan.Apply]. Progress, if it is not nil, is
-// told of bytes that are written and verified, with the number of the image.
+// Apply marks the slot as bad, writes the images, verifies them on the medium, and marks the slot
+// to be tried. Without the verdicts the error is a [*RefusedError] and nothing is written. After a
+// power cut the machine starts the present version, or the new version with its tries; plan an
+// interrupted upgrade again. The disk must have a method Sync and is locked, as by [Plan.Apply].
+// Progress, if it is not nil, is called with the bytes written and verified, and the number of the
+// image.
 func (p *SlotPlan) Apply(ctx context.Context, progress Progress) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := p.Refused(); err != nil {
@@ -381,7 +382,7 @@ func (t *slotTarget) verify(a *applier) error {
 	return err
 }
 
-// CommitSlot declares the slot that runs good: from now on it is started first.
+// CommitSlot marks the running slot as good: from now on it is started first.
 func CommitSlot(store SlotStore, running string) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := markSlot(store, bootslots.Mark{Slot: running, As: bootslots.AsGood}); err != nil {
@@ -390,8 +391,8 @@ func CommitSlot(store SlotStore, running string) (err error) {
 	return nil
 }
 
-// RollBackSlot marks a slot as bad: the machine starts another slot, which has to be known to be
-// good.
+// RollBackSlot marks a slot as bad: the machine then starts a different slot, which must be known
+// to be good.
 func RollBackSlot(store SlotStore, slot, fallback string) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := markSlot(store, bootslots.Mark{Slot: slot, As: bootslots.AsBad, Fallback: fallback}); err != nil {
@@ -400,8 +401,8 @@ func RollBackSlot(store SlotStore, slot, fallback string) (err error) {
 	return nil
 }
 
-// CancelSlot cancels an upgrade that no boot has started yet. The contents of the slot stay, where
-// the store can express that.
+// CancelSlot cancels an upgrade that no boot has started yet. The slot keeps its contents, if the
+// store can express that.
 func CancelSlot(store SlotStore, slot, running string) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := markSlot(store, bootslots.Mark{Slot: slot, As: bootslots.AsCancelled, Fallback: running}); err != nil {

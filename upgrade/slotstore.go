@@ -19,15 +19,15 @@ import (
 )
 
 // A SlotStore is where a machine keeps the state of its slots, in place of the boot counters of an
-// ESP: what [github.com/osmith-dev/osmith/bootloader/slots] reads and changes, and where that lies.
-// [GPTSlots], [VariableSlots] and [CopySlots] are some.
+// ESP: the data that [github.com/osmith-dev/osmith/bootloader/slots] reads and changes, and its
+// place. [GPTSlots], [VariableSlots] and [CopySlots] are stores.
 type SlotStore interface {
 	// Slots reads the store as it is on the medium.
 	Slots() (bootslots.Store, error)
 
-	// Change makes the writes of a change in their order, each of which is on the medium before the
-	// next one begins. What is there has to be what the change was made for, else it is a
-	// [*ChangedError].
+	// Change makes the writes of a change in their order; each write is on the medium before the
+	// next one begins. If the store differs from the state for which the change was made, the error
+	// is a [*ChangedError].
 	Change(c *bootslots.Change) error
 }
 
@@ -88,8 +88,8 @@ func (g GPTSlots) Change(c *bootslots.Change) (err error) {
 	return toMedium(disk)
 }
 
-// VariableSlots are boot options of firmware, one for each slot: BootNext tries one, and BootOrder
-// has what is good (Azure Linux, Trident).
+// VariableSlots are boot options of firmware, one for each slot: BootNext names the slot to try,
+// and BootOrder the good ones (Azure Linux, Trident).
 type VariableSlots struct {
 	Store   bootloader.VariableStore
 	Options []uint16 // numbers of the Boot#### of the slots
@@ -143,13 +143,13 @@ func (v VariableSlots) Change(c *bootslots.Change) (err error) {
 	return nil
 }
 
-// ErrNotWhole says that a change needs its object to change as a whole, which bytes on a medium do
-// not: keep it in a file that is replaced, or in two copies.
+// ErrNotWhole says that a change must be atomic, which a write to bytes on a medium is not: keep
+// the data in a file that is replaced, or in two copies.
 var ErrNotWhole = errors.New("the store must change atomically, which bytes on a medium do not")
 
 // CopySlots are bytes on a medium: the copies of U-Boot's environment, or GRUB's environment block,
-// at places that no file system moves, such as a window of a disk. Each must have a method Sync
-// ([ErrNoSync]).
+// at fixed places that a file system does not move, such as a window of a disk. Each must have a
+// method Sync ([ErrNoSync]).
 type CopySlots struct {
 	Copies []osmith.Disk
 	Parse  func(copies ...[]byte) (bootslots.Store, error)
@@ -178,8 +178,8 @@ func (s CopySlots) Slots() (store bootslots.Store, err error) {
 	return s.Parse(copies...)
 }
 
-// Change implements [SlotStore]. A change that must be atomic is [ErrNotWhole], and nothing is
-// written.
+// Change implements [SlotStore]. For a change that must be atomic the error is [ErrNotWhole], and
+// nothing is written.
 func (s CopySlots) Change(c *bootslots.Change) (err error) {
 	defer prefix.Add("upgrade", &err)
 	if c.Needs == bootslots.NeedsWhole && len(c.Writes) > 0 {

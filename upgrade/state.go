@@ -21,44 +21,44 @@ type State struct {
 	Slots   []*Slot
 	Entries []*Entry // in the order of the loader's menu
 
-	// Next is the entry that the loader starts when the machine is switched on, as far as its
-	// variables are known, and NextReason why; nil if none.
+	// Next is the entry that the loader starts when the machine is switched on, as far as the
+	// loader's variables are known, and NextReason says why; nil if the loader starts none.
 	Next       *Entry
 	NextReason bootloader.Reason
-	// Running is the entry of the set whose file system is mounted, and Started the one that
+	// Running is the entry of the set whose file system is mounted, and Started is the entry that
 	// firmware has started; after kexec or a soft reboot they differ. Both are nil if the machine
-	// is off, or if it is not said what it runs.
+	// is off, or if Machine does not say what runs.
 	Running, Started *Entry
 
-	// LastGood is the entry that comes first in the menu of those of which a boot was found good,
-	// as far as the ESP and the table tell: firmware and the content of its slot were not asked.
-	// Nil if there is none.
+	// LastGood is the first entry in the menu that was found good, judged by the ESP and the
+	// partition table alone: neither firmware's verdict nor the content of its slot is checked. Nil
+	// if there is none.
 	LastGood *Entry
-	// FellBack is why what runs is older than what was installed last. Nil: it is not, or it is not
-	// known what runs.
+	// FellBack says why the running set is older than the one installed last. Nil: it is not older,
+	// or it is unknown what runs.
 	FellBack *FellBack
 
-	// Staged are the paths of what an upgrade has put on the ESP and no boot has tried yet: entries
-	// with all their tries that do not run, and what an interrupted one left. [Cancel] takes them
-	// away.
+	// Staged are the paths of files that an upgrade has put on the ESP and no boot has tried yet:
+	// entries that have all their tries and do not run, and what an interrupted upgrade left.
+	// [Cancel] removes them.
 	Staged []string
 
-	// Garbage are files that nothing starts any more ([Collect]); GarbageErr says why that is not
-	// known whole.
+	// Garbage are files that are no longer started or needed ([Collect]); GarbageErr says why the
+	// list may be incomplete.
 	Garbage    []Garbage
 	GarbageErr error
 
-	// Failed are the releases of which the ESP remembers that they have used up their tries here;
-	// FailedErr says why that is not known.
+	// Failed are the releases that have used up their tries on this machine, as recorded on the
+	// ESP; FailedErr says why they are unknown.
 	Failed    []FailedRelease
 	FailedErr error
 
 	// Volumes are the encrypted volumes on the disk, in the order of the table. The unlocks verdict
-	// says of each whether a TPM opens it after an upgrade.
+	// says for each volume whether a TPM opens it after an upgrade.
 	Volumes []*Volume
 
-	// Problems say why no upgrade can be planned on this disk; a disk without slots still takes a
-	// release that is a UKI alone. What else the state says holds.
+	// Problems say why an upgrade cannot be planned on this disk; a disk without slots still
+	// accepts a release that is a UKI alone. The other fields of the state are valid nevertheless.
 	Problems []error
 
 	table  *partition.Table
@@ -85,9 +85,10 @@ type State struct {
 // Entry is one entry of the loader's menu, and the set that it boots.
 type Entry struct {
 	*bootloader.Entry
-	// that the kernel gets, of the UKI, add-ons and SMBIOS or of a Type #1 entry; nil: none
+	// root hash that the kernel receives from the UKI, add-ons and SMBIOS or from a Type #1 entry;
+	// nil: none
 	RootHash []byte
-	Slot     *Slot // that holds that root hash; nil if none does
+	Slot     *Slot // slot that holds that root hash; nil if there is none
 
 	size   int64
 	files  []espFile // beside its UKI: they go with it
@@ -95,10 +96,10 @@ type Entry struct {
 	needs  []*Slot   // every slot that it may boot from, whichever of its add-ons are started
 }
 
-// Inspect reads what a disk holds, from the medium where the disk can be told so. It writes
-// nothing. It is an error if there is no partition table, no EFI system partition or no FAT file
-// system on that, or if Machine.Running is not on the disk; whatever else keeps an upgrade from
-// being planned is in State.Problems.
+// Inspect reads what a disk holds, from the medium if the disk supports that. It writes nothing. It
+// is an error if there is no partition table, no EFI system partition or no FAT file system on that
+// partition, or if Machine.Running is not on the disk; all other obstacles to an upgrade are in
+// State.Problems.
 func Inspect(disk osmith.Disk, m Machine) (s *State, err error) {
 	defer prefix.Add("upgrade", &err)
 	if err := pastCache(disk); err != nil {
@@ -309,7 +310,7 @@ func uncounted(name string) string {
 // together with the n-th root-verity partition of the same architecture ([partition.FindSlots]).
 type Slot struct {
 	*partition.Slot
-	RootHash []byte // of an installed slot: both partition IDs, one behind the other
+	RootHash []byte // of an installed slot: both partition IDs, one after the other
 
 	rootSize, treeSize, signatureSize int64 // of the partitions; 0: there is none
 }
@@ -347,11 +348,11 @@ func findSlots(t *partition.Table) (*partition.Slots, []*Slot, error) {
 	return found, slots, nil
 }
 
-// LayoutError names a layout of partitions whose versions are chosen by something else than the
+// LayoutError says that the disk has the layout of a system that does not choose its version by the
 // entries of systemd-boot.
 type LayoutError struct {
 	System string // "Flatcar"
-	Chosen string // how
+	Chosen string // how the system chooses its version
 }
 
 func (e *LayoutError) Error() string {

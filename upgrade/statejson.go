@@ -74,7 +74,7 @@ type entryJSON struct {
 	Damage    string `json:"damage"`
 }
 
-// MarshalJSON writes the state for a program. What is not known, or is not there, is "".
+// MarshalJSON writes the state for a program. A value that is unknown or missing is "".
 func (s *State) MarshalJSON() ([]byte, error) {
 	out := stateJSON{Schema: StateSchema, Next: pathOf(s.Next), Reason: string(s.NextReason), LastGood: pathOf(s.LastGood), Secure: s.machine.secureBootState(), Running: pathOf(s.Running), Started: pathOf(s.Started),
 		ESP: espJSON{s.esp.esp.window.Size(), s.espFree}, Slots: []slotJSON{}, Entries: []entryJSON{},

@@ -13,14 +13,15 @@ type SupportState string
 
 // The states of support.
 const (
-	SupportUnknown SupportState = "unknown" // the release names no day, or the plan has no time
+	// the release states no end date, or the plan has no time
+	SupportUnknown SupportState = "unknown"
 	SupportLasts   SupportState = "supported"
-	SupportEnded   SupportState = "ended" // no more fixes are to be expected
+	SupportEnded   SupportState = "ended" // the vendor no longer promises fixes
 )
 
-// Support is what a release says of its support. It is the vendor's word and covered by the
-// signature of the release. A version whose support has ended is not refused: it may be the best
-// that a machine can have.
+// Support is what a release states about its support. It is the vendor's claim, and the signature
+// of the release covers it. A version whose support has ended is accepted nevertheless: it may be
+// the best one available for a machine.
 type Support struct {
 	Until release.Date `json:"until"` // the last day; "": the release does not say
 	State SupportState `json:"state"`
@@ -46,7 +47,7 @@ func supportOf(r *release.Release, at time.Time) *Support {
 // shownFixes is how many fixes a line for a person lists.
 const shownFixes = 8
 
-// String is the support for a person, in whole lines; "" of nil.
+// String is the support for a person, in complete lines; "" for nil.
 func (s *Support) String() string {
 	if s == nil {
 		return ""

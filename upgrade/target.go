@@ -190,8 +190,8 @@ func (e *NoTargetError) Error() string {
 	return s
 }
 
-// SameRootError says that a slot which has to stay holds the very root file system of the release:
-// its partitions would have the IDs of the new ones.
+// SameRootError says that a slot which has to stay holds the same root file system as the release,
+// so that the old and the new partitions would have the same IDs.
 type SameRootError struct {
 	Slot     string
 	RootHash []byte

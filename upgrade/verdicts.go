@@ -27,12 +27,11 @@ type Proof string
 const (
 	ProofFits  Proof = "fits"  // slot and ESP hold the set at the worst moment
 	ProofBoots Proof = "boots" // firmware, loader and kernel will accept it
-	// the TPM will release what is sealed to the signed PCR policy, and open the volumes of the
-	// disk
+	// the TPM will unseal what is sealed to the signed PCR policy, and open the volumes of the disk
 	ProofUnlocks Proof = "unlocks"
 	ProofReturns Proof = "returns" // the old set boots again if the new one fails
-	// it may take the place of what runs: the same product, not older, and has not failed here
-	// before
+	// the release may replace the running one: it is of the same product, is not older, and has not
+	// failed on this machine
 	ProofFollows Proof = "follows"
 )
 
@@ -50,7 +49,7 @@ func ParseProof(s string) (Proof, error) {
 }
 
 // Outcome is the result of a verdict. Higher is worse. The zero value is unknown: nothing was
-// checked, and nothing is proven.
+// checked or proven.
 type Outcome int
 
 // The outcomes of a verdict.
@@ -77,7 +76,7 @@ func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil 
 // do about it.
 type Verdict struct {
 	Proof      Proof    `json:"verdict"`
-	Outcome    Outcome  `json:"outcome"` // the worst of the reasons'
+	Outcome    Outcome  `json:"outcome"` // the worst outcome of the reasons
 	Reasons    []Reason `json:"reasons"`
 	Overridden bool     `json:"overridden,omitempty"`
 }
@@ -90,7 +89,7 @@ func (v *Verdict) passes() bool { return v.Outcome == OutcomePass || v.Outcome =
 type Reason struct {
 	Outcome Outcome `json:"outcome"`
 	Text    string  `json:"text"`
-	Err     error   `json:"-"` // typed, behind a failure
+	Err     error   `json:"-"` // typed error of a failure
 }
 
 func (v *Verdict) add(o Outcome, text string, err error) {
@@ -127,7 +126,7 @@ func (e *RefusedError) Error() string {
 	return "refused, nothing was written: " + strings.Join(parts, "; ")
 }
 
-// Unwrap gives the typed errors behind the refusal to [errors.Is] and [errors.As].
+// Unwrap returns the typed errors of the failed verdicts, for [errors.Is] and [errors.As].
 func (e *RefusedError) Unwrap() []error {
 	var errs []error
 	for _, j := range e.Verdicts {
@@ -152,8 +151,8 @@ func (e *SlotSpaceError) Error() string {
 		e.Part, e.Need, e.Slot, e.Have, e.Need-e.Have)
 }
 
-// ESPSpaceError says that the UKI does not fit the ESP at the worst moment, when the old and the
-// new one are there; on an ESP that is mounted, when a commit copies the new one.
+// ESPSpaceError says that the UKI does not fit the ESP at the worst moment, when the ESP holds the
+// old and the new UKI; on a mounted ESP, when a commit copies the new one.
 type ESPSpaceError struct {
 	Need, Have int64 // bytes, in whole clusters
 }
@@ -342,8 +341,8 @@ func (p *Plan) checkSet(ctx context.Context, j *Verdict) error {
 	return nil
 }
 
-// ImageError is a reason of the boots verdict: what stub, loader or firmware refuse of the UKI, or
-// may refuse.
+// ImageError is a reason of the boots verdict: stub, loader or firmware refuse the UKI, or may
+// refuse it.
 type ImageError struct {
 	Finding uki.Finding
 }
@@ -384,15 +383,15 @@ func checkArchitecture(f *uki.File, loader osmith.Source) error {
 // maxPolicy bounds what is read of a UKI's .pcrsig and .pcrpkey.
 const maxPolicy = 1 << 20
 
-// ErrNoPolicy is the reason of an unlocks verdict for a UKI without signed PCR policies on a
-// machine that needs them.
+// ErrNoPolicy is a reason of the unlocks verdict: the UKI has no signed PCR policies, and the
+// machine needs them.
 var ErrNoPolicy = errors.New("the UKI carries no signed PCR policies (.pcrsig and .pcrpkey)")
 
 // PolicyError says that a UKI's signed policies do not cover what the machine will measure.
 type PolicyError struct {
 	Bank    string      // "sha256"
 	Phase   []string    // state of PCR 11 that no signature covers
-	Variant uki.Variant // of the UKI
+	Variant uki.Variant // variant of the UKI
 }
 
 func (e *PolicyError) Error() string {
@@ -537,9 +536,8 @@ func text(f *uki.File, profile int, name string) ([]byte, bool, error) {
 }
 
 // ErrPinned is a reason of the boots or returns verdict: a default that names an entry keeps the
-// loader from choosing.
+// loader from choosing a different one.
 var ErrPinned = errors.New("the loader's default is pinned")
 
-// ErrNothingToReturnTo is a reason of the returns verdict for a disk on which no other entry would
-// boot.
+// ErrNothingToReturnTo is a reason of the returns verdict: no other entry on the disk would boot.
 var ErrNothingToReturnTo = errors.New("no other entry to fall back to")

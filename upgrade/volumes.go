@@ -20,36 +20,37 @@ import (
 	"github.com/osmith-dev/osmith/tpm/sealing"
 )
 
-// Unlock is what decides, beside PCRs and signatures, about the tokens by which a TPM opens the
-// volumes of the disk.
+// Unlock holds the facts, besides PCRs and signatures, that decide whether the TPM opens the
+// volumes of the disk by their tokens.
 type Unlock struct {
-	// Phases are the words that systemd has measured into PCR 11 when it asks for the secret:
-	// "enter-initrd" for a volume that the initrd opens, with "leave-initrd" behind it for one that
-	// the system does. Nil: not known, and a token has to open at both moments.
+	// Phases are the words that systemd has measured into PCR 11 when it requests the secret:
+	// "enter-initrd" for a volume that the initrd opens, followed by "leave-initrd" for a volume
+	// that the system opens. Nil: unknown, and a token must open at both moments.
 	Phases []string
 
-	// Banks are those that the TPM has allocated; they decide about tokens that name none, as those
-	// of systemd-repart. Nil: not known.
+	// Banks are the banks that the TPM has allocated; they decide for tokens that name no bank, as
+	// those of systemd-repart. Nil: unknown.
 	Banks []crypto.Hash
 
-	// PCRLock is what pcrlock.json says that the NV index of systemd-pcrlock will hold at the next
-	// boot. Nil: not known.
+	// PCRLock is the policy that, according to pcrlock.json, the NV index of systemd-pcrlock will
+	// hold at the next boot. Nil: unknown.
 	PCRLock *policy.PCRLock
 
-	// Counters are values of NV counters of the TPM. One that is not there is not known.
+	// Counters are values of NV counters of the TPM. A counter that is missing from the map is
+	// unknown.
 	Counters map[uint32]uint64
 }
 
-// A Volume is an encrypted volume in a partition of the disk that is in no slot: a state partition,
-// mostly.
+// A Volume is an encrypted volume in a partition of the disk that is in no slot, usually a state
+// partition.
 type Volume struct {
 	Partition int    // number in the table, from 1
 	Name      string // label of the partition
 	UUID      string // of the volume
 	Tokens    []luks.Token
 
-	// Err is why it is not known what opens the volume: its header is damaged, or has what only
-	// newer software knows.
+	// Err says why it is unknown what opens the volume: its header is damaged, or needs newer
+	// software.
 	Err error
 
 	slots  []luks.Slot
@@ -141,13 +142,13 @@ func (v *Volume) digest() (sum [sha256.Size]byte) {
 	return sum
 }
 
-// VolumeError says that no token of a volume will open it any more: what is left is what a person
-// enters.
+// VolumeError says that no token of a volume will open it any more: a person has to enter a
+// passphrase or recovery key.
 type VolumeError struct {
 	Volume string   // `volume "state" in partition 6`
 	After  string   // "after the upgrade"
-	Tokens []string // why each does not open it
-	Left   []string // what does: "the recovery key of key slot 1"
+	Tokens []string // why each token does not open it
+	Left   []string // what still opens it: "the recovery key of key slot 1"
 }
 
 func (e *VolumeError) Error() string {
@@ -428,7 +429,7 @@ func (s *State) judgeVolumes(j *Verdict, e *Entry, when string, volumes []*Volum
 // default profile, without options.
 func startsPlainly(e *Entry) error {
 	if e.Profile != 0 || e.Options != "" && e.Type == bootloader.EntryType1UKI {
-		return fmt.Errorf("%s starts another profile than the default one, or passes options", e.Path)
+		return fmt.Errorf("%s starts a profile other than the default one, or passes options", e.Path)
 	}
 	return nil
 }

@@ -15,9 +15,9 @@ import (
 type Origin uint8
 
 const (
-	OriginKept  Origin = iota // where it is to be written it is already
+	OriginKept  Origin = iota // it is already in the place to be written
 	OriginSame                // the old image has it at the same position
-	OriginMoved               // the old image has it at another position
+	OriginMoved               // the old image has it at a different position
 	OriginZero                // it is all zeros
 	OriginFetch               // it must be fetched
 
@@ -107,29 +107,27 @@ func (d *Delta) add(o Origin, from int64) {
 	d.Spans = append(d.Spans, Span{Origin: o, First: first, Count: 1, From: from})
 }
 
-// DiffOptions are what Diff may know besides the two trees.
+// DiffOptions are inputs of Diff besides the two trees.
 type DiffOptions struct {
-	// Target is the tree over what the place that will be written holds now, such as
-	// the slot of an A/B system that is not in use. Its blocks are OriginKept where they
-	// have their position already, which saves the write. No Source: nothing is known.
+	// Target is the tree over the present contents of the place that will be written, such as the
+	// unused slot of an A/B system. Blocks that already have their position there are OriginKept,
+	// which saves the write. No Source: the contents are unknown.
 	Target Tree
 }
 
-// Diff finds out which blocks of a new image an old one has, from their hash trees
-// alone. Equal digests mean equal blocks only under the same hash, format, salt and
-// block sizes; if they differ, the error is an *IncompatibleError. An old tree without
-// Source stands for no old image: that is what to do without one, or with one whose tree
-// is damaged.
+// Diff finds the blocks that a new and an old image share, from their hash trees alone. Equal
+// digests mean equal blocks only under the same hash, format, salt and block sizes; if they differ,
+// the error is an *IncompatibleError. An old tree without Source means that there is no old image:
+// use it also if the tree of the old image is damaged.
 //
-// Each block gets the first origin that applies in the order of the constants. Of
-// several blocks of the old image that are OriginMoved candidates, the one that follows the
-// block chosen before is taken, or else the first. The result depends on nothing but
-// the trees.
+// Each block gets the first origin that applies in the order of the constants. Of several
+// OriginMoved candidates in the old image, the one that follows the previously chosen block is
+// taken, or else the first. The result depends only on the trees.
 //
-// Both trees are read in order and checked against their root hashes as they are read:
-// a *BlockError says what does not match. The old tree is read twice and, for moved
-// blocks, in places a third time; that reading is not checked again, since nothing more
-// than a block that Patch tries in vain can come of it.
+// Both trees are read in order and checked against their root hashes as they are read: a
+// *BlockError says what does not match. The old tree is read twice and, for moved blocks, in places
+// a third time; that reading is not checked again, since a changed tree can only make Patch try a
+// block in vain.
 //
 // Memory: an index over the old image of at most 22 bytes a block (16 MiB for 4 GiB
 // of blocks of 4096 bytes), and 32 bytes for each span of the result, twice that while

@@ -16,19 +16,19 @@
 //	// carried over a trusted path.
 //	err = verity.Verify(ctx, image, treeFile, root)
 //	switch {
-//	case errors.Is(err, verity.ErrRootHash): // image and tree fit together, but belong to another root hash
+//	case errors.Is(err, verity.ErrRootHash): // image and tree match each other, but not the root hash
 //	case errors.Is(err, verity.ErrData): // the *MismatchError lists the damaged blocks
-//	case errors.Is(err, verity.ErrSpare): // the tree is of more data than the superblock says
+//	case errors.Is(err, verity.ErrSpare): // the tree covers more data than the superblock says
 //	}
 //
 // Format and Verify read the image once (Verify twice if neither the root hash nor the tree fits),
-// in parallel, without reading the holes of a sparse file, and keep a fixed amount of memory
-// however large the image is. A [Writer] makes the tree while the data is written. A [Reader]
-// verifies what it reads, block by block, as the kernel does. [MaxTreeSize], [MaxDataSize] and
+// in parallel, without reading the holes of a sparse file, and use a fixed amount of memory for
+// images of any size. A [Writer] makes the tree while the data is written. A [Reader] verifies what
+// it reads, block by block, as the kernel does. [MaxTreeSize], [MaxDataSize] and
 // [MaxSharedDataSize] tell how large partitions must be. [Diff] finds the blocks that a new image
 // shares with an old one, from the trees alone, and [Patch] builds the new one. [SignRootHash]
-// signs a root hash for the kernel. Package verity/dm has what activates an image: tables and the
-// kernel command line.
+// signs a root hash for the kernel. Package verity/dm activates an image: tables and the kernel
+// command line.
 //
 // [Params] has what veritysetup can choose: hash formats 1 and 0, SHA-1 and SHA-2,
 // block sizes, data and tree on one device, no superblock. An image without superblock,
@@ -50,5 +50,5 @@
 // blocks up to its page size. Salts are 0 to 256 bytes long. Data must be a whole number of blocks.
 // The bytes between the superblock and the tree have no meaning: Format makes them zero, and they
 // are never read. All other bytes that hold no digest must be zero, as they must be for
-// veritysetup; a kernel, which compares the digests of whole hash blocks, does not look at them.
+// veritysetup; a kernel, which compares the digests of whole hash blocks, ignores them.
 package verity

@@ -11,8 +11,7 @@ var (
 	// signature is missing.
 	ErrNoSuperblock = errors.New("no verity superblock")
 
-	// ErrNotSupported says that a valid superblock asks for parameters that this
-	// package cannot verify.
+	// ErrNotSupported says that a valid superblock has parameters that this package cannot verify.
 	ErrNotSupported = errors.New("not supported")
 
 	// ErrRootHash, ErrTree and ErrData are the three findings that a
@@ -47,17 +46,16 @@ func (e *AlignmentError) Error() string {
 type ShortError struct {
 	Device string // "data" or "tree"
 	Want   int64  // bytes that are needed
-	Got    int64  // bytes that there are
+	Got    int64  // bytes that the device has
 }
 
 func (e *ShortError) Error() string {
 	return fmt.Sprintf("%s: %d bytes: needs %d", e.Device, e.Got, e.Want)
 }
 
-// A BlockError says that a block read by a Reader is not what the root hash stands
-// for. It answers to errors.Is as ErrData for a data block and as ErrTree for a hash
-// block; for the block whose digest should be the root hash also as ErrRootHash,
-// since either of the two may be wrong.
+// A BlockError says that a block read by a Reader does not match the root hash. It answers to
+// errors.Is as ErrData for a data block and as ErrTree for a hash block; for the block whose digest
+// should be the root hash also as ErrRootHash, since either of the two may be wrong.
 type BlockError struct {
 	Level int    // 0 for a data block, else the level of a hash block, as in Range
 	Block int64  // number of the block, counted from the start of its level
@@ -85,14 +83,15 @@ func (e *BlockError) Is(target error) bool {
 }
 
 // A SpareError says that a hash block has the right digest and is wrong nevertheless: a byte that
-// pads a digest, or lies behind the last digest, is not zero. That is the tree of more data than
-// the superblock or Params say, so that the end of the image would be cut off, or a tree that no
-// tool makes. veritysetup refuses it as "Spare area is not zeroed"; the kernel does not look.
+// pads a digest, or lies after the last digest, is not zero. Such a tree covers more data than the
+// superblock or Params say, so that the end of the image would be cut off, or it was made by no
+// known tool. veritysetup refuses it as "Spare area is not zeroed"; the kernel does not check these
+// bytes.
 type SpareError struct {
-	Level  int   // of the hash block, as in Range
+	Level  int   // level of the hash block, as in Range
 	Block  int64 // number of the hash block, counted from the start of its level
 	Offset int   // of the first such byte in the hash block
-	Blocks int64 // data blocks that the superblock or Params say
+	Blocks int64 // number of data blocks according to the superblock or Params
 }
 
 func (e *SpareError) Error() string {
@@ -126,22 +125,20 @@ func (r Range) String() string {
 // MaxRanges is the number of ranges that a MismatchError lists per level.
 const MaxRanges = 64
 
-// A MismatchError is the answer of Verify for an image that is not what the root
-// hash stands for. errors.Is distinguishes the findings:
+// A MismatchError is the answer of Verify for an image that does not match the root hash. errors.Is
+// distinguishes the findings:
 //
-//   - ErrRootHash: the root hash does not belong to this tree. Alone, it means
-//     that data and tree agree with each other, so the root hash is that of
-//     another image. Together with the others it means that too much differs to
-//     tell; a changed salt in the superblock has that effect.
-//   - ErrTree: hash blocks are damaged; Format can make them anew if the data is
-//     not damaged too.
+//   - ErrRootHash: the root hash does not belong to this tree. Alone, it means that data and tree
+//     agree with each other, so the root hash is that of a different image. Together with the other
+//     findings it means that too much differs to say more; a changed salt in the superblock has
+//     that effect.
+//   - ErrTree: hash blocks are damaged; Format can rebuild them if the data is not damaged too.
 //   - ErrData: data blocks are damaged.
 //
-// Below a hash block that is damaged and cannot be inferred from the blocks under
-// it, there is no telling whether a block or its digest was changed; such blocks
-// are listed too.
+// Below a hash block that is damaged and cannot be inferred from the blocks under it, it is unknown
+// whether a block or its digest was changed; such blocks are listed too.
 type MismatchError struct {
-	Want []byte // root hash that was asked for
+	Want []byte // expected root hash
 	Got  []byte // root hash of the tree as it is stored
 
 	// Ranges lists damaged blocks by level, then block, with at most MaxRanges

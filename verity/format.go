@@ -10,12 +10,11 @@ import (
 	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
-// Format writes superblock and hash tree of the data and returns the root hash. It
-// reads the data once, from several goroutines, and does not read holes; writes come
-// from one goroutine at a time, and the superblock is written last, so what an
-// interrupted Format leaves on a zeroed device is not taken for a tree. Every byte of
-// TreeSize bytes from Params.HashOffset is written, and none elsewhere: the writer may
-// be the device that the data is on.
+// Format writes superblock and hash tree of the data and returns the root hash. It reads the data
+// once, from several goroutines, and does not read holes; writes come from one goroutine at a time,
+// and the superblock is written last, so what an interrupted Format leaves on a zeroed device is
+// not taken for a tree. Every byte of TreeSize bytes from Params.HashOffset is written, and no
+// others: the writer may be the device that also holds the data.
 //
 // Data that is not a whole number of blocks is an *AlignmentError.
 func Format(ctx context.Context, w io.WriterAt, data osmith.Source, p Params) (root []byte, err error) {

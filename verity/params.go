@@ -21,17 +21,17 @@ type Params struct {
 	// Salt is hashed with every block, 0 to 256 bytes.
 	Salt []byte
 
-	// UUID identifies the hash device, in text order: 00112233-4455-... is
-	// {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, ...}. The kernel does not look at it.
+	// UUID identifies the hash device, in text order: 00112233-4455-... is {0x00, 0x11, 0x22, 0x33,
+	// 0x44, 0x55, ...}. The kernel ignores it.
 	UUID [16]byte
 
 	// Hash is the kernel's name of the hash: "sha1", "sha256", "sha384" or "sha512".
 	// Empty is "sha256".
 	Hash string
 
-	// ChromeOS asks for hash format 0, that of the first Chrome OS: the salt is
-	// hashed after the block instead of before it, and digests whose size is not a
-	// power of two are not padded to the next. Nothing new should need it.
+	// ChromeOS asks for hash format 0, the format of the first Chrome OS: the salt is hashed after
+	// the block instead of before it, and digests whose size is not a power of two are not padded
+	// to the next power. New images do not need it.
 	ChromeOS bool
 
 	// DataBlockSize and HashBlockSize are bytes, powers of two from 512 to 512 KiB;
@@ -45,8 +45,8 @@ type Params struct {
 	// data.
 	HashOffset int64
 
-	// NoSuperblock leaves the superblock out. All other parameters must then reach the verifier of
-	// the image by another way.
+	// NoSuperblock leaves the superblock out. The verifier of the image must then receive all other
+	// parameters separately.
 	NoSuperblock bool
 }
 
@@ -105,8 +105,8 @@ func (p Params) superblock(dataBlocks int64) *Superblock {
 	return sb
 }
 
-// Params returns the parameters of a tree with this superblock at this offset.
-// They say nothing about the number of data blocks.
+// Params returns the parameters of a tree with this superblock at this offset. They do not include
+// the number of data blocks.
 func (sb *Superblock) Params(hashOffset int64) Params {
 	return Params{
 		Salt:          sb.Salt,

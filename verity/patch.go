@@ -15,56 +15,55 @@ import (
 
 // PatchOptions are the choices of Patch; the zero value is usable.
 type PatchOptions struct {
-	// Resume looks at every block of dst before anything else and leaves those alone
-	// that are right already, whatever the delta says. It is how a Patch that was
-	// interrupted is taken up again; dst must implement io.ReaderAt.
+	// Resume checks every block of dst first and keeps those that are already right, also if the
+	// delta has a different origin for them. Use it to continue an interrupted Patch; dst must
+	// implement io.ReaderAt.
 	Resume bool
 
-	// MaxRequest is the most that is read from fetch at once, in bytes; it counts as
-	// one block at least. 0: 1 MiB.
+	// MaxRequest is the most that is read from fetch at once, in bytes; smaller values than a block
+	// count as one block. 0: 1 MiB.
 	MaxRequest int
 
-	// MaxGap joins ranges that must be fetched if no more than so many bytes lie
-	// between them, which are then fetched for nothing. With a network behind it, a
-	// request costs as much as some bytes: 64 KiB is a good value for HTTP. 0: none.
+	// MaxGap joins ranges that must be fetched if no more than so many bytes lie between them,
+	// which are then fetched although they are not needed. Over a network, a request costs as much
+	// as some bytes: 64 KiB is a good value for HTTP. 0: none.
 	MaxGap int
 
-	// Progress, if not nil, is told how many bytes of the new image are done, from
-	// one goroutine at a time.
+	// Progress, if not nil, is called with the bytes of the new image that are done, by one
+	// goroutine at a time.
 	Progress func(done, total int64)
 }
 
 // PatchResult says what Patch did, in blocks of the new image unless said otherwise.
 type PatchResult struct {
-	Kept    int64 // right in dst already
+	Kept    int64 // already right in dst
 	Copied  int64 // from the old image
 	Zeroed  int64
 	Fetched int64
 
-	// Damaged counts blocks that the old image or dst should have had by the delta,
-	// but could not be read or had another digest. They are among the fetched ones.
+	// Damaged counts blocks that, according to the delta, the old image or dst should have, but
+	// that could not be read or had a wrong digest. They are among the fetched ones.
 	Damaged int64
 
 	Requests       int64 // reads of fetch
 	RequestedBytes int64 // bytes of these reads, gaps included
 }
 
-// Patch builds the new image in dst: it copies the blocks that the old image has, and
-// reads the others from fetch, which has the bytes of the new image at their offsets,
-// such as a file, or HTTP ranges behind a small adapter. Only what is needed is read
-// from it, in ascending requests of whole blocks, several at a time.
+// Patch builds the new image in dst: it copies the blocks that the old image has, and reads the
+// others from fetch, which has the bytes of the new image at their offsets, such as a file, or HTTP
+// ranges with a small adapter. Only needed bytes are read from it, in ascending requests of whole
+// blocks, several at a time.
 //
-// No block is written before its digest was found in the new tree, and no hash block
-// of that tree is used before it was traced to the root hash, which must be given in
-// to.RootHash. So neither the old image nor fetch nor the delta needs to be trusted. When
-// Patch returns without error, every block of the image was verified in this run, as it
-// was written or, if it was kept, as it was read.
+// A block is written only after its digest was found in the new tree, and a hash block of that tree
+// is used only after it was verified up to the root hash, which must be given in to.RootHash. So
+// neither the old image nor fetch nor the delta needs to be trusted. When Patch returns without
+// error, every block of the image was verified in this run, when it was written or, if it was kept,
+// when it was read.
 //
-// A block of the old image that is damaged or cannot be read is fetched instead, so is
-// a kept block of dst that is not what the target tree said; both are counted. A block
-// of fetch with a wrong digest is a *BlockError. After an error dst has some of the
-// blocks; PatchOptions.Resume goes on from there. If dst has a method Sync() error, it
-// is called at the end.
+// A block of the old image that is damaged or cannot be read is fetched instead, and so is a kept
+// block of dst that does not match the target tree; both are counted. A block of fetch with a wrong
+// digest is a *BlockError. After an error dst has some of the blocks; continue with
+// PatchOptions.Resume. If dst has a method Sync() error, it is called at the end.
 //
 // Blocks that the delta calls OriginKept are read from dst, which then must implement
 // io.ReaderAt. The old image must not be dst itself. old may be nil if the delta takes

@@ -12,11 +12,11 @@ import (
 	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
-// DefaultCacheSize is how much a Reader keeps of the tree if nothing else is asked
-// for, in bytes. With default parameters it covers 512 MiB of data.
+// DefaultCacheSize is how many bytes of the tree a Reader keeps by default. With default parameters
+// it covers 512 MiB of data.
 const DefaultCacheSize = 4 << 20
 
-// ReaderOptions are the choices of a Reader. The zero value is good.
+// ReaderOptions are the choices of a Reader. The zero value is the default.
 type ReaderOptions struct {
 	// CacheSize bounds the verified hash blocks that are kept, in bytes; 0 is
 	// DefaultCacheSize. One block is always kept.
@@ -41,9 +41,10 @@ type readWorker struct {
 
 var _ osmith.Source = (*Reader)(nil)
 
-// NewReader returns a reader of the image. It reads the superblock, if there is to be one, and the
-// top block of the tree; one that does not have the root hash is a *BlockError, and one with bytes
-// that must be zero and are not a *SpareError. The errors are otherwise those of Image.Verify.
+// NewReader returns a reader of the image. It reads the superblock, unless Params are given, and
+// the top block of the tree. If the top block does not match the root hash, the error is a
+// *BlockError; if bytes in it that must be zero are not, a *SpareError. Other errors are those of
+// Image.Verify.
 func NewReader(im Image, o ReaderOptions) (r *Reader, err error) {
 	defer prefix.Add("verity", &err)
 	l, err := im.layout()
@@ -94,8 +95,9 @@ func (l *layout) spareError(level int, block int64, at int) *SpareError {
 // Size returns the number of bytes that the tree covers.
 func (r *Reader) Size() int64 { return r.layout.dataSize() }
 
-// ReadAt implements io.ReaderAt. At the first block that does not match it returns what lies before
-// it, and a *BlockError, or a *SpareError if a hash block above it is wrong in this way.
+// ReadAt implements io.ReaderAt. At the first block that does not match, it returns the bytes
+// before that block and a *BlockError, or a *SpareError for a hash block above it with bytes that
+// must be zero.
 func (r *Reader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("verity: data: read at %d: %w", off, errNegative)

@@ -15,9 +15,9 @@ type Sidecars struct {
 }
 
 // SidecarsOf returns the names of the files beside an image: the name of the image without a suffix
-// ".raw", and then ".roothash", ".roothash.p7s" and ".verity"; with usr, of an image whose /usr is
-// what the root hash is about, ".usrhash" and ".usrhash.p7s" in place of the first two (systemd
-// 262, src/shared/dissect-image.c, verity_settings_load and build_auxiliary_path).
+// ".raw", and then ".roothash", ".roothash.p7s" and ".verity"; with usr, for an image whose root
+// hash covers /usr, ".usrhash" and ".usrhash.p7s" in place of the first two (systemd 262,
+// src/shared/dissect-image.c, verity_settings_load and build_auxiliary_path).
 func SidecarsOf(image string, usr bool) Sidecars {
 	name := strings.TrimSuffix(image, ".raw")
 	hash := ".roothash"
@@ -27,6 +27,6 @@ func SidecarsOf(image string, usr bool) Sidecars {
 	return Sidecars{RootHash: name + hash, Signature: name + hash + ".p7s", Tree: name + ".verity"}
 }
 
-// RootHashText is the content of [Sidecars].RootHash, and what [SignRootHash] signs: lower-case
-// hexadecimals without a line end.
+// RootHashText is the content of [Sidecars].RootHash, which [SignRootHash] signs: lower-case
+// hexadecimal digits without a line end.
 func RootHashText(root []byte) []byte { return hex.AppendEncode(nil, root) }

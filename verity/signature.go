@@ -18,11 +18,11 @@ import (
 )
 
 var (
-	// ErrSignature says that a signature is not one over this root hash.
+	// ErrSignature says that a signature is not valid for this root hash.
 	ErrSignature = errors.New("the signature is not over this root hash")
 
-	// ErrUntrusted says that a signature is right, but its signer is none of the given
-	// certificates, nor issued by one.
+	// ErrUntrusted says that a signature is valid, but its signer is neither one of the given
+	// certificates nor issued by one.
 	ErrUntrusted = errors.New("the signer is not trusted")
 )
 
@@ -34,8 +34,8 @@ type Signature struct {
 	// CertificateFingerprint is the SHA-256 of the signer's certificate in DER.
 	CertificateFingerprint [sha256.Size]byte
 
-	// PKCS7 is the signature itself: what the kernel takes from the key that
-	// root_hash_sig_key_desc names, and systemd from root-hash-signature=.
+	// PKCS7 is the signature itself: the kernel reads it from the key that root_hash_sig_key_desc
+	// names, and systemd from root-hash-signature=.
 	PKCS7 []byte
 }
 
@@ -118,10 +118,10 @@ func (s *Signature) Verify(trusted []*x509.Certificate) (signer *x509.Certificat
 }
 
 // VerifySignature checks a signature in PKCS #7 over a root hash and returns the certificate of the
-// signer. Like the kernel, it takes a signer who is trusted or has a chain of certificates to one
-// who is, and looks at no dates. It wants one signer, and takes signed attributes, which openssl
-// smime writes unless told -noattr. systemd's own check in user space (verity.d) is narrower: there
-// the signer's certificate itself must be trusted.
+// signer. Like the kernel, it accepts a signer whose certificate is trusted or has a chain of
+// certificates to a trusted one, and ignores dates. There must be exactly one signer; signed
+// attributes, which openssl smime writes without -noattr, are accepted. systemd's own check in user
+// space (verity.d) is narrower: there the signer's certificate itself must be trusted.
 func VerifySignature(pkcs7, root []byte, trusted []*x509.Certificate) (signer *x509.Certificate, err error) {
 	defer prefix.Add("verity", &err)
 	if err := checkRootHash(root); err != nil {
@@ -182,7 +182,7 @@ const MaxSignaturePartition = 4 << 20
 const signatureUnit = 4096
 
 // Partition returns the content of a verity-sig partition as systemd-repart writes it: a JSON text
-// and NULs up to size bytes. 0 stands for the next multiple of 4096.
+// and NULs up to size bytes. 0 means the next multiple of 4096.
 func (s *Signature) Partition(size int64) (content []byte, err error) {
 	defer prefix.Add("verity", &err)
 	if err := checkRootHash(s.RootHash); err != nil {
@@ -206,8 +206,8 @@ func (s *Signature) Partition(size int64) (content []byte, err error) {
 	return append(text, make([]byte, size-int64(len(text)))...), nil
 }
 
-// ReadSignature reads the content of a verity-sig partition: one JSON object with the three fields
-// and nothing else, then NULs or nothing. The signature is not checked: see Verify.
+// ReadSignature reads the content of a verity-sig partition: one JSON object with exactly the three
+// fields, then only NULs. The signature is not checked: see Verify.
 func ReadSignature(src osmith.Source) (s *Signature, err error) {
 	defer prefix.Add("verity", &err)
 	if src == nil {

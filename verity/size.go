@@ -45,10 +45,9 @@ func (l *layout) dataBlocks() int64 { return l.Blocks[0] }
 // dataSize returns the bytes that the tree covers.
 func (l *layout) dataSize() int64 { return l.dataBlocks() * int64(l.DataBlockSize) }
 
-// TreeSize returns how many bytes the superblock and tree have for so many bytes of
-// data: those of the hash device from Params.HashOffset to the end of the tree. The
-// data size must be a positive multiple of the data block size, or the error is an
-// *AlignmentError.
+// TreeSize returns the size of superblock and tree for the given size of data, in bytes: from
+// Params.HashOffset of the hash device to the end of the tree. The data size must be a positive
+// multiple of the data block size, or the error is an *AlignmentError.
 func TreeSize(dataSize int64, p Params) (n int64, err error) {
 	defer prefix.Add("verity", &err)
 	l, err := newLayout(p, dataSize)
@@ -58,8 +57,8 @@ func TreeSize(dataSize int64, p Params) (n int64, err error) {
 	return l.End - l.HashOffset, nil
 }
 
-// TreeStart returns where the top block of the tree lies on the hash device, in
-// bytes: the first whole hash block behind the superblock.
+// TreeStart returns where the top block of the tree lies on the hash device, in bytes: the first
+// whole hash block after the superblock.
 func TreeStart(p Params) (n int64, err error) {
 	defer prefix.Add("verity", &err)
 	p = p.withDefaults()
@@ -70,9 +69,9 @@ func TreeStart(p Params) (n int64, err error) {
 	return l.tree, nil
 }
 
-// MaxTreeSize returns how large a hash partition must be, in bytes and counted from
-// its start, for every image that fits a data slot of so many bytes. The slot need not
-// be a multiple of the block size.
+// MaxTreeSize returns how large a hash partition must be, in bytes and counted from its start, for
+// every image that fits a data slot of the given size. The slot need not be a multiple of the block
+// size.
 func MaxTreeSize(dataSlot int64, p Params) (n int64, err error) {
 	defer prefix.Add("verity", &err)
 	p = p.withDefaults()
@@ -90,9 +89,9 @@ func MaxTreeSize(dataSlot int64, p Params) (n int64, err error) {
 	return l.End, nil
 }
 
-// MaxDataSize returns the largest data, in bytes, whose tree fits a hash partition of
-// so many bytes, from Params.HashOffset on. A partition with no room for the smallest
-// tree is a *ShortError.
+// MaxDataSize returns the largest data, in bytes, whose tree fits a hash partition of the given
+// size, from Params.HashOffset on. If the partition has no room for the smallest tree, the error is
+// a *ShortError.
 func MaxDataSize(treeSlot int64, p Params) (n int64, err error) {
 	defer prefix.Add("verity", &err)
 	return largest(p, "tree", treeSlot, func(size int64, p Params) (int64, error) {
@@ -104,9 +103,9 @@ func MaxDataSize(treeSlot int64, p Params) (n int64, err error) {
 	})
 }
 
-// MaxSharedDataSize returns the largest data, in bytes, that fits a slot of so many
-// bytes together with its tree behind it, and the Params.HashOffset to format with:
-// SharedHashOffset of that size. Params.HashOffset is not looked at.
+// MaxSharedDataSize returns the largest data, in bytes, that fits a slot of the given size together
+// with its tree after it, and the Params.HashOffset to format with: SharedHashOffset of that size.
+// The given Params.HashOffset is ignored.
 func MaxSharedDataSize(slot int64, p Params) (dataSize, hashOffset int64, err error) {
 	defer prefix.Add("verity", &err)
 	p.HashOffset = 0

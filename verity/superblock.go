@@ -56,9 +56,9 @@ const (
 
 var magic = [8]byte([]byte("verity\x00\x00"))
 
-// A Superblock is the header of a hash device. It says how the tree was made, but
-// not what the root hash is, and nothing protects it: a changed superblock shows
-// only as a root hash that does not match.
+// A Superblock is the header of a hash device. It says how the tree was made, but does not contain
+// the root hash, and it is not protected: a changed superblock shows only as a root hash that does
+// not match.
 type Superblock struct {
 	HashType      uint32   // hash format: 1, or 0 for the original Chrome OS format
 	UUID          [16]byte // text order
@@ -76,11 +76,10 @@ func (sb *Superblock) DataSize() int64 {
 	return sb.DataBlocks * int64(sb.DataBlockSize)
 }
 
-// ReadSuperblock reads the superblock at a byte offset of a hash device. It is
-// strict: an unknown version or size and any byte that should be zero but is not
-// are errors of type *osmith.FormatError; a missing signature also is ErrNoSuperblock.
-// What follows the 512 bytes up to the end of the first hash block has no meaning
-// and is not looked at.
+// ReadSuperblock reads the superblock at a byte offset of a hash device. It is strict: an unknown
+// version or size and any byte that should be zero but is not are errors of type
+// *osmith.FormatError; a missing signature also is ErrNoSuperblock. What follows the 512 bytes up
+// to the end of the first hash block has no meaning and is ignored.
 func ReadSuperblock(r io.ReaderAt, off int64) (*Superblock, error) {
 	sb, err := readSuperblock(r, off)
 	return sb, prefix.Error("verity", err)
@@ -187,8 +186,8 @@ func (sb *Superblock) check() (int, error) {
 	return 0, nil
 }
 
-// AppendBinary appends the 512 bytes of the superblock. A value that no superblock can hold is an
-// *osmith.FormatError.
+// AppendBinary appends the 512 bytes of the superblock. If a value does not fit a superblock, the
+// error is an *osmith.FormatError.
 func (sb *Superblock) AppendBinary(b []byte) ([]byte, error) {
 	if at, err := sb.check(); err != nil {
 		return nil, prefix.Error("verity", superblockError(0, at, err))

@@ -10,13 +10,13 @@ import (
 	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
-// A Tree is a hash tree to compare with another, and what it must be.
+// A Tree is a hash tree to be compared with a second one, and its expected root hash.
 type Tree struct {
-	// Source is the hash device. Bytes behind the tree are not looked at.
+	// Source is the hash device. Bytes after the tree are ignored.
 	Source osmith.Source
 
-	// RootHash is what the tree must have. Without it, a tree is only checked against
-	// itself, and says nothing about the image that it is believed to describe.
+	// RootHash is the root hash that the tree must have. Without it, the tree is only checked for
+	// consistency, which does not prove that it describes a given image.
 	RootHash []byte
 
 	// HashOffset is where the superblock is on the hash device, in bytes.
@@ -29,13 +29,13 @@ type Tree struct {
 	DataSize int64
 }
 
-// An IncompatibleError says in what two trees differ that must be the same for their
-// digests to be comparable.
+// An IncompatibleError names a parameter in which two trees differ, so that their digests cannot be
+// compared.
 type IncompatibleError struct {
 	Field string // "hash", "hash format", "salt", "data block size" or "hash block size"
 	Tree  string // which tree is compared with the new one: "old" or "target"
-	Want  string // what the new tree has
-	Got   string // what that tree has
+	Want  string // value of the new tree
+	Got   string // value of that tree
 }
 
 func (e *IncompatibleError) Error() string {

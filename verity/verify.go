@@ -13,22 +13,21 @@ import (
 
 // An Image is data with its hash tree, and the root hash that vouches for both.
 type Image struct {
-	// Data may be larger than the superblock says, as a partition usually is; what
-	// lies behind is not looked at.
+	// Data may be larger than the superblock says, as a partition usually is; bytes after that are
+	// ignored.
 	Data osmith.Source
 
-	// Tree is the hash device, which may be the same as Data. Bytes behind the tree
-	// are not looked at.
+	// Tree is the hash device, which may be the same as Data. Bytes after the tree are ignored.
 	Tree osmith.Source
 
-	// RootHash must come from a place that is trusted: all else follows from it.
+	// RootHash must come from a trusted place: everything else is verified by it.
 	RootHash []byte
 
 	// HashOffset is where the superblock is on the hash device, in bytes.
 	HashOffset int64
 
-	// UUID, if it is not zero, is what the superblock must have. The root hash does
-	// not protect it.
+	// UUID, if it is not zero, is the UUID that the superblock must have. The root hash does not
+	// protect it.
 	UUID [16]byte
 
 	// Params are the parameters of an image that has no superblock, or nil to read
@@ -37,9 +36,8 @@ type Image struct {
 	Params *Params
 }
 
-// Verify checks a whole image: every data block and every hash block against the
-// root hash, by the superblock at the start of the tree. It is short for
-// Image.Verify.
+// Verify checks a whole image: every data block and every hash block against the root hash, by the
+// superblock at the start of the tree. It is a shorthand for Image.Verify.
 func Verify(ctx context.Context, data, tree osmith.Source, root []byte) error {
 	return Image{Data: data, Tree: tree, RootHash: root}.Verify(ctx)
 }
@@ -92,15 +90,14 @@ func (im Image) readLayout() (*layout, error) {
 	return l, err
 }
 
-// Verify checks a whole image, in parallel: every data block and every hash block
-// against the root hash. It returns nil only if all of them are what the root hash
-// stands for.
+// Verify checks a whole image, in parallel: every data block and every hash block against the root
+// hash. It returns nil only if all of them match the root hash.
 //
-// A *MismatchError tells what is wrong and where. A *SpareError says that nothing is damaged, but
-// that the tree has digests of more data than the superblock says, or bytes that no tool puts
-// there. A device that is too small is a *ShortError; a superblock that is none, or is of another
-// UUID than expected, a *osmith.FormatError. The superblock is not protected by the root hash; only
-// its block count, sizes and salt, which determine it, are.
+// A *MismatchError says what is wrong and where. A *SpareError says that nothing is damaged, but
+// that the tree has digests of more data than the superblock says, or other bytes that must be
+// zero. If a device is too small, the error is a *ShortError; if the superblock is invalid, or its
+// UUID differs from UUID, a *osmith.FormatError. The superblock is not protected by the root hash;
+// only its block count, sizes and salt, which determine it, are.
 func (im Image) Verify(ctx context.Context) (err error) {
 	defer prefix.Add("verity", &err)
 	l, err := im.layout()

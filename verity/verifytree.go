@@ -7,11 +7,10 @@ import (
 	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
-// VerifyTree checks the hash tree of an image against the root hash, and reads none of its data but
-// their size: every hash block, from the top down. What is read of the data later, through a
-// [Reader], is then checked by a tree that is known to be whole. The errors are those of
-// [NewReader]. An image of one data block has no tree, so that nothing is checked but the
-// superblock.
+// VerifyTree checks the hash tree of an image against the root hash, from the top down, every hash
+// block. Of the data it reads only the size. Data that is read later, through a [Reader], is then
+// checked with a tree that is known to be intact. The errors are those of [NewReader]. An image of
+// one data block has no tree, so only the superblock is checked.
 func (im Image) VerifyTree(ctx context.Context) (err error) {
 	defer prefix.Add("verity", &err)
 	l, err := im.layout()

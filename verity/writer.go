@@ -10,9 +10,9 @@ import (
 	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
-// A Writer writes data on and makes its hash tree on the way, so that copying an
-// image and hashing it is one read. It hashes in the background. Its methods must not
-// be called concurrently.
+// A Writer writes data to a target and makes its hash tree on the way, so that copying and hashing
+// an image takes one read. It hashes in the background. Its methods must not be called
+// concurrently.
 type Writer struct {
 	layout *layout
 	data   io.Writer
@@ -35,9 +35,9 @@ type writerJob struct {
 	done  chan struct{}
 }
 
-// NewWriter returns a Writer of so many bytes of data: where the tree lies depends on
-// it. What is written goes to data, which may be nil to only make the tree; the tree
-// is what Format writes. It is complete when Finish says so.
+// NewWriter returns a Writer for the given size of data, on which the place of the tree depends.
+// Written bytes go to data, which may be nil to make only the tree; the tree is the one that Format
+// writes. It is complete when Finish has returned without an error.
 func NewWriter(data io.Writer, tree io.WriterAt, size int64, p Params) (*Writer, error) {
 	if tree == nil {
 		return nil, prefix.Error("verity", errNone("writer for the tree"))
@@ -50,8 +50,8 @@ func NewWriter(data io.Writer, tree io.WriterAt, size int64, p Params) (*Writer,
 	return &Writer{layout: l, data: data, tree: tree, up: newBuilder(l, tree), room: size, limit: limit}, nil
 }
 
-// Write implements io.Writer. More than the announced size is an error, and nothing
-// of it is written. After an error nothing more can be written.
+// Write implements io.Writer. If p exceeds the announced size, Write returns an error and writes
+// none of it. After an error, all later writes fail.
 func (w *Writer) Write(b []byte) (n int, err error) {
 	defer prefix.Add("verity", &err)
 	if w.err != nil {
@@ -130,9 +130,9 @@ func (w *Writer) wait() {
 	}
 }
 
-// Finish writes what is left of the tree and then the superblock, and returns the
-// root hash. Less data than announced is an error; io.ErrUnexpectedEOF is in its
-// chain. Neither writer is closed.
+// Finish writes the rest of the tree and then the superblock, and returns the root hash. If there
+// was less data than announced, the error has io.ErrUnexpectedEOF in its chain. Finish closes
+// neither writer.
 func (w *Writer) Finish() ([]byte, error) {
 	if w.err == nil && w.root == nil {
 		w.finish()

@@ -17,54 +17,55 @@ import (
 	"github.com/osmith-dev/osmith/internal/pcrbank"
 )
 
-// Environment is what GRUB finds.
+// Environment is the environment in which GRUB runs.
 type Environment struct {
 	Version string // of GRUB, one of [Versions]; [Version] reads it
 
-	// Config is the configuration beside its prefix, as GRUB calls it:
+	// Config is the configuration in GRUB's prefix, by GRUB's name:
 	// "(hd0,gpt1)/EFI/debian/grub.cfg".
 	Config string
 
-	// Open opens a file by its whole name, "(hd0,gpt1)/vmlinuz". One that does not exist is an
-	// [fs.ErrNotExist].
+	// Open opens a file by its whole name, "(hd0,gpt1)/vmlinuz". If the file does not exist, it
+	// returns an [fs.ErrNotExist].
 	Open func(name string) (osmith.Source, error)
 
 	// Devices are the devices of file systems by their UUIDs, as GRUB writes those: "B007-1AB0" is
-	// "hd0,gpt1". One that is not there is not found.
+	// "hd0,gpt1". A search for any other UUID finds nothing.
 	Devices map[string]string
 
-	// Variables are those that the machine or its build of GRUB sets beside the usual ones:
-	// "lockdown", "cmdpath". A usual one is overridden. What reads a variable that GRUB is known to
-	// set and that is not here is not followed.
+	// Variables are those that the machine or its build of GRUB sets besides the usual ones:
+	// "lockdown", "cmdpath". They override the usual ones. A command that reads a variable which
+	// GRUB sets, but which is not given here, is an [*UnsupportedError].
 	Variables map[string]string
 
 	// FirmwareSetup says whether firmware can be asked to start its setup menu at the next boot:
-	// `fwsetup --is-supported`. Nil: not known.
+	// `fwsetup --is-supported`. Nil: unknown.
 	FirmwareSetup *bool
 
-	// Entry is the menu entry that is booted, by its number, title or id. "": that of the variable
-	// default.
+	// Entry is the menu entry that is booted, by its number, title or id. "": the entry in the
+	// variable default.
 	Entry string
 }
 
-// A Boot is what GRUB does up to the start of a kernel or another program.
+// A Boot is what GRUB does up to the start of a kernel or EFI program.
 type Boot struct {
-	// up to where the kernel or program is loaded, which shim or firmware measures into PCR 4
+	// before the kernel or program is loaded, which shim or firmware measures into PCR 4
 	Before []osmith.GRUBEvent
-	After  []osmith.GRUBEvent // from there on
+	After  []osmith.GRUBEvent // after the kernel or program is loaded
 
-	Kernel    string // file that linux loaded, as GRUB was given its name; "" if none
+	Kernel    string // file that linux loaded, by the name given to GRUB; "" if none
 	Chainload string // file that chainloader loaded; "" if none
 
-	// what the kernel gets, and measures: UTF-16LE; of GRUB 2.14 with a NUL
+	// command line that the kernel receives and measures: UTF-16LE; with GRUB 2.14 followed by a
+	// NUL
 	LoadOptions []byte
 	Initrds     []string // in their order
-	// of all initrds, each but the last padded to four bytes, as the kernel gets them; nil without
-	// one
+	// digests of all initrds, each but the last padded to four bytes, as the kernel receives them;
+	// nil without an initrd
 	Initrd map[crypto.Hash][]byte
 }
 
-// Bounds of what is run: no configuration of a real system comes near.
+// Bounds of a run, far above those of real configurations.
 const (
 	maxSteps  = 100_000
 	maxConfig = 4 << 20

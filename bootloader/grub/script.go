@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// An UnsupportedError says what of a configuration is not followed.
+// An UnsupportedError says which part of a configuration this package cannot follow.
 type UnsupportedError struct {
-	File string // as GRUB calls it
+	File string // GRUB's name of the file
 	Line int    // from 1
 	What string
 }

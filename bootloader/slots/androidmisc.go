@@ -39,13 +39,13 @@ func (f AndroidForm) String() string {
 // AndroidSlot is a slot of Android.
 type AndroidSlot struct {
 	Priority        int // 0 to 15: the highest is started first, and 0 never
-	Tries           int // that are left, 0 to 7
+	Tries           int // tries left, 0 to 7
 	Successful      bool
 	VerityCorrupted bool // of AndroidControl only
 }
 
-// AndroidMisc is the state of slots in Android's partition misc. It can only be read: no tool of a
-// distribution writes it, and loaders of vendors follow rules of their own.
+// AndroidMisc is the state of slots in Android's partition misc. It is read-only in this package:
+// no tool of a distribution writes it, and vendors' loaders follow rules of their own.
 type AndroidMisc struct {
 	Form    AndroidForm
 	Version int
@@ -58,8 +58,8 @@ type AndroidMisc struct {
 	raw []byte
 }
 
-// ParseAndroidMisc reads the partition, or the first 2080 bytes of it at least. A wrong checksum is
-// [ErrChecksum]: loaders begin with slots of seven tries each then.
+// ParseAndroidMisc reads the partition, or the first 2080 bytes of it at least. If the checksum is
+// wrong, the error is [ErrChecksum]: loaders then start with seven tries for each slot.
 func ParseAndroidMisc(misc []byte) (a *AndroidMisc, err error) {
 	defer prefix.Add("slots", &err)
 	bad := func(at int, field string, err error) (*AndroidMisc, error) {
@@ -133,9 +133,9 @@ func (a *AndroidMisc) Slots() (all []Slot) {
 }
 
 // Boot is documented with [Reader]. The rule is that of libavb_ab and of AOSP's boot control: the
-// highest priority, of equal ones the first, and a slot that is not successful loses a try. A
-// vendor's loader may have a different rule, so what follows is not known where the rule leaves two
-// slots of one priority.
+// slot with the highest priority is started, of equal ones the first, and a slot that is not
+// successful loses a try. A vendor's loader may have a different rule, so the next start is unknown
+// if two slots have the same priority.
 func (a *AndroidMisc) Boot() (Start, Reader) {
 	best := -1
 	for i, s := range a.Android {

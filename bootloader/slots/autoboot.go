@@ -19,8 +19,8 @@ const maxAutoboot = 512
 // Autoboot is autoboot.txt of a Raspberry Pi
 // (https://www.raspberrypi.com/documentation/computers/config_txt.html#autoboot-txt): under [all]
 // the partition that is started, under [tryboot] the one that a restart with the flag tryboot
-// starts, once. The flag is in a register: `reboot "0 tryboot"` sets it, a start takes it back, and
-// a power cut does. It can only be read: no tool of a distribution writes it.
+// starts, once. The flag is in a register: `reboot "0 tryboot"` sets it, and a start or a power cut
+// clears it. Autoboot is read-only in this package: no tool of a distribution writes the file.
 type Autoboot struct {
 	raw     []byte
 	tryboot Answer
@@ -33,7 +33,7 @@ type autobootItem struct {
 }
 
 // ParseAutoboot reads the file. tryboot says whether the flag is set for the next start, which the
-// file does not. An error is a [*osmith.FormatError].
+// file does not record. An error is a [*osmith.FormatError].
 func ParseAutoboot(text []byte, tryboot Answer) (a *Autoboot, err error) {
 	defer prefix.Add("slots", &err)
 	bad := func(at int, err error) (*Autoboot, error) {

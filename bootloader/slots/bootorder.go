@@ -19,20 +19,20 @@ type BootVariables struct {
 	BootNext    []byte
 	BootCurrent []byte
 
-	// Active says of a boot option whether there is such a variable, and it is switched on. What is
-	// not in it is not known.
+	// Active says for a boot option whether its variable exists and is switched on. An option that
+	// is missing from the map is unknown.
 	Active map[uint16]bool
 }
 
 // BootOrder keeps the state of slots in UEFI's BootNext and BootOrder, as Azure Linux's Trident
-// does: each slot has a boot option, a try is BootNext, which firmware deletes before it starts the
-// option, and good is the option that is the first in BootOrder. A slot is named by its option:
+// does: each slot has a boot option; the slot to try is in BootNext, which firmware deletes before
+// it starts the option; and the good slot is the first in BootOrder. A slot is named by its option:
 // "Boot0001".
 //
 // The [Write]s of a change are of whole variables, with the attributes non-volatile, boot service
-// and runtime, of which firmware has the old or the new content. Firmware that loses BootOrder, or
-// writes it anew, starts whatever it likes: what an EFI/BOOT/BOOTX64.EFI starts has to be the slot
-// to return to until the other one is good.
+// and runtime, and firmware has either the old or the new content. Firmware that loses or rewrites
+// BootOrder may start any program: until the new slot is good, EFI/BOOT/BOOTX64.EFI must start the
+// slot to return to.
 type BootOrder struct {
 	v     BootVariables
 	slots []uint16
@@ -41,7 +41,8 @@ type BootOrder struct {
 // maxBootOrder is the number of boot options that there can be.
 const maxBootOrder = 1 << 16
 
-// NewBootOrder takes the variables, and the numbers of the options that belong to slots.
+// NewBootOrder makes a store from the variables and the numbers of the options that belong to
+// slots.
 func NewBootOrder(v BootVariables, slots ...uint16) (b *BootOrder, err error) {
 	defer prefix.Add("slots", &err)
 	bad := func(field string, err error) (*BootOrder, error) {
@@ -130,8 +131,8 @@ func (b *BootOrder) bootable(n uint16) Answer {
 }
 
 // Boot is documented with [Reader]. An option of BootOrder that is missing or switched off is
-// passed over. A system that was started and fails does not make firmware go on in BootOrder: the
-// same option is started again.
+// skipped. If a started system fails, firmware does not go on in BootOrder: it starts the same
+// option again.
 func (b *BootOrder) Boot() (Start, Reader) {
 	after := b
 	try := b.order()
@@ -207,10 +208,10 @@ func (c *bootChange) move(n uint16, as As) error {
 
 // Mark is documented with [Store].
 //
-// A slot that is tried is moved to the end of BootOrder before BootNext is written, so that what
-// comes after the try is the slot to return to. One that is bad is taken out of BootOrder, and a
-// cancelled one is the last in it. A BootNext that names no slot was asked for by a person or by
-// firmware's updater: that is an error, and it stays.
+// A slot to be tried is moved to the end of BootOrder before BootNext is written, so that the slot
+// to return to is started after the try. A bad slot is removed from BootOrder, and a cancelled slot
+// is moved to its end. If BootNext names something other than a slot, a person or firmware's
+// updater has set it: Mark returns an error and leaves BootNext as it is.
 func (b *BootOrder) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(b); err != nil {

@@ -2,14 +2,14 @@ package slots
 
 import "reflect"
 
-// Chain is the sequence of starts that follows if every system that is started fails before it
-// marks a slot.
+// Chain is the sequence of starts that follows if every started system fails before it marks a
+// slot.
 type Chain struct {
 	Starts []Start
 
-	// Loop is the index in Starts that comes after the last one, from where it goes on for ever.
-	// -1: the chain ends with Starts, since nothing is started, it is not known what is, or
-	// [MaxStarts] were followed.
+	// Loop is the index in Starts of the start that follows the last one, so that the chain repeats
+	// from there for ever. -1: the chain ends with Starts, because the last start starts nothing,
+	// is unknown, or is number [MaxStarts].
 	Loop int
 }
 
@@ -41,8 +41,8 @@ func Predict(r Reader) Chain {
 	return c
 }
 
-// Reaches reports whether the chain starts a slot: not at all is [AnswerNo], and [AnswerUnknown] if
-// the chain ends in what is not known before it does.
+// Reaches reports whether the chain starts a slot. It is [AnswerUnknown] if the chain ends in an
+// unknown start before it reaches the slot.
 func (c Chain) Reaches(slot string) Answer {
 	for _, s := range c.Starts {
 		if s.Outcome == OutcomeSlot && s.Slot == slot {

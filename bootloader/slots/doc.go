@@ -1,24 +1,24 @@
-// Package slots reads and writes where systems with several slots keep what starts next, and which
-// slot is good, for boot loaders other than systemd-boot (package bootloader): bits of GPT entries,
-// variables of firmware, environments of boot loaders, small files. It takes bytes and returns
-// bytes: it opens, mounts and starts nothing.
+// Package slots reads and writes the places where systems with several slots record which slot
+// starts next and which slot is good, for boot loaders other than systemd-boot (package
+// bootloader): bits of GPT entries, variables of firmware, environments of boot loaders, small
+// files. It takes bytes and returns bytes, and opens no files or devices.
 //
 //	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{Scheme: slots.UBootSerial}, copy1, copy2)
 //	store, err := slots.NewRAUCUBoot(env, []string{"A", "B"}, slots.RAUCOptions{Script: slots.AnswerYes})
-//	fmt.Println(slots.Predict(store).Starts[0]) // what the next start is
+//	fmt.Println(slots.Predict(store).Starts[0]) // the next start
 //
 //	// B was written, and is to be tried three times before A comes back:
 //	change, err := store.Mark(slots.Mark{Slot: "B", As: slots.AsTrying, Tries: 3, Fallback: "A"})
 //	for _, w := range change.Writes {
-//		fmt.Println(w.Object, w.Offset, len(w.After)) // write it, and flush
+//		fmt.Println(w.Object, w.Offset, len(w.After)) // write w, and flush
 //	}
 //
-// A [Reader] says which slots there are, what is started next and, with [Predict], what is if each
-// start fails. A [Store] also works out the writes of a [Mark]. The four marks are the operations
-// of an upgrade: a slot is marked [AsBad] before it is written to, [AsTrying] when it is staged,
-// [AsGood] when the system that it started commits, and [AsCancelled] or AsBad, again, on the way
-// back. The slot to return to is named by the caller, who knows what runs; a mark after which the
-// machine would not return to it is an error.
+// A [Reader] says which slots there are, which is started next and, with [Predict], which starts
+// follow if each start fails. A [Store] also computes the writes of a [Mark]. The four marks are
+// the operations of an upgrade: a slot is marked [AsBad] before it is written to, [AsTrying] when
+// it is staged, [AsGood] when the system that it started commits, and [AsCancelled] or AsBad when
+// an upgrade is cancelled or rolled back. The caller, who knows what runs, names the slot to return
+// to; a mark after which the machine would not return to that slot is an error.
 //
 // # The stores
 //
@@ -38,9 +38,9 @@
 //	FWU metadata                FWU          -      depends          yes         the other copy                 source    firmware of Arm machines
 //	autoboot.txt                Autoboot     -      firmware         no          depends                        source    Raspberry Pi
 //
-// A store with a dash for its tries is read only: it is a [Reader] and not a [Store]. Vendors'
-// programs that no distribution ships read and write these stores, so only published documents say
-// whether the bytes are right ([EvidenceSource]). With [EvidenceTool], cgpt, efibootmgr,
+// A store with a dash for its tries is read-only: it is a [Reader] and not a [Store]. These stores
+// are written by vendors' programs that distributions do not ship, so the bytes could only be
+// compared with published documents ([EvidenceSource]). With [EvidenceTool], cgpt, efibootmgr,
 // grub-editenv, fw_setenv, mkenvimage or rauc has read what this package writes, and this package
 // what they write (except copies of the scheme [UBootActive], which fw_printenv reads and no tested
 // tool writes). Boot rules are those of published documents and sources for all stores; those of
@@ -50,17 +50,17 @@
 //
 // # Power cuts
 //
-// The writes of a change are in an order in which the machine starts a right slot after any number
-// of them: one that is good, or the one that is tried and then the one to return to. [Change].Needs
-// says what has to hold of a single write for that: nothing at all where there are two copies with
-// checksums (the older one is written), that a sector is not torn where all that changes is in one,
-// and that the object changes as a whole otherwise. For a file, write a new one beside it and
-// rename that; for firmware variables and partition tables, the writer has to ensure it.
+// The writes of a change are in an order in which, after any number of them, the machine starts a
+// valid slot: a good one, or the one to be tried and then the one to return to. [Change].Needs says
+// what each single write must guarantee for that: nothing if there are two copies with checksums
+// (the older one is written); that a sector is not torn, if all changes are in one sector;
+// otherwise that the object changes as a whole. For a file, write a new one beside it and rename
+// that; for firmware variables and partition tables, the writer has to ensure it.
 //
 // # What is kept
 //
-// What is read is written back as it was, byte by byte, where it was not changed: variables, bits,
-// comments and padding of others, and keys that are not known here. A name that an environment has
-// twice is not written. Boot options, GRUB's other variables and partitions of other types are not
-// touched.
+// Everything that is not changed is written back byte for byte: variables, bits, comments and
+// padding of other programs, and unknown keys. A variable that an environment lists twice is not
+// changed: setting it is an error. Boot options, GRUB's other variables and partitions of other
+// types are not touched.
 package slots

@@ -11,9 +11,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// FWUOptions say what metadata of version 1 does not.
+// FWUOptions are facts that metadata of version 1 does not contain.
 type FWUOptions struct {
-	Banks, Images int // of version 1: how many there are, from 1 to 4 and from 1 to 255
+	Banks, Images int // for version 1: number of banks, from 1 to 4, and of images, from 1 to 255
 }
 
 // Sizes of the structures, all little-endian (Arm DEN0118, "Platform Security Firmware Update for
@@ -29,13 +29,13 @@ const (
 	maxFWU        = 1 << 20
 )
 
-// FWUBankState is what metadata of version 2 says of a bank.
+// FWUBankState is the state of a bank in metadata of version 2.
 type FWUBankState uint8
 
 // The states.
 const (
 	FWUBankAccepted FWUBankState = 0xfc
-	FWUBankValid    FWUBankState = 0xfe // written as a whole, and not accepted
+	FWUBankValid    FWUBankState = 0xfe // completely written, and not accepted
 	FWUBankInvalid  FWUBankState = 0xff
 )
 
@@ -46,9 +46,9 @@ type FWUImage struct {
 	Accepted []bool // by bank
 }
 
-// FWU is metadata of Arm's firmware update (PSA FWU), of which a machine has two copies. It can
-// only be read: what starts is decided by secure firmware, whose number of tries the metadata does
-// not have.
+// FWU is metadata of Arm's firmware update (PSA FWU), of which a machine has two copies. It is
+// read-only in this package: secure firmware decides what starts, and the metadata does not have
+// its number of tries.
 type FWU struct {
 	Version  int // 1 or 2
 	Active   int // bank that is started
@@ -61,9 +61,9 @@ type FWU struct {
 	damaged []int
 }
 
-// ParseFWU reads one copy of the metadata or two. The first one that is right holds, as in TF-A;
-// which are not is [FWU.Damaged]. If none is, that is the error of the first one. Two that are
-// right and differ are an error: which of them firmware reads is not known.
+// ParseFWU reads one copy of the metadata or two. The first valid copy counts, as in TF-A;
+// [FWU.Damaged] lists the others. If no copy is valid, the error is that of the first one. Two
+// valid copies that differ are an error, because it is unknown which of them firmware reads.
 func ParseFWU(o FWUOptions, copies ...[]byte) (f *FWU, err error) {
 	defer prefix.Add("slots", &err)
 	if len(copies) < 1 || len(copies) > 2 {
@@ -178,7 +178,7 @@ func diskGUID(b []byte) (g osmith.GUID) {
 	return g
 }
 
-// Damaged are the numbers of the copies that are not right, from 1.
+// Damaged are the numbers of the copies that are not valid, from 1.
 func (f *FWU) Damaged() []int { return append([]int(nil), f.damaged...) }
 
 // Copies are the copies as they were read.
@@ -232,9 +232,9 @@ func (f *FWU) Slots() (all []Slot) {
 	return all
 }
 
-// Boot is documented with [Reader]. An active bank that was not accepted is in trial: firmware
-// starts it as often as the platform says, so only the first start is known, and after a failure it
-// goes back to [FWU].Previous.
+// Boot is documented with [Reader]. An active bank that was not accepted is in trial: the platform
+// decides how often firmware starts it, so only the first start is known; after a failure firmware
+// returns to [FWU].Previous.
 func (f *FWU) Boot() (Start, Reader) {
 	if f.States != nil && f.States[f.Active] != FWUBankAccepted && f.States[f.Active] != FWUBankValid {
 		return Start{Reason: bankName(f.Active) + " is active but not valid: firmware chooses a different slot"}, nil

@@ -33,7 +33,7 @@ const (
 // Priority is 0 to 15. The highest is started first, and 0 never.
 func (a GPTAttributes) Priority() int { return int(a >> priorityShift & maxPriority) }
 
-// Tries are those that are left, 0 to 15.
+// Tries is how many tries are left, 0 to 15.
 func (a GPTAttributes) Tries() int { return int(a >> triesShift & maxGPTTries) }
 
 // Successful says that the slot was declared good.
@@ -58,11 +58,11 @@ func (a GPTAttributes) eligible() bool {
 	return a.Priority() > 0 && (a.Tries() > 0 || a.Successful())
 }
 
-// GPTProfile is whose use of the bits it is. The bits do not say: Qualcomm's Android loaders have
-// other meanings for bits 50, 54 and 55.
+// GPTProfile says which system's meaning of the bits applies. The bits do not show it: Qualcomm's
+// Android loaders give different meanings to bits 50, 54 and 55.
 type GPTProfile uint8
 
-// The profiles. There is none that is meant by default.
+// The profiles. There is no default.
 const (
 	// firmware of ChromeOS, vboot: tries of a successful slot are left alone
 	GPTChromeOS GPTProfile = iota + 1
@@ -90,7 +90,7 @@ var bottlerocketPrivate = osmith.MustParseGUID("440408bb-eb0b-4328-a6e5-a29038fa
 // SlotType is the partition type of the slots of a profile; zero for one that does not exist.
 func (p GPTProfile) SlotType() osmith.GUID { return gptSlotTypes[p] }
 
-// GPTPartition is what a store has to know of a partition.
+// GPTPartition has the facts about a partition that the store needs.
 type GPTPartition struct {
 	Number     int // its place in the table, from 1
 	Type       osmith.GUID
@@ -104,16 +104,16 @@ const maxGPTPartitions = 512
 // of its partition: "3".
 //
 // The [Write]s of a change are of eight bytes, the attributes as they are in an entry of the table
-// (little-endian, at byte 48). They go into one update of the table or into one each: the machine
-// starts a right slot in between. That the table itself survives a power cut is for its writer to
-// ensure, as package partition does.
+// (little-endian, at byte 48). Make them in one update of the table, or each in an update of its
+// own: in between, the machine starts a valid slot. The writer of the table must make sure that the
+// table survives a power cut, as package partition does.
 type GPTPrio struct {
 	profile    GPTProfile
 	partitions []GPTPartition
 }
 
-// NewGPTPrio takes all partitions of a table, in the order of their numbers. Those of the profile's
-// type are the slots.
+// NewGPTPrio makes a store from all partitions of a table, in the order of their numbers. Those of
+// the profile's type are the slots.
 func NewGPTPrio(profile GPTProfile, partitions []GPTPartition) (g *GPTPrio, err error) {
 	defer prefix.Add("slots", &err)
 	if profile.SlotType().IsZero() {
@@ -134,7 +134,7 @@ func NewGPTPrio(profile GPTProfile, partitions []GPTPartition) (g *GPTPrio, err 
 	return g, nil
 }
 
-// Partitions are all that the store was made of, with the attributes that they have in it.
+// Partitions are all partitions given to [NewGPTPrio], with their attributes in the store.
 func (g *GPTPrio) Partitions() []GPTPartition { return slices.Clone(g.partitions) }
 
 // slots are indices of partitions.
@@ -253,9 +253,9 @@ func (c *gptChange) above(slot int) (int, error) {
 
 // Mark is documented with [Store].
 //
-// A slot that is tried gets no priority, tries or success first, so that what it was before does
-// not make it start while the others are rearranged. Bottlerocket's cancelled slots keep their
-// tries, by which signpost takes them for valid, and lose their priority.
+// Priority, tries and success of a slot to be tried are first cleared, so that its old state does
+// not make it start while the other slots are changed. Bottlerocket's cancelled slots lose their
+// priority but keep their tries, so that signpost takes them for valid.
 func (g *GPTPrio) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(g); err != nil {

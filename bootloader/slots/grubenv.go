@@ -11,7 +11,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// What GRUB calls an environment block, by the GRUB manual 2.12, section 15.2 ("The GRUB
+// The form of GRUB's environment block, by the GRUB manual 2.12, section 15.2 ("The GRUB
 // environment block"), and by what grub-editenv writes: a first line, lines NAME=VALUE in which a
 // backslash and a line feed have a backslash before them, and # up to the end of the file, whose
 // size GRUB's save_env cannot change.
@@ -25,8 +25,8 @@ const (
 // Variable is a variable of a boot loader.
 type Variable struct{ Name, Value string }
 
-// GRUBEnvironment is an environment block of GRUB, a file such as /boot/grub/grubenv. What is not
-// changed in it stays as it is: comments, escapes, the order of the lines.
+// GRUBEnvironment is an environment block of GRUB, a file such as /boot/grub/grubenv. Everything
+// that is not changed stays as it is: comments, escapes, the order of the lines.
 type GRUBEnvironment struct {
 	raw   []byte
 	lines []grubLine
@@ -119,7 +119,8 @@ func (e *GRUBEnvironment) Variables() (all []Variable) {
 	return all
 }
 
-// Get is the value of a variable; false if there is none. Of two with one name GRUB has the last.
+// Get is the value of a variable; false if there is none. If a name is listed twice, GRUB uses the
+// last value.
 func (e *GRUBEnvironment) Get(name string) (string, bool) {
 	for _, l := range slices.Backward(e.lines) {
 		if l.Name == name && name != "" {
@@ -129,10 +130,10 @@ func (e *GRUBEnvironment) Get(name string) (string, bool) {
 	return "", false
 }
 
-// Set works out the writes that give variables these values. A variable that has its value already
-// is not touched, one that is new is put behind the others. Where all that changes is in one
-// sector, one sector is written and the change needs no more than that it is written as a whole.
-// Otherwise the whole block has to be: it has no checksum, and GRUB takes a mixture of two for one.
+// Set computes the writes that give variables these values. A variable that already has its value
+// is not changed; a new one is added after the others. If all changes are in one sector, only that
+// sector is written, and it must be written atomically. Otherwise the whole block must be replaced
+// atomically, because it has no checksum, and GRUB would accept a mixture of old and new.
 func (e *GRUBEnvironment) Set(variables ...Variable) (after *GRUBEnvironment, writes []Write, needs Needs, err error) {
 	defer prefix.Add("slots", &err)
 	lines := slices.Clone(e.lines)

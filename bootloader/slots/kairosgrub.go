@@ -22,20 +22,20 @@ const (
 )
 
 // KairosGRUB is the boot assessment of Kairos with GRUB: the environment block /boot_assessment of
-// its state partition. An upgrade writes the image of the slot active, having kept the one of
-// before as passive, and enables the assessment. GRUB then starts active once, with
+// its state partition. An upgrade keeps the old image of the slot active as passive, writes the new
+// image to active, and enables the assessment. GRUB then starts active once, with
 // boot_assessment_tentative set to yes, and passive from the next start on, until a system that was
-// started from active takes both variables back.
+// started from active unsets both variables.
 //
-// The slot that is started without assessment is active, always: the one mark that this store has
-// is for that slot, and passive cannot be marked. That a person has selected an entry in GRUB's
-// menu, or by next_entry and saved_entry in another block, is not seen here.
+// Without assessment, GRUB always starts active: this store can only mark that slot, not passive.
+// It does not show whether a person has selected an entry in GRUB's menu, or by next_entry and
+// saved_entry in a different block.
 type KairosGRUB struct{ env *GRUBEnvironment }
 
-// NewKairosGRUB takes the block /boot_assessment.
+// NewKairosGRUB makes a store from the block /boot_assessment.
 func NewKairosGRUB(env *GRUBEnvironment) *KairosGRUB { return &KairosGRUB{env} }
 
-// Environment is the environment block that the state is in.
+// Environment is the environment block with the state.
 func (k *KairosGRUB) Environment() *GRUBEnvironment { return k.env }
 
 // Properties are documented with [Reader].
@@ -84,8 +84,8 @@ func (k *KairosGRUB) Boot() (Start, Reader) {
 	return start, &KairosGRUB{env}
 }
 
-// Mark is documented with [Store]. AsBad and AsCancelled make passive the slot that is started, as
-// a failed assessment does.
+// Mark is documented with [Store]. AsBad and AsCancelled make GRUB start passive, as a failed
+// assessment does.
 func (k *KairosGRUB) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(k); err != nil {

@@ -11,21 +11,21 @@ import (
 // RAUCGRUB keeps the state of slots in GRUB's environment block as RAUC does with bootloader=grub
 // (RAUC's documentation, "Integration", section GRUB): ORDER are the names of the slots, separated
 // by spaces, A_OK is 1 if slot A may be started, A_TRY is 1 if it was and has not been marked good
-// since. The script in grub.cfg sets TRY of each slot that it comes to, and starts the first one of
-// ORDER that is OK and was not being tried. A good slot has one try too: the system that it starts
-// has to be marked good at each boot.
+// since. The script in grub.cfg starts the first slot of ORDER with OK=1 and TRY=0, and sets TRY of
+// each slot that it reaches. A good slot has only one try, too: the system that it starts must mark
+// it good at each boot.
 //
-// If none is left, the script starts the entry that grub.cfg has as its default, which is not known
-// here. A grub.cfg in which that entry has the number of a slot takes TRY of this slot back at each
-// start, and never falls back from it: RAUCOptions.Script is no for that.
+// If there is no such slot, the script starts the default entry of grub.cfg, which this package
+// does not know. If that entry has the number of a slot, grub.cfg clears TRY of this slot at each
+// start and never falls back from it: set RAUCOptions.Script to no for such a grub.cfg.
 type RAUCGRUB struct {
 	env   *GRUBEnvironment
 	slots []string
 	o     RAUCOptions
 }
 
-// NewRAUCGRUB takes an environment block and the boot names of the slots ("A" and "B"; bootname= in
-// RAUC's system.conf).
+// NewRAUCGRUB makes a store from an environment block and the boot names of the slots ("A" and "B";
+// bootname= in RAUC's system.conf).
 func NewRAUCGRUB(env *GRUBEnvironment, slots []string, o RAUCOptions) (r *RAUCGRUB, err error) {
 	defer prefix.Add("slots", &err)
 	if err := checkBootNames(slots); err != nil {
@@ -34,7 +34,7 @@ func NewRAUCGRUB(env *GRUBEnvironment, slots []string, o RAUCOptions) (r *RAUCGR
 	return &RAUCGRUB{env, slices.Clone(slots), o}, nil
 }
 
-// Environment is the environment block that the state is in.
+// Environment is the environment block with the state.
 func (r *RAUCGRUB) Environment() *GRUBEnvironment { return r.env }
 
 // Properties are documented with [Reader].
@@ -117,7 +117,7 @@ func (r *RAUCGRUB) Boot() (Start, Reader) {
 
 // Mark is documented with [Store].
 //
-// AsGood is `rauc status mark-good` and mark-active in one, AsBad is mark-bad.
+// AsGood is `rauc status mark-good` and mark-active together, AsBad is mark-bad.
 func (r *RAUCGRUB) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(r); err != nil {

@@ -16,8 +16,8 @@ const maxStatusFile = 1 << 20
 
 // RAUCStatus is the status file of RAUC (statusfile= in system.conf, or slot.raucs of a slot;
 // RAUC's documentation, "Reference", section "Slot Status"): what was installed into each slot, and
-// when. It says nothing about what starts: that is in [RAUCUBoot] and [RAUCGRUB]. It can only be
-// read.
+// when. It does not say what starts: [RAUCUBoot] and [RAUCGRUB] do. It is read-only in this
+// package.
 type RAUCStatus struct {
 	raw    []byte
 	groups []statusGroup
@@ -28,12 +28,12 @@ type statusGroup struct {
 	keys []Variable
 }
 
-// RAUCSlot is what the status file says of a slot. What it does not say is "".
+// RAUCSlot is the status of a slot in the file. A value that the file lacks is "".
 type RAUCSlot struct {
-	Name          string // "rootfs.0"; "" for the slot that the file is in
-	Status        string // "ok" or "failed": how the last installation went
-	Compatible    string // of the bundle that was installed
-	Version       string // of the bundle
+	Name          string // "rootfs.0"; "" for the slot that holds the file
+	Status        string // result of the last installation: "ok" or "failed"
+	Compatible    string // compatible string of the installed bundle
+	Version       string // version of the bundle
 	SHA256        string // of the image
 	Size          string // of the image, in bytes
 	Installed     string // when, as RAUC writes it: "2026-12-02T00:13:04Z"

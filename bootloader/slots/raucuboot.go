@@ -9,12 +9,12 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// RAUCOptions say what the boot script of a system does, which is the system's own and which no
-// store shows.
+// RAUCOptions describe the boot script of a system, which the store does not show.
 type RAUCOptions struct {
-	// Script says whether the script follows the rule of RAUC's documentation: it counts a slot
-	// before it starts it, and goes on to the next one by itself. Without an answer [Properties]
-	// have none either, and the starts are those of a script that does.
+	// Script says whether the script follows the rule of RAUC's documentation: it counts a try
+	// before it starts a slot, and goes on to the next slot by itself. If Script is unknown, so are
+	// the [Properties] that depend on it, and the predicted starts assume that the script follows
+	// the rule.
 	Script Answer
 
 	// Attempts is how many starts a good slot has left; 0: 3, which is RAUC's own default
@@ -24,10 +24,10 @@ type RAUCOptions struct {
 
 // RAUCUBoot keeps the state of slots in U-Boot's environment as RAUC does with bootloader=uboot
 // (RAUC's documentation, "Integration", section U-Boot): BOOT_ORDER are the names of the slots,
-// separated by spaces, BOOT_A_LEFT the starts that slot A has left. The boot script takes one off
-// before it starts the first slot of BOOT_ORDER that has some. A good slot is counted too: the
-// system that it starts has to be marked good at each boot. If no slot has any left, the script
-// gives each three and starts anew.
+// separated by spaces, BOOT_A_LEFT the starts that slot A has left. The boot script starts the
+// first slot of BOOT_ORDER that has starts left, and subtracts one before. Starts of a good slot
+// are counted too: the system that it starts must mark it good at each boot. If no slot has starts
+// left, the script gives three to each slot and begins again.
 type RAUCUBoot struct {
 	env   *UBootEnvironment
 	slots []string
@@ -38,8 +38,8 @@ type RAUCUBoot struct {
 // hexadecimals, agree on.
 const maxLeft = 9
 
-// NewRAUCUBoot takes an environment and the boot names of the slots ("A" and "B"; bootname= in
-// RAUC's system.conf).
+// NewRAUCUBoot makes a store from an environment and the boot names of the slots ("A" and "B";
+// bootname= in RAUC's system.conf).
 func NewRAUCUBoot(env *UBootEnvironment, slots []string, o RAUCOptions) (r *RAUCUBoot, err error) {
 	defer prefix.Add("slots", &err)
 	if err := checkBootNames(slots); err != nil {
@@ -70,7 +70,7 @@ func checkBootNames(slots []string) error {
 	return nil
 }
 
-// Environment is the environment of U-Boot that the state is in.
+// Environment is the environment of U-Boot with the state.
 func (r *RAUCUBoot) Environment() *UBootEnvironment { return r.env }
 
 // Properties are documented with [Reader].
@@ -182,8 +182,8 @@ func (r *RAUCUBoot) with(variables ...Variable) (*RAUCUBoot, error) {
 
 // Mark is documented with [Store]. All variables of a mark are in one write of the environment.
 //
-// AsGood is `rauc status mark-good` and mark-active in one, AsBad is mark-bad: no starts left, and
-// the slot is taken out of BOOT_ORDER, so that the script does not give it new ones.
+// AsGood is `rauc status mark-good` and mark-active together. AsBad is mark-bad: the slot has no
+// starts left and is removed from BOOT_ORDER, so that the script does not give it new ones.
 func (r *RAUCUBoot) Mark(m Mark) (change *Change, err error) {
 	defer prefix.Add("slots", &err)
 	if err := m.check(r); err != nil {

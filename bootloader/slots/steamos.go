@@ -80,14 +80,14 @@ func (c *SteamOSConfig) number(key string) (n uint64, ok bool) {
 	return n, ok && found < 2
 }
 
-// SteamOS is the state of slots in the bootconf files of SteamOS: the image whose boot-requested-at
-// is the newest is started, one with image-invalid after all others, and boot-other hands over to
-// the next one. boot-attempts counts the starts that no system has taken for good, and what the
-// loader makes of a large number is not followed here. It can only be read: no tool of a
-// distribution writes it.
+// SteamOS is the state of slots in the bootconf files of SteamOS: the image with the newest
+// boot-requested-at is started, images with image-invalid only after all others, and boot-other
+// passes on to the next image. boot-attempts counts starts that no system has confirmed as good;
+// this package does not model what the loader does at a large number. The store is read-only in
+// this package: no tool of a distribution writes it.
 type SteamOS struct{ configs []*SteamOSConfig }
 
-// NewSteamOS takes the files of all images.
+// NewSteamOS makes a store from the files of all images.
 func NewSteamOS(configs ...*SteamOSConfig) (s *SteamOS, err error) {
 	defer prefix.Add("slots", &err)
 	for i, c := range configs {
@@ -121,7 +121,7 @@ func (s *SteamOS) Slots() (all []Slot) {
 	return all
 }
 
-// Boot is documented with [Reader]. What a start that fails leads to is not known.
+// Boot is documented with [Reader]. It is unknown what follows a failed start.
 func (s *SteamOS) Boot() (Start, Reader) {
 	type image struct {
 		name               string

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// A Reader says what a store of slot state makes the machine start. All stores of this package are
-// Readers; those that can be changed are [Store]s. A Reader is a value: none of its methods changes
-// it.
+// A Reader says what the machine starts according to a store of slot state. All stores of this
+// package are Readers; those that can be changed are [Store]s. A Reader is a value: its methods do
+// not change it.
 type Reader interface {
 	// Properties say what this store can do, and how that is known.
 	Properties() Properties
@@ -15,9 +15,9 @@ type Reader interface {
 	// Slots are the slots of the store, in its own order.
 	Slots() []Slot
 
-	// Boot is one start of the machine: what firmware or the boot loader chooses, and the store as
-	// it is while that runs, with one try less where tries are counted. After is nil if it is not
-	// known, or if nothing was started. [Predict] goes on from there.
+	// Boot is one start of the machine: what firmware or the boot loader chooses, and the state of
+	// the store while that runs, with one try less if tries are counted. After is nil if the start
+	// is unknown, or if nothing was started. [Predict] continues from there.
 	Boot() (start Start, after Reader)
 }
 
@@ -25,14 +25,14 @@ type Reader interface {
 type Store interface {
 	Reader
 
-	// Mark works out the writes that mark a slot. Nothing is written. The result was judged by the
-	// boot rule of the store: what does not start what it has to start afterwards is an error
-	// ([ErrNoFallback], [ErrNotChosen]), and so is a mark that the store cannot express
-	// ([ErrMark]).
+	// Mark computes the writes that mark a slot; it does not carry them out. It judges the result
+	// by the boot rule of the store: if the machine would not return to the fallback or would not
+	// start the marked slot first, the error is [ErrNoFallback] or [ErrNotChosen]; for a mark that
+	// the store cannot express, it is [ErrMark].
 	Mark(m Mark) (*Change, error)
 }
 
-// Answer is an answer to a question about a store. Its zero value is that it is not known.
+// Answer is an answer to a question about a store. Its zero value is unknown.
 type Answer uint8
 
 // The answers.
@@ -58,19 +58,19 @@ type Evidence uint8
 // The kinds of evidence, the weakest first.
 const (
 	EvidenceNone Evidence = iota
-	// format and boot rule are those of published documents and sources; no tool has judged them
-	// here
+	// format and boot rule are from published documents and sources, and were not tested with a
+	// tool
 	EvidenceSource
-	// the usual tool of the store reads what is written here, and is read; the boot rule is that of
-	// published documents and sources
+	// the usual tool of the store reads what this package writes, and this package reads what the
+	// tool writes; the boot rule is from published documents and sources
 	EvidenceTool
 )
 
 // String is "none", "source" or "tool".
 func (e Evidence) String() string { return name("Evidence", int(e), 0, "none", "source", "tool") }
 
-// Properties are what a store can do. What depends on something that the store does not show is
-// [AnswerUnknown].
+// Properties are the abilities of a store. A property that depends on something that the store does
+// not show is [AnswerUnknown].
 type Properties struct {
 	Name     string // "gptprio of Flatcar"
 	Evidence Evidence
@@ -78,49 +78,50 @@ type Properties struct {
 	// MaxTries is the largest number of tries that a slot can have; 0: slots cannot be marked.
 	MaxTries int
 
-	// Counts: whatever starts a slot takes one of its tries first, without the system that is
-	// started.
+	// Counts: the program that starts a slot first subtracts a try, without help of the started
+	// system.
 	Counts Answer
 
-	// FallsBack: when a slot has used its tries up, another slot is started without code of either
-	// system.
+	// FallsBack: when a slot has used up its tries, a different slot is started, without code of
+	// either system.
 	FallsBack Answer
 
 	// TellsGood: a slot that was declared good can be told from one that is being tried.
 	TellsGood Answer
 
-	// TellsRunning: the store says which slot runs. Where it does not, the kernel command line of
-	// the system has to.
+	// TellsRunning: the store says which slot runs. If it does not, use the kernel command line of
+	// the system.
 	TellsRunning Answer
 
 	// KeepsValid: a slot whose upgrade was cancelled can be told from an empty one.
 	KeepsValid Answer
 
-	// Torn: a write that was cut off leaves the old or the new state, also if the medium has torn a
-	// sector. Where the answer is no, [Change].Needs says what the medium, or the writer, has to
-	// ensure.
+	// Torn: an interrupted write leaves the old or the new state, also if the medium has torn a
+	// sector. If the answer is no, [Change].Needs says what the medium or the writer must
+	// guarantee.
 	Torn Answer
 }
 
-// Slot is what a store says of one slot.
+// Slot is the state of one slot in a store.
 type Slot struct {
 	Name     string // in the terms of the store: "3" for a partition, "Boot0001", "A"
-	Bootable Answer // firmware or the loader starts it if no other comes before it
+	Bootable Answer // firmware or the loader may start it, if no other slot takes precedence
 	Good     Answer // a system has declared it good
 	Running  Answer
-	Tries    int // that are left; -1: they are not counted, or not known
+	Tries    int // tries left; -1: not counted, or unknown
 	Priority int // higher ones are started first; -1: the store has no such number
 }
 
-// Outcome is what comes of a start.
+// Outcome is the result of a start.
 type Outcome uint8
 
 // The outcomes.
 const (
-	OutcomeUnknown Outcome = iota // it depends on what the store does not say: [Start].Reason
-	OutcomeSlot                   // a slot is started
-	OutcomeOther                  // something other than a slot is started: [Start].Reason names it
-	OutcomeNothing                // nothing can be started
+	// it depends on facts that the store does not show: [Start].Reason
+	OutcomeUnknown Outcome = iota
+	OutcomeSlot            // a slot is started
+	OutcomeOther           // something other than a slot is started: [Start].Reason names it
+	OutcomeNothing         // nothing can be started
 )
 
 // String is "unknown", "slot", "other" or "nothing".
@@ -131,71 +132,72 @@ func (o Outcome) String() string {
 // Start is one start of the machine.
 type Start struct {
 	Outcome Outcome
-	Slot    string // of [OutcomeSlot], otherwise ""
+	Slot    string // name of the slot for [OutcomeSlot], otherwise ""
 	Reason  string // for a person
 }
 
 // As is what a slot is marked as.
 type As uint8
 
-// The marks, in the order of an upgrade. There is no mark that is meant by default.
+// The marks, in the order of an upgrade. There is no default.
 const (
-	// AsTrying is what staging does: the slot is started first, Tries times, and after that
-	// Fallback is, unless it was marked good.
+	// AsTrying stages a slot: it is started first, Tries times; after that Fallback is started,
+	// unless the slot was marked good.
 	AsTrying As = iota + 1
 
-	// AsGood is what a commit does: the slot is started first from now on.
+	// AsGood commits a slot: it is started first from now on.
 	AsGood
 
-	// AsCancelled takes AsTrying back: Fallback is started first, and the slot is not started
-	// before it. Where a store can say that the content of the slot is whole, it goes on saying so.
+	// AsCancelled undoes AsTrying: Fallback is started first, and the slot not before it. If the
+	// store records that the content of the slot is complete, that stays.
 	AsCancelled
 
-	// AsBad is AsCancelled for a slot whose content is not to be started again. It is also what a
-	// slot is marked as before it is written to.
+	// AsBad is AsCancelled for a slot whose content is not to be started again. Use it also before
+	// a slot is written.
 	AsBad
 )
 
 // String is "trying", "good", "cancelled" or "bad".
 func (a As) String() string { return name("As", int(a), 1, "trying", "good", "cancelled", "bad") }
 
-// Mark is an order to a store.
+// Mark is a change of a slot's state.
 type Mark struct {
 	Slot string
 	As   As
 
-	Tries int // of AsTrying: from 1 to [Properties].MaxTries
-	// the slot to return to, which the caller knows to be good, since it runs; needed for all marks
-	// but AsGood
+	Tries int // number of tries for AsTrying: from 1 to [Properties].MaxTries
+	// the slot to return to, which the caller knows to be good, since it runs; required for all
+	// marks except AsGood
 	Fallback string
 }
 
-// Change is what a mark asks to be written.
+// Change is the set of writes for a mark.
 type Change struct {
-	// Writes are to be made in their order, each with a flush behind it. None: the store has all
-	// that already. After any number of them the machine starts the slot that is marked or the one
-	// to return to.
+	// Writes must be made in their order, each followed by a flush. None: the store is already in
+	// that state. After any number of them the machine starts the marked slot or the one to return
+	// to.
 	Writes []Write
 
-	// Needs is what has to hold of every single write.
+	// Needs is what every single write must guarantee.
 	Needs Needs
 
-	// After is the store as it is when all is written.
+	// After is the store after all writes.
 	After Store
 }
 
 // Write is one write of a change. Before and After are of the same length, unless the object is a
 // variable.
 type Write struct {
-	// what is written to: "copy 2", "BootOrder", "attributes of partition 4", "environment block"
+	// object that is written: "copy 2", "BootOrder", "attributes of partition 4", "environment
+	// block"
 	Object string
-	// of the object among those of its kind, from 1: the copy, the partition; 0 if there is one of
-	// it
+	// number of the object among those of its kind, from 1: of the copy, of the partition; 0 if
+	// there is only one
 	Number int
 	Offset int64 // in bytes from the start of the object
 
-	Before []byte // what has to be there; nil: there is no such variable
-	After  []byte // nil: the variable is to be deleted
+	Before []byte // expected old content; nil: there is no such variable
+	After  []byte // new content; nil: delete the variable
 }
 
 // Needs is what a write needs from the medium or the writer, so that a power cut leaves the
@@ -204,22 +206,22 @@ type Needs uint8
 
 // The needs, the strongest first, so that a zero value asks for the most.
 const (
-	// NeedsWhole: the object changes as a whole or not at all. A file that is written beside and
-	// renamed on a journaling file system does, a variable of firmware does, and so does a table
-	// that package partition has written.
+	// NeedsWhole: the object changes as a whole or not at all. This holds for a new file that is
+	// renamed over the old one on a journaling file system, for a variable of firmware, and for a
+	// table that package partition writes.
 	NeedsWhole Needs = iota
 
 	// NeedsSector: a sector of 512 bytes is written as a whole or not at all.
 	NeedsSector
 
-	// NeedsNothing: a write may be cut off anywhere.
+	// NeedsNothing: a write may be interrupted anywhere.
 	NeedsNothing
 )
 
 // String is "whole", "sector" or "nothing".
 func (n Needs) String() string { return name("Needs", int(n), 0, "whole", "sector", "nothing") }
 
-// What a caller may want to branch on.
+// Errors for callers to branch on.
 var (
 	ErrSlot       = errors.New("no such slot")
 	ErrMark       = errors.New("this store cannot express the mark")

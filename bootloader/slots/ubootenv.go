@@ -13,17 +13,17 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// UBootScheme says how U-Boot tells the newer of two copies of its environment, by the byte behind
+// UBootScheme says how U-Boot finds the newer of two copies of its environment, by the byte after
 // the checksum.
 type UBootScheme uint8
 
-// The schemes. The copies do not say which it is: NOR flash has UBootActive, everything else
-// UBootSerial, as in U-Boot's tools.
+// The schemes. The copies do not show which scheme they have: NOR flash has UBootActive, all other
+// media UBootSerial, as in U-Boot's tools.
 const (
 	UBootSingle UBootScheme = iota // there is one copy, without that byte
 	// a counter: each write has the next number, and 0 comes after 255
 	UBootSerial
-	// 1 in the copy that holds, 0 in the other, which is changed after the first was written
+	// 1 in the copy that counts, 0 in the other, which is changed after the first was written
 	UBootActive
 )
 

@@ -52,7 +52,7 @@ func TestEvaluateBehindShim(t *testing.T) {
 		require.Contains(t, stdout, want)
 	}
 	// Nothing is known of shim's variables on a machine that did not start through it.
-	no("not allowed: cannot be told: shim's state is not known: SbatPolicy", "-shim", program, good)
+	no("not allowed: cannot be told: shim's state is unknown: SbatPolicy", "-shim", program, good)
 	text := ok(t, "evaluate", "-vars", m, "-shim", program, "-nothing-enrolled", good, vendors)
 	require.Contains(t, text, "shimx64.efi: allowed: db has the certificate")
 	require.Contains(t, text, "allowed: shim trusts the certificate \"CN=Other Signature Database Key\"")
@@ -61,7 +61,7 @@ func TestEvaluateBehindShim(t *testing.T) {
 	no("revoked: MokListX has the certificate", "-shim", program, "-nothing-enrolled", "-moklist", esl, "-moklistx", esl, owners)
 	empty := filepath.Join(t.TempDir(), "empty")
 	require.NoError(t, os.WriteFile(empty, nil, 0o600))
-	no("cannot be told: shim's state is not known: SbatPolicy", "-shim", program, "-moklist", empty, "-moklistx", empty, good)
+	no("cannot be told: shim's state is unknown: SbatPolicy", "-shim", program, "-moklist", empty, "-moklistx", empty, good)
 	no("refused: the image has no section .sbat", "-shim", program, "-nothing-enrolled", good, kernel)
 	ok(t, "evaluate", "-vars", m, "-shim", program, "-nothing-enrolled", good, "-by-program", kernel)
 

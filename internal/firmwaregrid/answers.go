@@ -52,7 +52,7 @@ func records(file, text string, columns int) (all []record, err error) {
 		r := record{name: f[0], digest: f[1]}
 		for _, word := range f[2:] {
 			if !slices.Contains([]string{"ran", "taken", "refused"}, word) {
-				return nil, fmt.Errorf("%s: %q is no answer", file, word)
+				return nil, fmt.Errorf("%s: %q is not an answer", file, word)
 			}
 			r.answers = append(r.answers, word != "refused")
 		}

@@ -146,7 +146,7 @@ func Find(r io.ReaderAt, base, size int64) (list []Found, err error) {
 		}
 		b, err := read.bytes(off, len(s.Magic))
 		if err != nil {
-			errs = append(errs, fmt.Errorf("whether %s is there is not known: %w", s.What, err))
+			errs = append(errs, fmt.Errorf("whether %s exists is unknown: %w", s.What, err))
 			continue
 		}
 		if !bytes.Equal(b, []byte(s.Magic)) || s.isChance(read, off) {

@@ -72,7 +72,7 @@ func findStore(b []byte) (start, end int, authenticated bool, err error) {
 		return 0, 0, false, bad(0, "firmware volume", "%d bytes, its header has %d", len(b), volumeHeaderSize)
 	}
 	if string(v.Signature[:]) != "_FVH" {
-		return 0, 0, false, bad(volumeSigOffset, "signature", "%q, want _FVH: this is no firmware volume", v.Signature[:])
+		return 0, 0, false, bad(volumeSigOffset, "signature", "%q, want _FVH: this is not a firmware volume", v.Signature[:])
 	}
 	if g := efi.GUID(v.FileSystem[:]); g != guidNVData {
 		return 0, 0, false, bad(volumeGUIDOffset, "file system", "%v: this volume does not hold variables (%v)", g, guidNVData)

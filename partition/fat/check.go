@@ -13,12 +13,13 @@ type ProblemKind int
 // The kinds of problems of files and directories. [FS.Repair] puts right those of ProblemTwin,
 // ProblemDots and ProblemLongName, leaves ProblemSize alone, and refuses a volume with the others.
 const (
-	// a chain has no first cluster, leads to one that is free, bad or not there, or comes back
+	// a chain has no first cluster, leads to a cluster that is free, bad or missing, or is a loop
 	ProblemChain  ProblemKind = iota
-	ProblemShared             // a chain comes to a cluster of another
-	// a chain starts at a cluster of another: two names for one file, when a rename was cut
+	ProblemShared             // a chain leads to a cluster of a second chain
+	// a chain starts at a cluster of a second chain: two names for one file, after an interrupted
+	// rename
 	ProblemTwin
-	ProblemSize     // the size of a file is not that of its chain
+	ProblemSize     // the size of a file does not match its chain
 	ProblemDots     // '.' or '..' is missing, or has the wrong cluster
 	ProblemLongName // a piece of a long name without its short entry
 )
@@ -41,20 +42,20 @@ type Problem struct {
 // String is "/path: what is wrong".
 func (p Problem) String() string { return "/" + p.Path + ": " + p.Text }
 
-// Findings is what [FS.Check] found out about a volume.
+// Findings is the result of [FS.Check].
 type Findings struct {
-	// InUse: a driver noted that it has the volume in use, and never that it is done: in FAT[1]
-	// (Windows) or in the boot sector (Linux, Windows). So data may be missing. Nothing of ours
-	// depends on it, and nothing of ours changes it.
+	// InUse: a driver marked the volume as in use and never removed the mark, in FAT[1] (Windows)
+	// or in the boot sector (Linux, Windows). So data may be missing. This package neither depends
+	// on the mark nor changes it.
 	InUse bool
-	// IOErrors: a driver noted in one of these places that it met errors of the disk.
+	// IOErrors: a driver recorded disk errors in one of these places.
 	IOErrors bool
-	// FATs are the copies of the FAT that are in use, the one that is read first.
+	// FATs are the copies of the FAT that are in use, first the copy that is read.
 	FATs []FATCopy
 	// FATsErr is why the volume cannot be written because of its FATs: [ErrFATsDiffer],
 	// [ErrFATDamaged] or nil.
 	FATsErr error
-	// LostClusters are in use, and no file has them.
+	// LostClusters is how many clusters are marked as in use but belong to no file.
 	LostClusters int64
 	// Problems are those of files and directories, at most 2,000.
 	Problems []Problem
@@ -64,8 +65,8 @@ type Findings struct {
 type FATCopy struct {
 	Number  int  // from 0
 	Head    bool // it begins with the media byte
-	Differs int  // sectors in which it differs from the copy that is read
-	Damaged int  // chains of the tree that it contradicts
+	Differs int  // number of sectors that differ from the copy that is read
+	Damaged int  // number of chains of the tree that it contradicts
 }
 
 // Check reads all directories and the FATs and says what is wrong. The error is one of reading:
@@ -120,7 +121,7 @@ func (f *FS) Check() (found *Findings, err error) {
 	return found, err
 }
 
-// Clean reports whether there is nothing to repair and nothing to worry about.
+// Clean reports whether the volume needs no repair and has no warnings.
 func (f *Findings) Clean() bool {
 	for _, c := range f.FATs {
 		if !c.Head || c.Differs > 0 {

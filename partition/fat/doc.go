@@ -21,41 +21,40 @@
 //
 // # Power cuts
 //
-// Every update is data and FATs, then one sector of the directory, then the FAT entries of what is
-// no longer needed, with Sync between the steps if the target has it. The only assumption is that
-// the device writes a sector whole or not at all: its logical sector, that is ([OpenOptions]), and
-// not that of the FAT, which may be eight times as large. After a cut the volume shows what it
-// showed before or what it was to show; at worst fsck.fat finds lost clusters, a second FAT that
-// lags behind, pieces of a long name, or an old free count. [FS.Repair] puts these right. An update
-// never writes the boot sector and so sets no dirty bit, since it never leaves the damage that a
-// dirty bit announces.
+// Every update writes data and FATs, then one sector of the directory, then the FAT entries of
+// clusters that are no longer needed, with Sync between the steps if the target has it. The only
+// assumption is that the device writes a logical sector completely or not at all ([OpenOptions]); a
+// sector of the FAT may be eight times as large. After a power cut the volume shows either the old
+// or the new state; at worst fsck.fat finds lost clusters, a second FAT that lags behind, pieces of
+// a long name, or an old free count. [FS.Repair] puts these right. An update never writes the boot
+// sector and sets no dirty bit, since it never leaves damage that a dirty bit would announce.
 //
 // Disks with physical sectors of 4 KiB and logical ones of 512 bytes (512e) can lose the 4 KiB that
 // they rewrite, in any order of writes. A new volume keeps files, directories and their FAT entries
-// in separate blocks of 4 KiB, and changes take unused ones where there is room: a FAT32 has it,
+// in separate blocks of 4 KiB, and changes use free blocks if there is room; a FAT32 has room
 // unless it is nearly full or has thousands of files. Then an upgrade rewrites no block of the
 // running system's files, except to rename or remove one, or to move the end of its directory.
 //
 // # Volumes made by other systems
 //
-// Before the first change of a volume all its directories and chains are read. Where the copies of
-// the FAT differ, or one does not begin with the media byte, the copy that the files need is kept
+// Before the first change of a volume all its directories and chains are read. If the copies of the
+// FAT differ, or one does not begin with the media byte, the copy that matches the files is kept
 // and written over the others; if that is not clear, every change fails with [ErrFATsDiffer] or
-// [ErrFATDamaged]. A cluster that belongs to a file is never written over, and never freed with
-// another file, whatever the FAT says. [FS.Check] says what is wrong with a volume, and what its
-// dirty bits say; [FS.Repair] says what it puts right.
+// [ErrFATDamaged]. A cluster that belongs to a file is never overwritten, and never freed with a
+// different file, even if the FAT says that it is free. [FS.Check] reports damage of a volume and
+// its dirty bits; [FS.Repair] lists what it repairs.
 //
-// Names are compared as [SameName] does, and by the 8.3 alias too. A name in its exact case comes
-// first; a change of a name that two files could have fails with [ErrAmbiguous]. A long name that
-// cannot be an element of a path ([Attributes]) stays as it is on the disk, and its file is listed
-// by its 8.3 alias.
+// Names are compared as [SameName] does, and also by the 8.3 alias. A name in its exact case is
+// preferred; a change of a name that two files could have fails with [ErrAmbiguous]. A long name
+// that cannot be an element of a path ([Attributes]) stays as it is on the disk, and its file is
+// listed by its 8.3 alias.
 //
 // # Limits
 //
 // FAT12, FAT16 and FAT32 are built, read and updated; a FAT32 with fewer than 65,525 clusters,
 // which mkfs.vfat -F 32 can make, is only read. The root directory of a FAT12 or FAT16 does not
-// grow. A volume that another system has mounted must not be opened for updates. A file has at most
-// 4 GiB - 1 byte, a directory 65,536 entries. Files cannot be moved to another directory
-// ([ErrCrossDirectory]). Memory use does not depend on the size of files, only on directories and
-// one bit for each cluster.
+// grow. Do not open a volume for updates while it is mounted. A file has at most 4 GiB - 1 byte, a
+// directory 65,536 entries. Files cannot be moved to another directory ([ErrCrossDirectory]).
+// Memory use does not depend on the size of files, only on directories and one bit for each
+// cluster.
 package fat

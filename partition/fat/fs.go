@@ -18,11 +18,10 @@ import (
 )
 
 // FS is an open FAT volume. It implements [fs.FS], [fs.ReadDirFS], [fs.ReadFileFS] and [fs.StatFS];
-// names are found in any case ([SameName]) and by their 8.3 alias too. The methods may be used
-// concurrently. A file that is open while it is removed or replaced reads what its clusters hold
-// then.
+// names are found in any case ([SameName]) and also by their 8.3 alias. The methods may be used
+// concurrently. An open file that is removed or replaced reads the new contents of its clusters.
 type FS struct {
-	// Time is what WriteFile and MkdirAll stamp new entries with, in UTC. The zero value is
+	// Time is the time stamp of new entries of WriteFile and MkdirAll, in UTC. The zero value is
 	// 1980-01-01.
 	Time time.Time
 
@@ -57,16 +56,16 @@ var (
 // without options.
 func Open(disk osmith.Disk) (*FS, error) { return OpenWith(disk, OpenOptions{}) }
 
-// OpenOptions say what a volume cannot tell about itself.
+// OpenOptions are facts that a volume does not record.
 type OpenOptions struct {
-	// SectorSize is the logical sector size of the disk in bytes: what it writes whole or not at
-	// all. 0: it is not known, and taken to be 512, which is right for every disk. A volume can
-	// have larger sectors than its disk. One with smaller sectors is a [*osmith.FormatError]: no
-	// firmware or kernel mounts it there.
+	// SectorSize is the logical sector size of the disk in bytes: the unit that the disk writes
+	// completely or not at all. 0: unknown, and taken to be 512, which is safe for every disk. A
+	// volume can have larger sectors than its disk. For a volume with smaller sectors the error is
+	// a [*osmith.FormatError]: firmware and kernels do not mount it there.
 	SectorSize int
-	// CodePage is that of 8.3 names and the volume label: 437 (also 0), 850, 852, 858 or 866. It is
-	// only of use for names with characters beyond ASCII that have no long name, as DOS and cameras
-	// make them. New 8.3 names are of ASCII.
+	// CodePage is the code page of 8.3 names and the volume label: 437 (also 0), 850, 852, 858 or
+	// 866. It matters only for names with characters beyond ASCII that have no long name, as DOS
+	//      and cameras make them. New 8.3 names are ASCII.
 	CodePage int
 }
 
@@ -97,8 +96,8 @@ func OpenWith(disk osmith.Disk, o OpenOptions) (f *FS, err error) {
 // OpenReader opens the volume at the start of r for reading: [OpenReaderWith] without options.
 func OpenReader(r osmith.Source) (*FS, error) { return OpenReaderWith(r, OpenOptions{}) }
 
-// OpenReaderWith opens the volume at the start of r for reading. What is recognised as another
-// format is a [*NotFATError]. The SectorSize of the options does not matter.
+// OpenReaderWith opens the volume at the start of r for reading. If a different format is
+// recognised, the error is a [*NotFATError]. The SectorSize of the options is ignored.
 func OpenReaderWith(r osmith.Source, o OpenOptions) (f *FS, err error) {
 	defer prefix.Add("fat", &err)
 	page, err := codePageOf(o.CodePage)
@@ -123,9 +122,8 @@ func (f *FS) ClusterSize() int64 { return f.geo.clusterSize }
 // VolumeID is the serial number of the volume.
 func (f *FS) VolumeID() uint32 { return f.geo.volumeID }
 
-// Label is the volume label: that of the root directory, which is the one that systems show and
-// change, or that of the boot sector if there is none or the root directory cannot be read. It is
-// empty if it is "NO NAME".
+// Label is the volume label of the root directory, which systems show and change, or that of the
+// boot sector if the root directory has none or cannot be read. It is empty if it is "NO NAME".
 func (f *FS) Label() string {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -283,7 +281,7 @@ func (f *FS) openFile(e *entry, name string) (*file, error) {
 	return newFile(f, runs, newInfo(e, name)), nil
 }
 
-// ReadDir implements [fs.ReadDirFS]: sorted by name, each name in its own case.
+// ReadDir implements [fs.ReadDirFS]: entries are sorted by name, and names keep their case.
 func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()

@@ -14,12 +14,12 @@ import (
 
 // BuildOptions are the parameters of a new volume. The same files and options give the same bytes.
 type BuildOptions struct {
-	// Size is the size of the volume in bytes, a multiple of the sector size. 0: what [MinSize]
-	// says.
+	// Size is the size of the volume in bytes, a multiple of the sector size. 0: the result of
+	// [MinSize].
 	Size int64
 	// Kind is 12, 16 or 32; 0: FAT32 if a volume of Size can be one, else FAT16, else FAT12; with
-	// Size 0 the smallest FAT32. [AnyKind]: the first of these that the files fit, with Size 0 the
-	// smallest volume that there is; firmware reads all.
+	// Size 0 the smallest FAT32. [AnyKind]: the first of these kinds that the files fit, with Size
+	// 0 the smallest possible volume; firmware reads all kinds.
 	Kind int
 	// ClusterSize is the unit of allocation in bytes: 1 to 128 sectors, a power of two. 0: it is
 	// chosen.
@@ -28,13 +28,14 @@ type BuildOptions struct {
 	VolumeID uint32
 	// Label has up to 11 characters and is stored in upper case. Empty: "NO NAME".
 	Label string
-	// Time is given to every file, in UTC. The zero value is 1980-01-01, the first time FAT knows.
+	// Time is the time stamp of every file, in UTC. The zero value is 1980-01-01, the earliest time
+	// in FAT.
 	Time time.Time
 	// SectorSize is the logical sector size of the disk that the volume is for: 512 (also 0) to
 	// 4096.
 	SectorSize int
-	// HiddenSectors is the LBA of the partition that the volume is for. Only BIOS boot code looks
-	// at it.
+	// HiddenSectors is the LBA of the partition that the volume is for. Only BIOS boot code uses
+	// it.
 	HiddenSectors uint32
 	// ShortCase stores names such as "loader.efi", lower case but 8.3, in one entry with the case
 	// bits of Windows NT.
@@ -48,9 +49,9 @@ type BuildOptions struct {
 // AnyKind as Kind of [BuildOptions] takes the smallest volume of any kind.
 const AnyKind = -1
 
-// Image is a planned volume. It is a [osmith.Source] that makes up its bytes as they are read, and
-// knows its holes, so that it can be the content of a partition without existing anywhere first. It
-// holds the directories in memory, but no files.
+// Image is a planned volume. It is an [osmith.Source] that generates its bytes as they are read,
+// and reports its holes, so it can be the content of a partition without being written to a file
+// first. It holds the directories in memory, but no files.
 type Image struct {
 	geo      geometry
 	segments []segment // by offset, without overlap; between them are zeros
@@ -164,8 +165,7 @@ func (im *Image) readFAT(p []byte, off int64) {
 }
 
 // NextData returns the first range at or after off that may hold anything but zeros, or [io.EOF].
-// Ranges begin, but for one that off lies in, and end where sectors do, whatever the sizes of the
-// files and the holes in them: a disk takes no less.
+// Ranges begin and end at sector boundaries, except that a range which contains off begins at off.
 func (im *Image) NextData(off int64) (start, end int64, err error) {
 	sector := im.geo.sectorSize
 	for i := im.find(off); i < len(im.segments); i++ {

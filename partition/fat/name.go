@@ -46,9 +46,9 @@ func upper(c byte) byte {
 	return c
 }
 
-// SameName reports whether a volume takes two names, or two paths, for the same: but for the case
-// of ASCII letters they are equal. A file also has its 8.3 alias ([Attributes]), by which it is
-// found.
+// SameName reports whether a volume takes two names, or two paths, for the same: they are equal
+// except for the case of ASCII letters. A file also has its 8.3 alias ([Attributes]), by which it
+// is found.
 func SameName(a, b string) bool {
 	if len(a) != len(b) {
 		return false

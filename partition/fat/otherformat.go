@@ -9,8 +9,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// NotFATError is in the chain of what Open and OpenReader return for something that is recognised
-// as another format.
+// NotFATError is in the error chain of Open and OpenReader if a different format is recognised.
 type NotFATError struct {
 	// "exFAT", "NTFS", "MBR", "GPT", "qcow2", "VHDX", "VHD", "VMDK", "xz", "gzip", "zstd"
 	Format string

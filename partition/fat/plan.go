@@ -29,16 +29,16 @@ type node struct {
 }
 
 // Plan lays out a volume: directories first, then the files in the order given, each in one run of
-// clusters. Where there is room, they are kept apart, so that a disk which loses 4 KiB when its
-// power is cut loses no more than what is being written; files whose FAT entries take 4 KiB may
-// come after the smaller ones then. An entry set never crosses 512 bytes, the smallest sector that
-// a disk writes whole or not at all, so that a later rename is one sector write.
+// clusters. If there is room, files are kept in separate blocks, so that a disk which loses 4 KiB
+// in a power cut loses only the file that is being written; files whose FAT entries take 4 KiB may
+// then come after smaller ones. An entry set never crosses 512 bytes, the smallest sector that a
+// disk writes whole or not at all, so that a later rename is one sector write.
 //
-// The kind is decided as firmware does, by the cluster count (Kind of [BuildOptions]). The cluster
-// size is the largest up to 4 KiB (32 KiB above 8 GiB) with which the count is that of the kind and
-// the files fit; a FAT12 or FAT16 may have larger ones. A size that is too small is a
-// [*SpaceError], a name that FAT cannot hold a [*NameError], a name given twice (in any case)
-// matches [fs.ErrExist].
+// The kind follows from the cluster count, as in firmware (Kind of [BuildOptions]). The cluster
+// size is the largest up to 4 KiB (32 KiB above 8 GiB) with which the count gives that kind and the
+// files fit; a FAT12 or FAT16 may have larger ones. If the size is too small, the error is a
+// [*SpaceError]; for a name that FAT cannot hold, a [*NameError]; for a name given twice (in any
+// case), it matches [fs.ErrExist].
 func Plan(files []osmith.ESPFile, o BuildOptions) (im *Image, err error) {
 	defer prefix.Add("fat", &err)
 	root, p, err := plant(files, o)
@@ -76,8 +76,8 @@ func Plan(files []osmith.ESPFile, o BuildOptions) (im *Image, err error) {
 }
 
 // MinSize is the size in bytes of the smallest volume that holds the files: of the Kind in o, by
-// default a FAT32, which has at least 33 MiB with 512-byte sectors and 257 MiB with 4096-byte ones:
-// fewer than 65,525 clusters are not a FAT32. Size in o is ignored.
+// default a FAT32, which has at least 33 MiB with 512-byte sectors and 257 MiB with 4096-byte ones,
+// since a FAT32 has at least 65,525 clusters. Size in o is ignored.
 func MinSize(files []osmith.ESPFile, o BuildOptions) (size int64, err error) {
 	defer prefix.Add("fat", &err)
 	o.Size = 0

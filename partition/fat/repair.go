@@ -12,40 +12,42 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Repaired says what [FS.Repair] put right.
+// Repaired says what [FS.Repair] repaired.
 type Repaired struct {
-	// sectors of other copies of the FAT that were made as the one is that the tree needs
+	// sectors of copies of the FAT that were rewritten from the copy that matches the tree
 	FATSectors   int
 	FATHeads     int   // copies of the FAT that did not begin with the media byte
 	LostClusters int64 // clusters in use that no file has
 	LongEntries  int   // pieces of long names whose short entry was not written or is gone
-	Names        int   // names that had the chain of another name: a rename was cut
+	Names        int   // second names of one chain, left by an interrupted rename
 	Dots         int   // directories whose '.' or '..' had the wrong cluster, or was missing
 	Discarded    int   // files that were to be discarded ([RepairOptions])
 }
 
 // RepairOptions are the choices of [FS.RepairWith].
 type RepairOptions struct {
-	// Discard says which files are worth nothing, by their paths, such as what an interrupted job
-	// has left. They lose their names before anything else is looked at, so that a chain that is
-	// not whole is none of their business. Nil: there are none.
+	// Discard reports, by its path, whether a file can be discarded, such as one that an
+	// interrupted job has left. The names of these files are removed before the volume is checked,
+	// so that a broken chain of such a file does not prevent the repair. Nil: no files are
+	// discarded.
 	Discard func(name string) bool
 }
 
-// Repair puts right what power cuts and the known faults of other makers leave, and nothing else:
+// Repair repairs only what power cuts and known faults of other FAT drivers leave:
 //
-//   - a copy of the FAT that lags behind, or that is damaged while the other one fits the tree;
+//   - a copy of the FAT that is outdated, or that is damaged while the other copy matches the tree;
 //   - clusters that are marked but belong to no file;
-//   - pieces of long names whose short entry is not there. A long name whose pieces are in order
-//     and have the checksum of their short entry belongs to it, whatever its text;
-//   - two names on one chain, as U-Boot and others leave them when a rename is cut: the second name
-//     goes, as with fsck.fat, unless its size alone fits the chain; nothing is freed;
-//   - directories whose '.' and '..' name other clusters than their own and their parent's (mtools
-//     before 4.0.21), or that lack them and have nothing else in these places.
+//   - pieces of long names whose short entry is missing. A long name whose pieces are in order and
+//     have the checksum of their short entry belongs to that entry, with any text;
+//   - two names on one chain, as U-Boot and others leave them after an interrupted rename: the
+//     second name is removed, as by fsck.fat, unless only its size matches the chain; no cluster is
+//     freed;
+//   - directories whose '.' and '..' name wrong clusters (mtools before 4.0.21), or that lack them
+//     and have no other entries in these places.
 //
-// A volume that is damaged in another way is left alone, and the damage is the error; so are
-// [ErrFATsDiffer] and [ErrFATDamaged]. Files whose size is not that of their chain are no obstacle
-// and stay as they are ([FS.Check]).
+// If a volume has any other damage, Repair changes nothing and returns the damage as the error, as
+// it does with [ErrFATsDiffer] and [ErrFATDamaged]. Files whose size does not match their chain do
+// not prevent the repair and stay as they are ([FS.Check]).
 func (f *FS) Repair() (done Repaired, err error) { return f.RepairWith(RepairOptions{}) }
 
 // RepairWith is [FS.Repair] with options.

@@ -42,7 +42,7 @@ func (w *tableReader) bytes(off, n int64) ([]byte, error) {
 	return w.buf[off-w.off : off-w.off+n], nil
 }
 
-// Values of entry, whatever the width of the FAT.
+// Values of entry, for any width of the FAT.
 const (
 	clusterFree = 0
 	clusterBad  = 0x0ffffff7
@@ -402,7 +402,7 @@ func (f *FS) writeInfo() error {
 	return f.write(b, f.geo.fsInfo)
 }
 
-// Free is how many bytes the free clusters hold; zero if the FAT cannot be read. A new file also
+// Free is the size of all free clusters in bytes; zero if the FAT cannot be read. A new file also
 // needs room in its directory.
 func (f *FS) Free() int64 {
 	f.mu.Lock()

@@ -254,10 +254,11 @@ func (f *FS) discard(runs []run) error {
 	return nil
 }
 
-// WriteFile makes a new file; one that exists is [fs.ErrExist], too little space a [*SpaceError]
-// before anything is written. Its directory must exist. The data and both FATs are written first,
-// then the one sector of the directory that makes the file appear: a power cut leaves the volume
-// with the whole file or without it, at worst with lost clusters, which [FS.Repair] frees.
+// WriteFile makes a new file. If the file exists, the error is [fs.ErrExist]; if there is too
+// little space, it is a [*SpaceError] and nothing is written. Its directory must exist. The data
+// and both FATs are written first, then the one sector of the directory that makes the file appear:
+// after a power cut the volume has the complete file or does not have it, at worst with lost
+// clusters, which [FS.Repair] frees.
 func (f *FS) WriteFile(name string, content osmith.Source) error {
 	return f.change("write", name, func() error {
 		return f.create(name, content, attrArchive, stampOf(f.Time))
@@ -338,7 +339,7 @@ func (f *FS) chain(e *entry, name string) ([]run, error) {
 	return newTableReader(f.r, &f.geo).runs(e.cluster, -1, limit, "/"+name)
 }
 
-// MkdirAll makes a directory and the parents that are missing. It may exist already.
+// MkdirAll makes a directory and its missing parents. The directory may exist already.
 func (f *FS) MkdirAll(name string) error {
 	if name == "." {
 		return nil
@@ -432,18 +433,18 @@ func (f *FS) remove(d *directory, e *entry, name string) error {
 	return f.discard(runs)
 }
 
-// Rename gives a file or directory another name in the same directory; another directory is
-// [ErrCrossDirectory], a name that is taken [fs.ErrExist]. One sector write does it, so that a
-// power cut leaves the old or the new name: counted names such as x+3-0.efi, x+2-1.efi, x.efi only
-// change entries that are there already, and a longer name moves its neighbours within the sector
-// if it must. Where the sector has no room, or the entries of the old name lie in two sectors
-// (other writers do not mind that), the cluster of the directory is written anew, with room, and
-// one write switches to it. The 8.3 alias stays, unless it is the old name itself.
+// Rename gives a file or directory a new name in the same directory. For a different directory the
+// error is [ErrCrossDirectory]; for a name that is taken, [fs.ErrExist]. The rename is one sector
+// write, so a power cut leaves the old or the new name: counted names such as x+3-0.efi, x+2-1.efi,
+// x.efi only change existing entries, and a longer name moves its neighbours within the sector if
+// necessary. If the sector has no room, or the entries of the old name lie in two sectors (other
+// programs write such names), the cluster of the directory is rewritten elsewhere with room for the
+// name, and one write switches to it. The 8.3 alias stays, unless it is the old name itself.
 //
 // The first cluster of the root directory, of a directory that has subdirectories, and all of the
-// root directory of a FAT12 or FAT16 have to stay where they are. There a file is copied under the
-// new name and the old one removed, which needs its size in free space, and a cut in the middle
-// leaves both; a directory is refused with [ErrNoRoom].
+// root directory of a FAT12 or FAT16 cannot be moved. In that case a file is copied to the new name
+// and the old file removed, which needs free space of its size, and a power cut in between leaves
+// both names; for a directory the error is [ErrNoRoom].
 func (f *FS) Rename(oldName, newName string) error {
 	return f.change("rename", oldName, func() error {
 		if !fs.ValidPath(newName) || newName == "." {

@@ -134,7 +134,7 @@ func (raw *rawHeader) checkSum(whole []byte, off int64) error {
 func checksum(whole []byte, name string) ([]byte, error) {
 	h, ok := newHash(name)
 	if !ok {
-		return nil, fmt.Errorf("hash %q is not known", name)
+		return nil, fmt.Errorf("hash %q is unknown", name)
 	}
 	var zero [64]byte
 	h.Write(whole[:checksumAt])

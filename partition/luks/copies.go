@@ -134,9 +134,9 @@ func header(all [2]*copyState, used int) (*Header, *metadata, *rawHeader) {
 	return h, c.m, raw
 }
 
-// Read reads the header of a volume and writes nothing. Of its two copies one is enough;
-// [Header.Copies] tells of the other. A volume that this package cannot use has
-// [Header.Unsupported].
+// Read reads the header of a volume and writes nothing. One of its two copies is enough;
+// [Header.Copies] has the state of both. For a volume that this package cannot use,
+// [Header.Unsupported] is set.
 func Read(src osmith.Source) (*Header, error) {
 	v, err := OpenReader(src)
 	if err != nil {

@@ -92,8 +92,8 @@ func (e *extent) encrypt(b []byte, off int64) {
 }
 
 // A Reader is the data of a volume, decrypted: an [osmith.Source], safe for concurrent use.
-// Encryption proves nothing: what another program wrote to the disk reads as noise, without an
-// error.
+// Encryption does not authenticate: if a different program has written to the disk, the data reads
+// as noise, without an error.
 type Reader struct {
 	e   *extent
 	src io.ReaderAt
@@ -117,8 +117,8 @@ func (r *Reader) Size() int64 { return r.e.size }
 // SectorSize is the size of a sector in bytes, as what is inside sees it.
 func (r *Reader) SectorSize() int { return int(r.e.sector) }
 
-// ReadAt implements [io.ReaderAt], at any place. Large pieces that begin and end with sectors are
-// decrypted in place and by several processors.
+// ReadAt implements [io.ReaderAt], at any place. Large pieces that begin and end at sector
+// boundaries are decrypted in place and in parallel.
 func (r *Reader) ReadAt(p []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("luks: data: read at %d", off)
@@ -176,8 +176,8 @@ func (r *Reader) part(p []byte, off int64) (int, error) {
 }
 
 // A Writer writes the data of a volume: by Write from the start on, in one pass, or by WriteAt
-// anywhere. Write encrypts in the background, so that it must be ended by [Writer.Close]. Its
-// methods must not be called concurrently.
+// anywhere. Write encrypts in the background, so call [Writer.Close] at the end. Its methods must
+// not be called concurrently.
 type Writer struct {
 	r     *Reader
 	v     *Volume
@@ -213,8 +213,8 @@ func (w *Writer) Size() int64 { return w.r.e.size }
 // SectorSize is the size of a sector in bytes, as what is inside sees it.
 func (w *Writer) SectorSize() int { return int(w.r.e.sector) }
 
-// Write encrypts what comes next, from the start of the data on. More than there is room for is an
-// error, and nothing of it is written.
+// Write encrypts the next bytes, from the start of the data on. If p does not fit, Write returns an
+// error and writes none of it.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	defer prefix.Add(pkg, &err)
 	if w.err != nil {
@@ -284,9 +284,9 @@ func (w *Writer) write(b []byte, off int64) error {
 	return nil
 }
 
-// Close writes what is left of the calls of Write, the last sector filled up with zeros, and syncs
-// the disk, if it can be. The disk stays open. Behind the last byte that was written the data is
-// what it was.
+// Close writes what is pending from calls of Write, with the last sector filled up with zeros, and
+// syncs the disk, if the disk supports that. The disk stays open. Data after the last written
+// sector is unchanged.
 func (w *Writer) Close() (err error) {
 	defer prefix.Add(pkg, &err)
 	if w.err == errClosed {
@@ -311,17 +311,17 @@ func (w *Writer) Close() (err error) {
 var errClosed = errors.New("data: the writer is closed")
 
 // ReadAt implements [io.ReaderAt]: with it, a Writer is an [osmith.Disk] that a file system can be
-// made on. It does not see what Write has not written yet.
+// made on. It does not return data that is still pending from Write.
 func (w *Writer) ReadAt(p []byte, off int64) (int, error) { return w.r.ReadAt(p, off) }
 
 var _ osmith.Disk = (*Writer)(nil)
 
-// Sync returns when all that WriteAt has written is on stable storage, if the disk can tell.
+// Sync returns when all data written by WriteAt is on stable storage, if the disk supports that.
 func (w *Writer) Sync() error { return prefix.Error(pkg, w.v.sync()) }
 
-// WriteAt implements [io.WriterAt], at any place. Of sectors that are not written whole, the rest
-// is read and written again: a power cut leaves the old sector or the new one where the disk's
-// sectors are as large. p is not changed.
+// WriteAt implements [io.WriterAt], at any place. If only a part of a sector is written, the rest
+// is read and written again: a power cut leaves the old or the new sector, provided that the disk's
+// sectors are at least as large. p is not changed.
 func (w *Writer) WriteAt(p []byte, off int64) (n int, err error) {
 	defer prefix.Add(pkg, &err)
 	if off < 0 || off > w.r.e.size || int64(len(p)) > w.r.e.size-off {

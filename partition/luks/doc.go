@@ -11,7 +11,7 @@
 //	_, err = io.Copy(w, content)
 //	err = w.Close()
 //
-// A slot for the TPM, with the token that tpm/sealing makes, in one write; and later another policy
+// A slot for the TPM, with the token that tpm/sealing makes, in one write; and later a new policy
 // in its place:
 //
 //	var v *luks.Volume // from Format or Open
@@ -23,42 +23,42 @@
 //
 // # Reading
 //
-// A header has two copies, of which the newer one counts, and the first if they are equally new. It
-// is read once, checked, and used from memory. Cryptsetup accepts, and this package refuses:
-// members that are listed twice, sectors of other sizes than 512 to 4096, key slots whose area is
-// too small for their key, whose stripes are not 4000 or whose priority is not 0 to 2, numbers with
-// leading zeros, key slots and tokens above 31, and digests or salts of the wrong length. (With an
-// empty digest cryptsetup reports success for any passphrase.)
+// A header has two copies; the newer one counts, and the first if they are equally new. The header
+// is read once, checked, and used from memory. This package refuses, although cryptsetup accepts
+// it: members that are listed twice, sectors of other sizes than 512 to 4096, key slots whose area
+// is too small for their key, whose stripes are not 4000 or whose priority is not 0 to 2, numbers
+// with leading zeros, key slots and tokens above 31, and digests or salts of the wrong length.
+// (With an empty digest cryptsetup reports success for any passphrase.)
 //
 // Unknown members, tokens, slot types, digests and flags stay, byte for byte, through every change.
 // A volume with an unknown requirement, reencryption, OPAL, inline tags, integrity or the null
 // cipher can only be shown ([Header].Unsupported): its keys, changes and data are an
 // [*UnsupportedError]. Headers are not signed: an attacker who can write to the disk can replace a
-// header by that of a volume whose key they know. Compare or measure the key before the contents
-// are trusted.
+// header by that of a volume whose key they know. Compare or measure the key before you trust the
+// contents.
 //
 // # Power cuts
 //
-// A change writes the copy of the header that does not count, then the other one, with Sync after
-// each if the disk has it, and reads back what it wrote. At any moment the old or the new header is
-// whole, if the device writes sectors of 512 bytes whole or not at all. The area of a new key slot
-// is written before the header; that of a slot that is removed is overwritten before. A failed
-// change leaves the Volume unusable ([ErrBroken]); open it again. Reading never writes: a damaged
-// copy stays until [Volume.Repair] or the next change, and where another file system begins in its
-// place, both are refused.
+// A change first writes the copy of the header that does not count, then the other copy, with Sync
+// after each if the disk has it, and reads both back. At any moment either the old or the new
+// header is complete, if the device writes sectors of 512 bytes completely or not at all. The area
+// of a new key slot is written before the header; the area of a removed slot is overwritten before
+// the header. A failed change leaves the Volume unusable ([ErrBroken]); open it again. Reading
+// never writes: a damaged copy stays until [Volume.Repair] or the next change, and where another
+// file system begins in its place, both are refused.
 //
 // # Keys
 //
-// Random bytes are an argument, so that the same bytes give the same volume; give
-// [crypto/rand.Reader] where they are to be a secret. KDFs are [DefaultKDF] unless said otherwise,
-// are never changed with anything else, and bounded by [Limits] when a slot is opened. The last
-// slot that a person can use (passphrase, recovery key, FIDO2 or PKCS #11 token) cannot be removed
-// ([LastKeyError]). Tokens are values: tpm/sealing makes and reads those of TPMs.
+// Random bytes are an argument, so that the same bytes give the same volume; pass
+// [crypto/rand.Reader] if they must be secret. The KDF is [DefaultKDF] unless the options set one;
+// a change of anything else leaves it as it is; and [Limits] bound it when a slot is opened. The
+// last slot that a person can use (passphrase, recovery key, FIDO2 or PKCS #11 token) cannot be
+// removed ([LastKeyError]). Tokens are values: tpm/sealing makes and reads tokens for TPMs.
 //
 // # Limits
 //
 // Data is aes-xts-plain64, by keys of 256 or 512 bits; key slots of other ciphers stay and are not
 // opened. LUKS1 is recognised ([ErrLUKS1]), and a detached header can be used for everything but
-// the data ([ErrDetached]). A volume must not be open elsewhere while it is changed. Memory is
-// bounded by a few copies of the header (at most 4 MiB each), the KDF's, and a few MiB for data.
+// the data ([ErrDetached]). A volume must not be open elsewhere while it is changed. Memory use is
+// a few copies of the header (at most 4 MiB each), the memory of the KDF, and a few MiB for data.
 package luks

@@ -10,37 +10,38 @@ import (
 )
 
 var (
-	// ErrNotLUKS: neither copy of the header is one of LUKS2. What is wrong with each is in the
-	// error's text and chain.
+	// ErrNotLUKS: neither copy is a LUKS2 header. The text and the chain of the error say what is
+	// wrong with each copy.
 	ErrNotLUKS = errors.New("no LUKS2 header")
-	// ErrLUKS1: the volume is of LUKS1, which has another header. cryptsetup convert makes a LUKS2
-	// volume of it.
+	// ErrLUKS1: the volume is a LUKS1 volume, which has a different header. Convert it to LUKS2
+	// with cryptsetup convert.
 	ErrLUKS1 = errors.New("a LUKS1 volume, only LUKS2 is read")
-	// ErrDetached: the header is a file of its own, so that the data is somewhere else.
+	// ErrDetached: the header is a file of its own, and the data is elsewhere.
 	ErrDetached = errors.New("a detached header: its data is on a separate device")
 	// ErrNoKey: no key slot that was tried opens with the passphrase.
 	ErrNoKey = errors.New("no key slot opens with this passphrase")
-	// ErrWrongKey: the key is not that of the volume.
+	// ErrWrongKey: the key does not match the volume.
 	ErrWrongKey = errors.New("not the key of this volume")
 	// ErrNoSlot: there is no such key slot, or all 32 are taken.
 	ErrNoSlot = errors.New("no such key slot")
-	// ErrSlotTaken: the key slot that was asked for, or its area, is in use.
+	// ErrSlotTaken: the requested key slot, or its area, is in use.
 	ErrSlotTaken = errors.New("key slot is in use")
 	// ErrNoToken: there is no such token, or all 32 are taken.
 	ErrNoToken = errors.New("no such token")
 	// ErrAreaFull: the key slots area has no gap that is large enough. Its size is chosen when the
 	// volume is formatted.
 	ErrAreaFull = errors.New("no room in the key slots area")
-	// ErrChanged: the header on the disk is not the one that was read. Open the volume again.
-	ErrChanged = errors.New("another program has changed the header")
-	// ErrBroken: an earlier change of this Volume has failed, so that what is on the disk is not
-	// known. Open the volume again.
+	// ErrChanged: the header on the disk has changed since it was read. Open the volume again.
+	ErrChanged = errors.New("the header changed since it was read: open the volume again")
+	// ErrBroken: an earlier change of this Volume has failed, so the state of the disk is unknown.
+	// Open the volume again.
 	ErrBroken = errors.New("an earlier change failed: open the volume again")
 	// ErrReadOnly: the volume was opened for reading.
 	ErrReadOnly = errors.New("opened for reading only")
-	// ErrNoRandom: nothing to draw random bytes from was given. crypto/rand.Reader is the system's.
+	// ErrNoRandom: the options have no source of random bytes. Set Rand, usually to
+	// crypto/rand.Reader.
 	ErrNoRandom = errors.New("no source of random bytes was given")
-	// ErrEmptyPassphrase: what opens with nothing protects nothing.
+	// ErrEmptyPassphrase: an empty passphrase does not protect the volume.
 	ErrEmptyPassphrase = errors.New("the passphrase is empty")
 )
 
@@ -54,8 +55,8 @@ func (e *JSONAreaError) Error() string {
 	return fmt.Sprintf("JSON area is full: the metadata needs %d bytes, the area has %d and cannot grow", e.Need, e.Have)
 }
 
-// UnsupportedError names what a volume needs and this package does not do. The header can be shown;
-// keys, changes and data are refused.
+// UnsupportedError names a feature of the volume that this package does not support. The header can
+// be shown; keys, changes and data are refused.
 type UnsupportedError struct {
 	Where string // "config: requirements", "segment 0"
 	What  string // "online-reencrypt-v2"
@@ -65,14 +66,15 @@ func (e *UnsupportedError) Error() string {
 	return fmt.Sprintf("%s: %s is not supported", e.Where, e.What)
 }
 
-// LastKeyError says that a change would leave no key slot that a person can use: those that stay
-// are opened by a machine alone, by its TPM for instance, and the data is lost with it.
+// LastKeyError says that a change would leave no key slot that a person can use: the remaining
+// slots are opened only by a machine, for instance by its TPM, and the data is lost with that
+// machine.
 type LastKeyError struct {
-	Slots []int // that a person can use now, all of which the change would take away
-	// All says that the slots are the last of all: no person can use any, and the volume could not
+	Slots []int // slots that a person can use now, all of which the change would remove
+	// All says that the change would remove the last key slot of all, so that the volume could not
 	// be opened any more.
 	All bool
-	// Err is why other slots do not count: their areas cannot be read. nil: they can.
+	// Err says why other slots do not count: their areas cannot be read. Nil: they can be read.
 	Err error
 }
 
@@ -90,7 +92,7 @@ func (e *LastKeyError) Error() string {
 // Unwrap returns why other slots do not count.
 func (e *LastKeyError) Unwrap() error { return e.Err }
 
-// OnlyTokenError says that a token is the only way into a key slot, so that it does not go alone.
+// OnlyTokenError says that a token is the only way to open a key slot, so it is not removed alone.
 type OnlyTokenError struct {
 	Token int
 	Type  string
@@ -101,7 +103,7 @@ func (e *OnlyTokenError) Error() string {
 	return fmt.Sprintf("token %d, of type %s, is the only way to unlock key slot %d: remove the key slot, which removes the token too", e.Token, e.Type, e.Slot)
 }
 
-// LimitError says that a key slot asks for more than the caller allows ([Limits]).
+// LimitError says that a key slot needs more than the caller allows ([Limits]).
 type LimitError struct {
 	What       string // "Argon2 memory", "PBKDF2 iterations"
 	Need, Have int64  // of memory, in bytes
@@ -111,7 +113,7 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("%s: %d, more than the limit of %d", e.What, e.Need, e.Have)
 }
 
-// UnlockError says that no key slot opened. It matches [ErrNoKey]. Where slots were not tried, the
+// UnlockError says that no key slot opened. It matches [ErrNoKey]. If slots were skipped, the
 // passphrase may still be right.
 type UnlockError struct {
 	Tried   []int         // slots that the passphrase does not open
@@ -147,7 +149,7 @@ func (e *UnlockError) Unwrap() []error {
 	return all
 }
 
-// ForeignError says that another file system, or something else, begins where the damaged copy of a
+// ForeignError says that a file system, or some other format, begins where the damaged copy of a
 // header would be written.
 type ForeignError struct {
 	What string

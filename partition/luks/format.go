@@ -14,43 +14,45 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// FormatOptions describe a new volume. The zero value, but for Rand, is what cryptsetup makes of a
-// file: AES-256, a header of 16 KiB, data at 16 MiB. There, sectors have 4096 bytes, if the device
-// has a whole number of them, and [DefaultKDF] is for the passphrase.
+// FormatOptions describe a new volume. The zero value, with Rand set, gives what cryptsetup makes
+// in a file: AES-256, a header of 16 KiB, data at 16 MiB, sectors of 4096 bytes if the device has a
+// whole number of them, and [DefaultKDF] for the passphrase.
 type FormatOptions struct {
-	// Rand is where keys, salts and the UUID come from, crypto/rand.Reader as a rule. It must be
-	// given. The same bytes give the same volume, byte for byte.
+	// Rand is the source of keys, salts and the UUID, usually crypto/rand.Reader. It is required.
+	// The same bytes give the same volume, byte for byte.
 	Rand io.Reader
-	// UUID of the volume. Zero: one of Rand, of version 4.
+	// UUID of the volume. Zero: a random UUID of version 4, from Rand.
 	UUID osmith.GUID
-	// Label and Subsystem are up to 47 bytes. A label that is also that of the file system inside
-	// confuses what looks for either.
+	// Label and Subsystem are up to 47 bytes. Choose a label that differs from that of the file
+	// system inside, or programs that look for labels confuse the two.
 	Label, Subsystem string
 	// KeyBits is 512, also if it is 0, for AES-256, or 256 for AES-128: XTS has two keys.
 	KeyBits int
-	// VolumeKey is the key itself. nil: one of Rand.
+	// VolumeKey is the key itself. Nil: a key from Rand.
 	VolumeKey []byte
-	// SectorSize is 512, 1024, 2048 or 4096. The device must have a whole number of such sectors,
-	// and what is inside sees a disk with them. 0: 4096 where the size allows it, else 512.
+	// SectorSize is 512, 1024, 2048 or 4096. The device must have a whole number of such sectors;
+	// the file system inside sees a disk with this sector size. 0: 4096 if the size allows it, else
+	// 512.
 	SectorSize int
-	// HeaderSize is that of one copy, one of 16, 32, 64, 128, 256, 512 KiB, 1, 2 and 4 MiB. It
-	// cannot grow, and large tokens need more than the first. 0: 16 KiB.
+	// HeaderSize is the size of one copy: 16, 32, 64, 128, 256, 512 KiB, 1, 2 or 4 MiB. It cannot
+	// grow, and large tokens need more than 16 KiB. 0: 16 KiB.
 	HeaderSize int64
 	// KeyslotsSize is the room for key slots, a multiple of 4096, of which a slot takes 258,048
-	// bytes. 0: what is left of 16 MiB, or 4 MiB where that is less.
+	// bytes. 0: what is left of 16 MiB, or 4 MiB if that is less.
 	KeyslotsSize int64
-	// DataOffset is where the data begins, a multiple of 4096. 0: the next full MiB behind the key
+	// DataOffset is where the data begins, a multiple of 4096. 0: the next full MiB after the key
 	// slots.
 	DataOffset int64
 	// DataSize is the size of the data. 0: up to the end of the device, also when it grows.
 	DataSize int64
-	// DigestHash is "sha256", also if it is "", or "sha512", and DigestIterations its work, 1000 if
-	// it is 0: a key of 256 random bits needs no more.
+	// DigestHash is "sha256" (also "") or "sha512". DigestIterations is its number of iterations; 0
+	// means 1000, which is enough for a key of 256 random bits.
 	DigestHash       string
 	DigestIterations int64
-	// Flags are what systemd and cryptsetup set up the device with: "allow-discards".
+	// Flags are flags with which systemd and cryptsetup set up the device: "allow-discards".
 	Flags []string
-	// Key describes the key slot of the passphrase. Its Rand is that of the volume.
+	// Key describes the key slot of the passphrase. Its Rand is ignored in favour of that of the
+	// volume.
 	Key KeyOptions
 	// TargetIsZero says that the device has only zeros, so that unused parts of the header need not
 	// be written.
@@ -105,7 +107,7 @@ func (o *FormatOptions) geometry(device int64) (g geometry, err error) {
 		g.offset = (end + mib - 1) / mib * mib
 	}
 	if g.offset < end || g.offset%areaUnit != 0 {
-		return g, fmt.Errorf("data at %d: want a multiple of %d behind the key slots, which end at %d", g.offset, areaUnit, end)
+		return g, fmt.Errorf("data at %d: want a multiple of %d after the key slots, which end at %d", g.offset, areaUnit, end)
 	}
 	room := device - g.offset
 	if g.sector == 0 {
@@ -135,11 +137,11 @@ func drawn(rand io.Reader, b []byte, what string) error {
 	return nil
 }
 
-// Format makes a new volume on a device, whatever was there, with one key slot that the passphrase
-// opens. With a passphrase of nil it has none, and a key is to be added by [Volume.AddKey]. Headers
-// of an earlier volume are overwritten first, and the first copy of the header comes last, so that
-// a power cut leaves the new volume or none. The data area is not written: what is read of it
-// before is noise.
+// Format makes a new volume on a device, without regard to its old contents, with one key slot that
+// the passphrase opens. With a nil passphrase there is no key slot: add one with [Volume.AddKey].
+// Headers of an earlier volume are overwritten first, and the first copy of the new header is
+// written last, so that a power cut leaves the new volume or none. The data area is not written:
+// until it is, it reads as noise.
 func Format(disk osmith.Disk, passphrase []byte, o FormatOptions) (v *Volume, key *Key, err error) {
 	defer prefix.Add(pkg, &err)
 	switch {

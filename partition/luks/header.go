@@ -6,24 +6,24 @@ import (
 	"strings"
 )
 
-// Header is what stands in the header of a volume.
+// Header is the content of a volume's header.
 type Header struct {
-	Size         int64  // of one of its two copies, in bytes
+	Size         int64  // size of one of its two copies, in bytes
 	SequenceID   uint64 // how often it was written
 	Label        string
 	Subsystem    string
 	UUID         string
-	KeyslotsSize int64 // of the key slots area, in bytes, which lies behind both copies
+	KeyslotsSize int64 // size of the key slots area, in bytes, which lies after both copies
 	Flags        []string
 	Requirements []string // what a program must know to use the volume
-	Slots        []Slot   // in the order of their numbers, as are the others
+	Slots        []Slot   // in the order of their numbers, as are the lists below
 	Segments     []Segment
 	Digests      []Digest
 	Tokens       []Token
 	JSON         []byte // the metadata as it is on the disk
 
-	// Unsupported says why the volume is only shown: one or more [*UnsupportedError]. nil: it can
-	// be used.
+	// Unsupported says why the volume can only be shown: one or more [*UnsupportedError]. Nil: it
+	// can be used.
 	Unsupported error
 	// Copies are the state of the primary and the secondary copy.
 	Copies [2]Copy
@@ -34,15 +34,15 @@ type Copy struct {
 	Offset     int64
 	SequenceID uint64 // if Err is nil
 	Err        error  // why it cannot be used
-	// Differs says that it is older than the other one, or as old with another content.
-	// [Volume.Repair] writes it anew.
+	// Differs says that it is older than the other copy, or equally old with different content.
+	// [Volume.Repair] rewrites it.
 	Differs bool
 }
 
-// Detached reports whether the header is a file of its own, and the data elsewhere.
+// Detached reports whether the header is a file of its own, with the data elsewhere.
 func (h *Header) Detached() bool { return len(h.Segments) > 0 && h.Segments[0].Offset == 0 }
 
-// NeedsRepair reports whether one of the copies is damaged or not the same as the other.
+// NeedsRepair reports whether a copy is damaged or differs from the other copy.
 func (h *Header) NeedsRepair() bool {
 	return slices.ContainsFunc(h.Copies[:], func(c Copy) bool { return c.Err != nil || c.Differs })
 }
@@ -192,7 +192,7 @@ func parseSegment(n node, count int) (g Segment, err error) {
 	case "linear", "hw-opal", "hw-opal-crypt":
 		return g, nil
 	default:
-		return g, typ.fail("%.40q is not known", g.Type)
+		return g, typ.fail("%.40q is unknown", g.Type)
 	}
 	tweak, cipher, sector := o.need("iv_tweak"), o.need("encryption"), o.need("sector_size")
 	if o.err != nil {
@@ -224,7 +224,7 @@ type Digest struct {
 	ID         int
 	Type       string // "pbkdf2"
 	Keyslots   []int
-	Segments   []int // none: the key in the slots is not one of the data
+	Segments   []int // none: the key in the slots is not a key of the data
 	Hash       string
 	Iterations int64
 	// Unsupported says why this package cannot compare with it.
@@ -240,11 +240,10 @@ const (
 	maxUint32    = 1<<32 - 1
 )
 
-// Token is what a program needs beside a passphrase: what a TPM has sealed, or the mark of a
-// recovery key.
+// Token is data that belongs to key slots: a secret sealed by a TPM, or the mark of a recovery key.
 type Token struct {
 	ID       int
-	Type     string // "systemd-tpm2", "systemd-recovery", or whatever
+	Type     string // "systemd-tpm2", "systemd-recovery", or any other
 	Keyslots []int
 	JSON     json.RawMessage // all of it, as it is on the disk
 }

@@ -10,9 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// An Image is a volume with content, as a whole: an [osmith.Source] that encrypts while it is read,
-// so that a partition is written in one pass and exists nowhere before. It is safe for concurrent
-// use.
+// An Image is a complete volume with content: an [osmith.Source] that encrypts while it is read, so
+// that a partition is written in one pass without a temporary file. It is safe for concurrent use.
 type Image struct {
 	e       *extent
 	header  *memory
@@ -21,10 +20,10 @@ type Image struct {
 
 var _ osmith.Source = (*Image)(nil)
 
-// NewImage makes a volume of the content, whose last sector is filled up with zeros. size is that
-// of the whole volume, 0: as large as it must be; what is behind the content are encrypted zeros.
-// Keys and tokens besides the passphrase are added by more, which may be nil; it gets the volume
-// before any of it is read, and the key. The content must not change while the Image is in use.
+// NewImage makes a volume with the content, whose last sector is filled up with zeros. size is the
+// size of the whole volume, 0: as small as possible; after the content are encrypted zeros. more,
+// which may be nil, adds keys and tokens besides the passphrase: it is called with the volume and
+// its key before any of the image is read. The content must not change while the Image is in use.
 func NewImage(content osmith.Source, size int64, passphrase []byte, o FormatOptions, more func(v *Volume, key *Key) error) (im *Image, err error) {
 	defer prefix.Add(pkg, &err)
 	if content == nil {
@@ -69,7 +68,7 @@ func NewImage(content osmith.Source, size int64, passphrase []byte, o FormatOpti
 func (im *Image) Size() int64 { return im.e.offset + im.e.size }
 
 // NextData returns the first range [start, end) at or behind off that may hold anything but zeros,
-// in bytes: of the header what is in use, and all of the data.
+// in bytes: the used parts of the header, and all of the data.
 func (im *Image) NextData(off int64) (start, end int64, err error) {
 	for at := off / pageSize; at*pageSize < im.e.offset; at++ {
 		if im.header.pages[at] == nil {

@@ -10,39 +10,39 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-// KDFType is a way from a passphrase to a key, by the name in the header.
+// KDFType is a key derivation function, by its name in the header.
 type KDFType string
 
-// The ways there are.
+// The key derivation functions.
 const (
 	Argon2id KDFType = "argon2id"
 	Argon2i  KDFType = "argon2i" // of older volumes; not written
 	PBKDF2   KDFType = "pbkdf2"
 )
 
-// KDF says how much work it is to try a passphrase. The zero value, for a new slot, is
-// [DefaultKDF]. The KDF of a slot never changes with anything else.
+// KDF is the key derivation function of a slot and its cost: how much work it is to try a
+// passphrase. The zero value, for a new slot, is [DefaultKDF].
 type KDF struct {
 	Type       KDFType // "": Argon2id
-	Hash       string  // of PBKDF2: "sha256", also if it is "", or "sha512"
+	Hash       string  // of PBKDF2: "sha256" (also "") or "sha512"
 	Iterations int64   // of PBKDF2; passes over the memory of Argon2
 	Memory     int64   // of Argon2, in bytes, a multiple of 1024
 	Threads    int     // of Argon2, 1 to 4 for new slots
 }
 
 var (
-	// DefaultKDF is for what people remember: Argon2id with 256 MiB, 4 passes and 4 threads, which
-	// a machine with 512 MiB of memory can still do at boot. [MeasureArgon2id] finds what this
-	// machine can do.
+	// DefaultKDF is for passphrases that people remember: Argon2id with 256 MiB, 4 passes and 4
+	// threads, which a machine with 512 MiB of memory can still do at boot. [MeasureArgon2id] finds
+	// what this machine can do.
 	DefaultKDF = KDF{Type: Argon2id, Iterations: 4, Memory: 256 << 20, Threads: 4}
-	// PassphrasePBKDF2 is for what people remember, where Argon2 is not to be had.
+	// PassphrasePBKDF2 is for passphrases that people remember, if Argon2 is not available.
 	PassphrasePBKDF2 = KDF{Type: PBKDF2, Hash: "sha512", Iterations: 600_000}
-	// RandomKeyKDF is for keys of 16 random bytes or more, which cannot be guessed: what systemd
-	// has for its own.
+	// RandomKeyKDF is for keys of 16 random bytes or more, which cannot be guessed: the choice of
+	// systemd for its own keys.
 	RandomKeyKDF = KDF{Type: PBKDF2, Hash: "sha512", Iterations: 1000}
 )
 
-// The least and most that cryptsetup takes for a new slot.
+// The limits of cryptsetup for a new slot.
 const (
 	minIterations = 1000
 	minPasses     = 4
@@ -52,7 +52,7 @@ const (
 )
 
 // Limits bound the work of a key slot. A header is not authenticated, so an attacker could make it
-// ask for any amount of work.
+// demand any amount of work.
 type Limits struct {
 	// Memory is the most that Argon2 may take, in bytes. 0: 4 GiB, the most that cryptsetup writes.
 	Memory int64
@@ -157,7 +157,7 @@ func parseKDF(n node) (k KDF, salt []byte, err error) {
 	k.Type = KDFType(name)
 	members, known := kdfMembers[k.Type]
 	if !known {
-		return k, nil, typ.fail("%.40q is not known", name)
+		return k, nil, typ.fail("%.40q is unknown", name)
 	}
 	at := map[string]node{}
 	for _, key := range members {
@@ -214,10 +214,10 @@ func stretch(hash string, passphrase, salt []byte, iterations int64, size int) (
 	return pbkdf2.Key(hashFunc(hash), string(passphrase), salt, int(iterations), size)
 }
 
-// MeasureArgon2id tries how much this machine does in a time, and returns parameters for a new
-// slot: 4 passes over as much memory as it can be, at most maxMemory bytes, and more passes where
-// that is all the memory. It takes some times as long as that. It is the only function here that
-// uses a clock, so its result varies.
+// MeasureArgon2id measures how much this machine can do in the given time, and returns parameters
+// for a new slot: 4 passes over as much memory as possible, at most maxMemory bytes, and more
+// passes once that limit is reached. It takes several times as long as the given time. It is the
+// only function here that uses a clock, so its result varies.
 func MeasureArgon2id(target time.Duration, maxMemory int64, threads int) (KDF, error) {
 	k := KDF{Type: Argon2id, Iterations: minPasses, Memory: maxMemory / 1024 * 1024, Threads: threads}
 	if _, err := k.forNew(); err != nil {

@@ -16,28 +16,28 @@ import (
 
 // KeyOptions describe a new key slot.
 type KeyOptions struct {
-	// Rand is where the salt and the random stripes come from, crypto/rand.Reader as a rule. It
-	// must be given. The same bytes give the same slot.
+	// Rand is the source of the salt and the random stripes, usually crypto/rand.Reader. It is
+	// required. The same bytes give the same slot.
 	Rand io.Reader
 	// Slot is the number of the slot. nil: the first that is free.
 	Slot *int
-	// KDF is how much work it is to try a passphrase. The zero value: [DefaultKDF].
+	// KDF is the key derivation function and its cost. The zero value: [DefaultKDF].
 	KDF KDF
 	// Limits bound the KDF, as when the slot is opened.
 	Limits   Limits
 	Priority Priority
-	// Token is the JSON of a token for the slot, without "keyslots" or with any: it gets the number
-	// of the slot. nil: none.
+	// Token is the JSON of a token for the slot; "keyslots" in it is replaced by the number of the
+	// slot. Nil: none.
 	Token json.RawMessage
 	// LeaveNoKeyForAPerson lets [Volume.ChangeKey] replace the last slot that a person can use by
 	// one that a machine opens ([LastKeyError]).
 	LeaveNoKeyForAPerson bool
 }
 
-// RemoveOptions are the choices of changes that take something away.
+// RemoveOptions are the choices of [Volume.RemoveKey].
 type RemoveOptions struct {
-	// LeaveNoKeyForAPerson lets the last slot go that a person can use, and the last of all
-	// ([LastKeyError]).
+	// LeaveNoKeyForAPerson allows to remove the last slot that a person can use, and the last slot
+	// of all ([LastKeyError]).
 	LeaveNoKeyForAPerson bool
 }
 
@@ -264,9 +264,9 @@ func (v *Volume) withSlot(s Slot, digest int, token []byte) (*staged, error) {
 	return v.stage(m)
 }
 
-// RemoveKey removes a key slot: its area is overwritten with zeros first, and then it is taken out
-// of the header with all that names it. A power cut leaves a slot that opens, or one whose key is
-// gone. The last slot that a person can use stays, unless the options say otherwise
+// RemoveKey removes a key slot: its area is overwritten with zeros first, and then the slot and all
+// references to it are removed from the header. A power cut leaves a slot that opens, or one whose
+// key is gone. The last slot that a person can use stays, unless the options say otherwise
 // ([*LastKeyError]).
 func (v *Volume) RemoveKey(slot int, o RemoveOptions) (err error) {
 	defer prefix.Add(pkg, &err)
@@ -309,15 +309,15 @@ func (v *Volume) wipe(s Slot) error {
 	return nil
 }
 
-// ChangeKey replaces what opens a key slot, which keeps its number: the passphrase, the KDF, and
-// the tokens that name it. A slot of a TPM becomes one of TPM and PIN so, or a recovery key a new
-// one. The new key is whole on the disk, with its token, before the area of the old one is
-// overwritten: a power cut leaves the old, both, or the new, which may be in a slot of its own
-// then. One free slot is needed for that.
+// ChangeKey replaces the passphrase of a key slot, its KDF, and the tokens that name it; the slot
+// keeps its number. Use it to change a TPM slot to TPM and PIN, or to replace a recovery key. The
+// new key is completely on the disk, with its token, before the area of the old one is overwritten:
+// a power cut leaves the old key, both keys, or the new key, which may then be in a slot of its
+// own. This needs one free slot.
 //
 // A token that names the slot was for the old key, and is treated as by [Volume.RemoveKey]. The
-// slot's priority stays, unless the options have another than the normal one. Limits and
-// LeaveNoKeyForAPerson are as for other changes; KeyOptions.Slot must be nil.
+// slot's priority stays, unless the options have one that is not the normal one. KeyOptions.Slot
+// must be nil.
 func (v *Volume) ChangeKey(key *Key, slot int, passphrase []byte, o KeyOptions) (err error) {
 	defer prefix.Add(pkg, &err)
 	if o.Slot != nil {
@@ -411,7 +411,7 @@ func (v *Volume) moved(both *staged, from, to int) (*staged, error) {
 	return then.stage(m)
 }
 
-// SetPriority says when a slot is tried. Nothing else of it changes.
+// SetPriority sets when a slot is tried. Its other properties stay.
 func (v *Volume) SetPriority(slot int, p Priority, o RemoveOptions) (err error) {
 	defer prefix.Add(pkg, &err)
 	number, known := inJSON[p]
@@ -508,8 +508,8 @@ func (v *Volume) leavesKeys(next *Header, allowed bool) error {
 	return nil
 }
 
-// Wiped reports whether a slot is left of which [Volume.RemoveKey] has overwritten a part: no
-// passphrase opens it any more. It can be removed.
+// Wiped reports whether an interrupted [Volume.RemoveKey] has overwritten a part of the slot: no
+// passphrase opens the slot any more. Remove it.
 func (v *Volume) Wiped(slot int) (bool, error) {
 	s, ok := v.h.Slot(slot)
 	if !ok {

@@ -8,7 +8,7 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// RecoveryToken is the token that systemd-cryptenroll marks the slot of a recovery key with.
+// RecoveryToken is the token with which systemd-cryptenroll marks the slot of a recovery key.
 const RecoveryToken = `{"type":"systemd-recovery","keyslots":[]}`
 
 const recoveryType = "systemd-recovery"
@@ -43,8 +43,7 @@ func NewRecoveryKey(rand io.Reader) (string, error) {
 }
 
 // ParseRecoveryKey takes a recovery key as a person types it, in upper case or without dashes, and
-// returns the text that opens the slot. ok is false for any other text: then it may be a
-// passphrase.
+// returns the text that opens the slot. ok is false for any other text, which may be a passphrase.
 func ParseRecoveryKey(typed string) (key string, ok bool) {
 	var letters []byte
 	for i := range len(typed) {
@@ -74,8 +73,7 @@ func ParseRecoveryKey(typed string) (key string, ok bool) {
 }
 
 // AddRecoveryKey draws a recovery key and adds a slot for it with the token that marks it, in one
-// write. The key is not kept anywhere: show it once. The zero value of the KDF is [RandomKeyKDF]
-// here.
+// write. The key is not stored: show it once. The zero value of the KDF is [RandomKeyKDF] here.
 func (v *Volume) AddRecoveryKey(key *Key, o KeyOptions) (recovery string, slot int, err error) {
 	defer prefix.Add(pkg, &err)
 	if o.KDF == (KDF{}) {

@@ -9,13 +9,13 @@ import (
 
 // RepairOptions are the choices of [Volume.Repair].
 type RepairOptions struct {
-	// OverwriteWhatBeginsThere restores a damaged first copy although something else begins where
-	// it was ([ForeignError]).
+	// OverwriteWhatBeginsThere restores a damaged first copy although a different format begins in
+	// its place ([ForeignError]).
 	OverwriteWhatBeginsThere bool
 }
 
-// Repair makes both copies of the header the same, as the one is that counts. It writes the other
-// one only, and nothing where both are good.
+// Repair makes both copies of the header equal to the copy that counts. It writes only the other
+// copy, and nothing if both are good.
 func (v *Volume) Repair(o RepairOptions) (err error) {
 	defer prefix.Add(pkg, &err)
 	if v.disk != nil && !v.broken && !v.h.NeedsRepair() {

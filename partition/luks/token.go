@@ -13,8 +13,8 @@ import (
 type TokenOptions struct {
 	// ID is the number of the token. nil: the first that is free.
 	ID *int
-	// LeaveNoKeyForAPerson lets the token make the last slot that a person can use one of a machine
-	// ([LastKeyError]).
+	// LeaveNoKeyForAPerson allows the token to turn the last slot that a person can use into a slot
+	// of a machine ([LastKeyError]).
 	LeaveNoKeyForAPerson bool
 }
 
@@ -72,8 +72,8 @@ func tokenFor(token []byte, slots []int) ([]byte, error) {
 }
 
 // AddToken adds a token for key slots that exist, and returns its number. The token is JSON, as
-// tpm/sealing makes it; "keyslots" in it is replaced. Where slot and token belong together,
-// [KeyOptions].Token writes both at once.
+// tpm/sealing makes it; "keyslots" in it is replaced. To write a new slot and its token at once,
+// use [KeyOptions].Token.
 func (v *Volume) AddToken(token []byte, slots []int, o TokenOptions) (id int, err error) {
 	defer prefix.Add(pkg, &err)
 	end, err := v.beginChange()
@@ -101,14 +101,14 @@ func (v *Volume) AddToken(token []byte, slots []int, o TokenOptions) (id int, er
 // RemoveTokenOptions are the choices of [Volume.RemoveToken].
 type RemoveTokenOptions struct {
 	RemoveOptions
-	// LeaveSlotsThatNothingNames removes the only token of a key slot, which opens by what that
-	// token has: the slot looks like one of a passphrase then, to this package too.
+	// LeaveSlotsThatNothingNames removes the only token of a key slot that can be opened only with
+	// that token. Programs, including this package, then take the slot for one with a passphrase.
 	LeaveSlotsThatNothingNames bool
 }
 
-// RemoveToken removes a token. The key slots that it names stay. Where it is the only way into one,
-// that is an [*OnlyTokenError]: [Volume.RemoveKey] removes both. The mark of a recovery key may go,
-// since the key opens its slot without.
+// RemoveToken removes a token. The key slots that it names stay. If the token is the only way to
+// open a slot, the error is an [*OnlyTokenError]: [Volume.RemoveKey] removes both. The mark of a
+// recovery key can be removed, since the key opens its slot without the mark.
 func (v *Volume) RemoveToken(id int, o RemoveTokenOptions) (err error) {
 	defer prefix.Add(pkg, &err)
 	end, err := v.beginChange()

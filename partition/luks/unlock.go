@@ -11,39 +11,39 @@ import (
 	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
-// Key is the key of a volume, which was compared with the volume's digest. It prints as nothing of
-// it.
+// Key is the key of a volume, which was compared with the volume's digest. Printing it shows no
+// part of the key.
 type Key struct {
 	slot  int
 	bytes []byte
 }
 
-// Slot is the key slot that it came from, -1 if it was given.
+// Slot is the key slot from which the key came, -1 if the caller gave the key.
 func (k *Key) Slot() int { return k.slot }
 
 // Bytes is a copy of the key itself, for a program that sets up the device.
 func (k *Key) Bytes() []byte { return bytes.Clone(k.bytes) }
 
-// Clear overwrites the key, which is of no use then. The runtime may have made copies.
+// Clear overwrites the key, which cannot be used any more. The runtime may have made copies.
 func (k *Key) Clear() {
 	clear(k.bytes)
 	k.bytes = nil
 }
 
-// Format has no verb show the key.
+// Format keeps every verb from showing the key.
 func (k *Key) Format(s fmt.State, _ rune) { _, _ = fmt.Fprintf(s, "luks.Key(slot %d)", k.slot) }
 
 // UnlockOptions are the choices of [Volume.Unlock].
 type UnlockOptions struct {
-	// Slot is the only one to try. nil: those of the data's key, by priority and number, but for
-	// those with [PriorityIgnore].
+	// Slot is the only slot to try. Nil: all slots with the data's key, by priority and number,
+	// except those with [PriorityIgnore].
 	Slot *int
 	// Limits bound the work of each slot.
 	Limits Limits
 }
 
 // Unlock finds the key slot that a passphrase opens. The passphrase is taken as it is: no newline
-// is cut off. No slot that opens is an [*UnlockError], which matches [ErrNoKey].
+// is cut off. If no slot opens, the error is an [*UnlockError], which matches [ErrNoKey].
 func (v *Volume) Unlock(passphrase []byte, o UnlockOptions) (k *Key, err error) {
 	defer prefix.Add(pkg, &err)
 	if v.h.Unsupported != nil {
@@ -152,8 +152,8 @@ func (d *Digest) matches(key []byte) (bool, error) {
 	return subtle.ConstantTimeCompare(sum, d.digest) == 1, nil
 }
 
-// VolumeKey takes the key of the data from somewhere else: a backup, or a program that drew it. One
-// that does not match the digest is [ErrWrongKey].
+// VolumeKey takes the key of the data from the caller, for example from a backup. If it does not
+// match the digest, the error is [ErrWrongKey].
 func (v *Volume) VolumeKey(key []byte) (k *Key, err error) {
 	defer prefix.Add(pkg, &err)
 	if v.h.Unsupported != nil {
@@ -170,7 +170,7 @@ func (v *Volume) VolumeKey(key []byte) (k *Key, err error) {
 func (v *Volume) checkKey(k *Key) (Digest, error) {
 	d, ok := v.h.dataDigest()
 	if !ok {
-		return d, &UnsupportedError{"digests", "a digest of another type than pbkdf2"}
+		return d, &UnsupportedError{"digests", "a digest whose type is not pbkdf2"}
 	}
 	if k == nil || len(k.bytes) == 0 {
 		return d, ErrWrongKey

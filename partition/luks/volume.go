@@ -17,8 +17,8 @@ import (
 
 const pkg = "luks"
 
-// Volume is a volume whose header was read and checked, once: all that follows goes by what was
-// read then. Its methods must not be called concurrently, but for what they return.
+// Volume is a volume whose header was read and checked once; all later calls use that header. Its
+// methods must not be called concurrently; the values that they return may be.
 type Volume struct {
 	src  osmith.Source
 	disk osmith.Disk // nil: opened for reading
@@ -32,7 +32,7 @@ type Volume struct {
 	broken bool
 }
 
-// OpenReader opens a volume for reading: keys are tried and data is decrypted, nothing is ever
+// OpenReader opens a volume for reading: keys are tried and data is decrypted, but nothing is
 // written.
 func OpenReader(src osmith.Source) (v *Volume, err error) {
 	defer prefix.Add(pkg, &err)
@@ -44,8 +44,8 @@ func OpenReader(src osmith.Source) (v *Volume, err error) {
 }
 
 // Open opens a volume for changes. A damaged copy of the header stays as it is until
-// [Volume.Repair] or the next change. Where a copy cannot be read, Open fails: it may be the newer
-// one.
+// [Volume.Repair] or the next change. If a copy cannot be read, Open fails, because that copy may
+// be the newer one.
 func Open(disk osmith.Disk) (v *Volume, err error) {
 	defer prefix.Add(pkg, &err)
 	if disk == nil {
@@ -93,7 +93,7 @@ func (v *Volume) binaryNow(i int) ([]byte, error) {
 	return b, nil
 }
 
-// Header is what the header says. It is the caller's to change.
+// Header returns a copy of the header, which the caller may change.
 func (v *Volume) Header() *Header {
 	_, h, err := parseMetadata(v.h.JSON, binarySize, v.h.Size)
 	if err != nil { // it cannot be: these bytes were read before
@@ -185,7 +185,7 @@ func (v *Volume) stage(m *metadata) (*staged, error) {
 	s.raw.SeqID++
 	var err error
 	if s.m, s.h, err = parseMetadata(doc, binarySize, v.h.Size); err != nil {
-		return nil, fmt.Errorf("the change makes no header: %w", err)
+		return nil, fmt.Errorf("the change would make an invalid header: %w", err)
 	}
 	if s.h.Unsupported != nil {
 		return nil, s.h.Unsupported

@@ -16,8 +16,8 @@ import (
 // Digest returns the Authenticode digest of an image under h: SHA-1, SHA-256, SHA-384 or SHA-512.
 // It covers everything but the PE checksum, the certificate directory entry and the certificate
 // table, so that signing does not change it, with one exception: Sign pads a file to a multiple of
-// 8 bytes first, and firmware hashes the padding. The digest of an unsigned image of another size
-// is the one that firmware takes of the file as it is.
+// 8 bytes first, and firmware hashes the padding. If the size of an unsigned image is not a
+// multiple of 8, Digest returns the digest that firmware computes of the file as it is.
 //
 // Firmware measures this value into PCR 4 and compares it with the SHA-256 entries of db and dbx.
 func Digest(src osmith.Source, h crypto.Hash) (sum []byte, err error) {
@@ -39,8 +39,8 @@ func Digests(src osmith.Source, hashes ...crypto.Hash) (sums map[crypto.Hash][]b
 }
 
 // ErrGaps is wrapped in the [osmith.FormatError] of an image that cannot be signed or hashed in one
-// pass, because bytes between its sections belong to none: the specification skips them and makes
-// up for their number at the end of the file, osslsigncode hashes the file as it stands.
+// pass, because it has bytes between its sections: the specification skips these bytes and hashes
+// as many more at the end of the file, whereas osslsigncode hashes the whole file in order.
 var ErrGaps = errors.New("firmware and signing tools disagree about the digest of such an image")
 
 // maxHeaders bounds the headers of an image that is signed or hashed in one pass. They are in
@@ -56,11 +56,11 @@ const maxHeaders = 1 << 20
 //	sums, err := d.Sums()
 //
 // Checksum, certificate directory entry and certificate table are skipped as they pass by. An image
-// with gaps between its sections is refused with [ErrGaps], headers of more than 1 MiB are too, and
-// bytes behind the certificate table are: use [Digests] for these. Pieces of 16 KiB and more are
-// hashed by one goroutine per algorithm. The one behind a StreamSigner with a single algorithm may
-// still work on copies of the last pieces when a call returns, and ends when it is done with them;
-// no other is left running between two calls.
+// with gaps between its sections is refused with [ErrGaps]; an image with headers of more than 1
+// MiB, or with bytes after the certificate table, is refused too: use [Digests] for these. Pieces
+// of 16 KiB and more are hashed by one goroutine per algorithm. The goroutine of a StreamSigner
+// with a single algorithm may still work on copies of the last pieces when a call returns, and then
+// ends; all other goroutines end before the call returns.
 type Digester struct {
 	hasher *signedpe.Hasher
 	sum    checksum
@@ -87,8 +87,8 @@ func NewDigester(hashes ...crypto.Hash) (*Digester, error) {
 	return &Digester{hasher: h, need: pe.FirstRead}, nil
 }
 
-// Write takes the next bytes of the image. An image that has to be refused is refused as soon as
-// its headers have passed, with a [*osmith.FormatError]; so is every later call.
+// Write takes the next bytes of the image. An image is refused as soon as its headers have been
+// written, with a [*osmith.FormatError]; every later call returns the same error.
 func (d *Digester) Write(b []byte) (int, error) {
 	n, err := d.write(b)
 	return n, prefix.Error("authenticode", err)
@@ -225,8 +225,8 @@ func (d *Digester) Sums() (sums map[crypto.Hash][]byte, err error) {
 }
 
 // SumsAsSigned returns the digests that the image will have once [Sign] has padded it to a multiple
-// of 8 bytes: those that a signature is about and that firmware measures of the signed file. They
-// differ from [Digester.Sums] only for an image of another size.
+// of 8 bytes: those that a signature covers and that firmware measures of the signed file. They
+// differ from [Digester.Sums] only if the size of the image is not a multiple of 8 bytes.
 func (d *Digester) SumsAsSigned() (sums map[crypto.Hash][]byte, err error) {
 	defer prefix.Add("authenticode", &err)
 	if err := d.finish(); err != nil {

@@ -19,10 +19,10 @@
 // A signature has the structure that sbsign and systemd-sbsign write: SignedData over
 // SpcIndirectData with "<<<Obsolete>>>" for a file link, the signed attributes contentType,
 // messageDigest and, if a time is given, signingTime, which has to be inside the validity of the
-// certificate. The S/MIME capabilities that these two add by an accident of their library, and the
-// statement type that osslsigncode adds, are left out: no verifier reads them. sbverify,
-// osslsigncode, pesigcheck and edk2 accept the result, and what sbsign, systemd-sbsign,
-// osslsigncode and pesign wrote is accepted here.
+// certificate. The S/MIME capabilities that these two add only because their library does, and the
+// statement type that osslsigncode adds, are left out: verifiers do not read them. sbverify,
+// osslsigncode, pesigcheck and edk2 accept the result, and this package accepts the signatures of
+// sbsign, systemd-sbsign, osslsigncode and pesign.
 //
 // Verification follows edk2 (SecurityPkg, DxeImageVerificationLib), not Windows and not U-Boot: no
 // dates, no time stamps, no key usage of the signer; any of several signatures is enough; a
@@ -36,15 +36,15 @@
 // In an image that Verify accepts, every bit is signed, except the checksum in its header and the
 // unsigned parts of the certificate table: unsigned attributes, which hold time stamps;
 // certificates that the path to the trusted one does not need, and revocation lists; whether
-// algorithms have no parameters or NULL ones, and how the signer is named; other entries; the
+// algorithms have no parameters or NULL parameters, and how the signer is named; other entries; the
 // lengths around these; and, in an image with gaps between its sections, the gaps.
 //
 // Files are read in pieces of 256 KiB at most, whatever their size. The certificate table is
 // limited to 16 MiB, the headers of an image to be signed to 1 MiB.
 //
 // Limits: time stamps are read but neither made nor trusted; page hashes and nested signatures are
-// ignored; SHA-1 signatures are read and listed, never accepted, nor is a chain with one in it; no
-// RSA-PSS. A signature whose certificate crypto/x509 cannot parse cannot be read.
-// An image with gaps between its sections can be verified but not signed ([ErrGaps]), since tools
-// disagree about its digest.
+// ignored; SHA-1 signatures are read and listed, but neither they nor chains with a SHA-1 signature
+// are accepted; RSA-PSS is not supported. A signature whose certificate crypto/x509 cannot parse
+// cannot be read. An image with gaps between its sections can be verified but not signed
+// ([ErrGaps]), since tools disagree about its digest.
 package authenticode

@@ -14,14 +14,13 @@ import (
 )
 
 // Remove writes a copy of an image without the signatures for which remove returns true; i counts
-// them as [Signatures] lists them. The others stay as they are, byte for byte. If there is nothing
-// to remove, nothing is written and the error is [ErrNoMatch] or [ErrUnsigned].
+// them as [Signatures] lists them. The other signatures stay as they are, byte for byte. If no
+// signature is to be removed, Remove writes nothing and returns [ErrNoMatch] or [ErrUnsigned].
 //
 // When the last signature goes, the certificate directory entry is cleared and the result is the
 // image before it was signed, with two reservations that sbattach and osslsigncode have too: the
-// checksum is the right one, whatever it was before (stubs and linkers often leave it zero), and up
-// to 7 zeros stay with which an image of odd size was padded, since nothing tells them from the
-// image.
+// checksum is correct, even if it was wrong before (stubs and linkers often leave it zero), and up
+// to 7 zeros of padding stay at the end, since they cannot be told from bytes of the image.
 func Remove(w io.Writer, src osmith.Source, remove func(i int, s Signature) bool) (err error) {
 	defer prefix.Add("authenticode", &err)
 	return edit(w, src, func(entries []signedpe.Entry) ([]byte, error) {
@@ -39,9 +38,9 @@ func Remove(w io.Writer, src osmith.Source, remove func(i int, s Signature) bool
 	})
 }
 
-// RemoveAll writes a copy of an image without its certificate table, whatever is in there: entries
-// that no [Remove] can name, and tables that cannot be parsed. What is said there about the result
-// goes for it too.
+// RemoveAll writes a copy of an image without its certificate table, also if the table cannot be
+// parsed or has entries that [Remove] cannot name. The checksum and the padding are as described at
+// [Remove].
 func RemoveAll(w io.Writer, src osmith.Source) (err error) {
 	defer prefix.Add("authenticode", &err)
 	f, err := pe.Parse(src, src.Size())
@@ -58,10 +57,10 @@ func RemoveAll(w io.Writer, src osmith.Source) (err error) {
 	return rewrite(w, src, f, nil)
 }
 
-// Attach writes a copy of an image with a signature that was made elsewhere, behind those it has:
+// Attach writes a copy of an image with a signature that was made elsewhere, after those it has:
 // message is what sbsign --detached, osslsigncode extract-signature and [Signature].Message yield,
-// a PKCS #7 SignedData in DER. It must be valid and about this image: its Err and [*DigestError]
-// are the errors otherwise. Its signing time is not looked at.
+// a PKCS #7 SignedData in DER. The signature must be valid and cover this image, otherwise the
+// error is its Err or a [*DigestError]. Its signing time is not checked.
 func Attach(w io.Writer, src osmith.Source, message []byte) (err error) {
 	defer prefix.Add("authenticode", &err)
 	s, err := signedpe.ReadSignature(message, 0)

@@ -20,8 +20,8 @@ var (
 	// a trusted certificate.
 	ErrUntrusted = errors.New("no signature leads to a trusted certificate")
 
-	// ErrNoMatch says that an image is signed, but that none of its signatures is the one to be
-	// removed or replaced.
+	// ErrNoMatch says that an image is signed, but lacks the signature that was to be removed or
+	// replaced.
 	ErrNoMatch = errors.New("the image has none of the requested signatures")
 
 	// ErrNotPE says that a file is not a PE image.
@@ -29,7 +29,7 @@ var (
 )
 
 // A SigningTimeError says that a signature would claim a time at which the signer's certificate is
-// not valid, or is not valid to U-Boot.
+// not valid, or at which U-Boot considers it invalid.
 type SigningTimeError struct {
 	Time        time.Time
 	Certificate *x509.Certificate
@@ -45,11 +45,11 @@ func (e *SigningTimeError) Error() string {
 		text(e.Time), e.Certificate.Subject, text(e.Certificate.NotBefore), text(e.Certificate.NotAfter))
 }
 
-// A DigestError says that an image is not the one that was signed.
+// A DigestError says that an image changed after it was signed.
 type DigestError struct {
 	Hash crypto.Hash
-	Want []byte // what the signature says
-	Got  []byte // what the image has
+	Want []byte // digest that the signature states
+	Got  []byte // digest of the image
 }
 
 func (e *DigestError) Error() string {

@@ -18,28 +18,30 @@ import (
 
 // SignOptions are the choices of [Sign]. The zero value is what Secure Boot needs.
 type SignOptions struct {
-	// Hash digests image and signature: SHA-256 when zero, SHA-384 or SHA-512. Firmware is only
-	// sure to know SHA-256.
+	// Hash digests image and signature: SHA-256 when zero, SHA-384 or SHA-512. Only SHA-256 works
+	// with all firmware.
 	Hash crypto.Hash
 
-	// Time is the signing time that the signature claims, in whole seconds. With the zero time
-	// there is no such attribute. edk2 does not look at it, except where a dbx entry revokes
+	// Time is the signing time that the signature claims, in whole seconds. With the zero time, the
+	// signature has no signing time. edk2 ignores the signing time unless a dbx entry revokes
 	// certificates from some time on; U-Boot refuses an image whose signing time is before
-	// NotBefore or after NotAfter of the signer's certificate, and so such a time is a
-	// [*SigningTimeError]. So is one within three days behind NotBefore, or before NotAfter, if a
-	// month ends in between: builds of U-Boot with MbedTLS refuse most of these.
+	// NotBefore or after NotAfter of the signer's certificate, so such a time is a
+	// [*SigningTimeError]. A time within three days after NotBefore, or before NotAfter, is a
+	// [*SigningTimeError] too if a month ends in between: builds of U-Boot with MbedTLS refuse most
+	// of these times.
 	Time time.Time
 
 	// AllowTimeOutsideValidityThatUBootRefuses signs with any Time.
 	AllowTimeOutsideValidityThatUBootRefuses bool
 
-	// Chain are certificates to carry besides the signer's: those between it and the one in db.
+	// Chain are the certificates between the signer's certificate and the one in db; the signature
+	// carries them besides the signer's.
 	Chain []*x509.Certificate
 
-	// Replace selects signatures of the image, such as those of [SignedBy] the key before, that the
-	// new one takes the place of: it stands where the first of them stood, the others are left out.
-	// When there is none the error is [ErrNoMatch], or [ErrUnsigned]. Without Replace the new
-	// signature is added behind all others.
+	// Replace selects signatures of the image, such as those of [SignedBy] the previous key. The
+	// new signature takes the place of the first selected one; the other selected ones are removed.
+	// If no signature is selected, the error is [ErrNoMatch] or [ErrUnsigned]. Without Replace, the
+	// new signature is added after all others.
 	Replace func(i int, s Signature) bool
 }
 
@@ -50,13 +52,13 @@ func (o SignOptions) hash() crypto.Hash {
 	return o.Hash
 }
 
-// Sign writes a signed copy of an image. An existing signature stays, the new one is added behind
-// it. A file whose size is not a multiple of 8 is padded with zeros first. The checksum in the
-// header is brought up to date.
+// Sign writes a signed copy of an image. Existing signatures stay; the new one is added after them.
+// A file whose size is not a multiple of 8 is padded with zeros first. The checksum in the header
+// is brought up to date.
 //
 // The key must be that of cert, RSA or ECDSA. The same inputs give the same bytes with an RSA key
 // (PKCS #1 v1.5) and with an *ecdsa.PrivateKey (RFC 6979). src is read twice and must not change in
-// between; it never is in memory as a whole. After an error, discard what was written.
+// between; it is never held in memory as a whole. After an error, discard what was written.
 func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certificate, o SignOptions) (err error) {
 	defer prefix.Add("authenticode", &err)
 	p, err := Prepare(src, cert, o)
@@ -70,9 +72,9 @@ func Sign(w io.Writer, src osmith.Source, key crypto.Signer, cert *x509.Certific
 	return p.Join(w, src, signature)
 }
 
-// Prepared is an image about to be signed elsewhere: an HSM, a KMS, another machine. Either Digest
-// goes to something that signs digests, or SignedAttributes to something that hashes its input with
-// Hash first. RSA signatures are PKCS #1 v1.5, ECDSA signatures ASN.1.
+// Prepared is an image about to be signed elsewhere: an HSM, a KMS, another machine. A signer of
+// digests takes Digest; a signer that hashes its input with Hash first takes SignedAttributes. RSA
+// signatures are PKCS #1 v1.5, ECDSA signatures ASN.1.
 type Prepared struct {
 	Hash             crypto.Hash
 	SignedAttributes []byte // DER, an element of type SET
@@ -179,11 +181,11 @@ func (p *Prepared) Join(w io.Writer, src osmith.Source, signature []byte) error 
 }
 
 // JoinAttributes is [Prepared.Join] for signed attributes that another tool prepared for the same
-// image, such as systemd-sbsign with --prepare-offline-signing; signature is over these, under
-// p.Hash. They are one DER element of type SET and must be about this image: a content type of
-// SpcIndirectData, the message digest of what this package signs, which is what sbsign and
-// systemd-sbsign sign too, and anything else, a signing time for one, which counts instead of that
-// of the options and is checked against the certificate as that is.
+// image, such as systemd-sbsign with --prepare-offline-signing; signature is over these attributes,
+// under p.Hash. The attributes are one DER element of type SET. They must have the content type
+// SpcIndirectData and the message digest of what this package, sbsign and systemd-sbsign sign for
+// this image. Other attributes are allowed; a signing time replaces that of the options and is
+// checked against the certificate in the same way.
 func (p *Prepared) JoinAttributes(w io.Writer, src osmith.Source, attributes, signature []byte) error {
 	t := p.template
 	t.RawAttributes = attributes
@@ -231,17 +233,17 @@ func (p *Prepared) checkAttributes(message []byte) error {
 	return p.options.checkTime(p.template.Certificate, s.SigningTime)
 }
 
-// A StreamSigner signs an image while it is written: what [Sign] does in two passes over a file, in
-// one behind whatever produces the image. It copies the image through to a file, hashing it on the
-// way, and Close adds padding, certificate table and the two header fields. The file is byte for
+// A StreamSigner signs an image while it is written: [Sign] needs two passes over a file, a
+// StreamSigner one pass while the image is produced. It copies the image to a file and hashes it on
+// the way; Close adds padding, certificate table and the two header fields. The file is byte for
 // byte the one that Sign writes.
 //
 //	s, err := authenticode.NewStreamSigner(file, key, cert, authenticode.SignOptions{})
 //	_, err = io.Copy(s, unsigned)
 //	err = s.Close()
 //
-// The image may carry signatures; the new one is added behind them. What [Digester] refuses is
-// refused.
+// The image may carry signatures; the new one is added after them. A StreamSigner refuses the
+// images that a [Digester] refuses.
 type StreamSigner struct {
 	digester *Digester
 	w        io.WriterAt
@@ -253,8 +255,8 @@ type StreamSigner struct {
 }
 
 // NewStreamSigner returns a signer that writes to w from offset 0 on; io.NewOffsetWriter puts the
-// image elsewhere. Of more hashes, such as those of a TPM's banks, it computes the digests in the
-// same pass: see [StreamSigner.Sums].
+// image elsewhere. For additional hashes, such as those of a TPM's banks, it computes the digests
+// in the same pass: see [StreamSigner.Sums].
 func NewStreamSigner(w io.WriterAt, key crypto.Signer, cert *x509.Certificate, o SignOptions, more ...crypto.Hash) (s *StreamSigner, err error) {
 	defer prefix.Add("authenticode", &err)
 	if err := o.check(cert); err != nil {
@@ -277,7 +279,7 @@ func NewStreamSigner(w io.WriterAt, key crypto.Signer, cert *x509.Certificate, o
 	return &StreamSigner{digester: d, w: w, key: key, cert: cert, options: o}, nil
 }
 
-// Write takes the next bytes of the image. After an error the file is of no use.
+// Write takes the next bytes of the image. After an error, discard the file.
 func (s *StreamSigner) Write(b []byte) (int, error) {
 	if s.closed {
 		return 0, prefix.Error("authenticode", errors.New("a write after Close: make a new writer for another image"))
@@ -285,8 +287,8 @@ func (s *StreamSigner) Write(b []byte) (int, error) {
 	return s.digester.Write(b)
 }
 
-// Close signs and completes the file; only then is it an image. It closes nothing else. To give up,
-// do not call it. A second call is an error.
+// Close signs and completes the file; only then is the file an image. Close does not close the
+// file. To give up, do not call Close. A second call is an error.
 func (s *StreamSigner) Close() (err error) {
 	defer prefix.Add("authenticode", &err)
 	if s.closed {

@@ -12,16 +12,16 @@ import (
 	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
-// A Signature is what one signature of an image says. Only Err is a judgement; whether the image
-// still has that digest, and whether the signer is trusted, is for [Verify] or, in a machine's
-// view, for package secureboot.
+// A Signature is what one signature of an image states. Of its fields, only Err is a verdict;
+// [Verify] decides whether the image still has that digest and whether the signer is trusted, and
+// package secureboot does so for a given machine.
 type Signature struct {
 	Hash         crypto.Hash         // digest algorithm, 0 if it is not SHA-256, SHA-384 or SHA-512
 	Digest       []byte              // digest of the image when it was signed
 	Signer       *x509.Certificate   // nil if the signature does not carry it
-	Certificates []*x509.Certificate // all that the signature carries
-	SigningTime  time.Time           // as the signer claims, zero if it does not
-	// why the signature is not one by Signer over Digest; nil if it is
+	Certificates []*x509.Certificate // all certificates that the signature carries
+	SigningTime  time.Time           // the signer's claim, zero if there is none
+	// why the signature is not a valid signature by Signer over Digest; nil if it is valid
 	Err error
 
 	Offset  int64  // of Message in the file, in bytes
@@ -30,10 +30,10 @@ type Signature struct {
 	signed *cms.SignedData
 }
 
-// Signatures lists the signatures of an image in the order of the file, without an error or an
-// entry for an unsigned one. A certificate table that cannot be read is a [*osmith.FormatError]; a
-// well-formed signature with an outdated algorithm or a wrong signature value is listed with its
-// Err.
+// Signatures lists the signatures of an image in the order of the file, An unsigned image has no
+// entries, which is not an error. A certificate table that cannot be read is a
+// [*osmith.FormatError]; a well-formed signature with an outdated algorithm or a wrong signature
+// value is listed with its Err.
 func Signatures(src osmith.Source) (list []Signature, err error) {
 	defer prefix.Add("authenticode", &err)
 	_, list, err = read(src)
@@ -69,25 +69,26 @@ func signatures(entries []signedpe.Entry) ([]Signature, error) {
 	return list, nil
 }
 
-// SignedBy selects the signatures that name a certificate as their signer's, valid or not: for
-// [Remove] and SignOptions.Replace.
+// SignedBy selects the signatures that name a certificate as their signer's, whether or not the
+// signatures are valid: for [Remove] and SignOptions.Replace.
 func SignedBy(cert *x509.Certificate) func(i int, s Signature) bool {
 	return func(_ int, s Signature) bool { return s.Signer != nil && s.Signer.Equal(cert) }
 }
 
-// A Timestamp is an authority's statement that a signature existed at a time, added to it later and
-// not covered by it. Its presence does not mean that its authority is trusted.
+// A Timestamp is an authority's statement that a signature existed at some time. It is added after
+// signing, and the signature does not cover it. Its presence does not mean that the authority is
+// trusted.
 type Timestamp struct {
-	// a token as RFC 3161 has it; else a PKCS #9 counter-signature, the older kind
+	// true for a token of RFC 3161, false for the older PKCS #9 counter-signature
 	RFC3161   bool
 	Time      time.Time         // zero when Err is set
-	Authority *x509.Certificate // whose statement it is, nil if that cannot be told
-	// why it is not a valid statement by Authority about this signature; nil if it is
+	Authority *x509.Certificate // authority that made the statement, nil if it is unknown
+	// why it is not a valid statement by Authority about this signature; nil if it is valid
 	Err error
 }
 
-// Timestamps are the counter-signatures of a signature from [Signatures], each checked to be about
-// it and to be made by its authority. Firmware does not look at them, nor does [Verify].
+// Timestamps are the counter-signatures of a signature from [Signatures], each checked to cover
+// that signature and to be made by its authority. Firmware and [Verify] ignore counter-signatures.
 func (s *Signature) Timestamps() []Timestamp {
 	if s.signed == nil {
 		return nil

@@ -13,13 +13,13 @@ import (
 	"github.com/osmith-dev/osmith/internal/signedpe"
 )
 
-// Verify checks an image as firmware does: one signature is enough that is valid, is about the
-// image as it is, and whose signer is one of the trusted certificates or issued by one, directly or
-// through certificates that the signature carries. Dates are not looked at. It returns the first
-// such signature, or [ErrUnsigned], a [*DigestError], an error wrapping [ErrUntrusted] that names
-// the signers, the Err of the signature, or a [*osmith.FormatError].
+// Verify checks an image as firmware does: one signature suffices if it is valid, covers the image
+// as it is, and its signer is one of the trusted certificates or was issued by one, directly or
+// through certificates that the signature carries. Dates are ignored. It returns the first such
+// signature, or [ErrUnsigned], a [*DigestError], an error wrapping [ErrUntrusted] that names the
+// signers, the Err of the signature, or a [*osmith.FormatError].
 //
-// Revocation is not part of it: for the answer of a machine with db and dbx see package secureboot.
+// Verify does not check revocation: package secureboot answers for a machine with db and dbx.
 func Verify(src osmith.Source, trusted []*x509.Certificate) (s *Signature, err error) {
 	defer prefix.Add("authenticode", &err)
 	f, sigs, err := read(src)

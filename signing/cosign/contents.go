@@ -13,23 +13,23 @@ import (
 )
 
 // A Content is a value that the predicate of an attestation must have: the builder, or the result
-// of a test. Either values or a regular expression must be given. A predicate that lacks the value,
-// or has an object, an array or null there, has it not, and one of more than 65,536 JSON values is
-// not looked into.
+// of a test. Set either Values or Regexp. A predicate does not satisfy a Content if it lacks the
+// value, if the value is an object, an array or null, or if the predicate has more than 65,536 JSON
+// values.
 type Content struct {
 	// Pointer says where the value is: a JSON Pointer (RFC 6901), such as "/runDetails/builder/id".
 	Pointer string
 
-	// Values are those of which it must be one: the text of a string, and of a number, true and
-	// false what stands in the document.
+	// Values are the accepted values: for a string its text, for a number, true or false the text
+	// in the document.
 	Values []string
 
-	// Regexp is a regular expression (of package regexp) for the whole of it.
+	// Regexp is a regular expression (of package regexp) that the whole value must match.
 	Regexp string
 }
 
-// ErrOtherContent is the reason why an attestation does not count whose predicate has not what the
-// policy demands.
+// ErrOtherContent is the reason for a rejection: the predicate of the attestation lacks the content
+// that the policy requires.
 var ErrOtherContent = errors.New("the predicate does not match the policy")
 
 // maxPointer bounds a JSON Pointer of a policy, in bytes.

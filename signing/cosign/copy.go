@@ -14,9 +14,9 @@ import (
 )
 
 // CopySignatures copies the signatures and attestations of an artifact from a source to a store, so
-// that it can be verified there, too, and returns how many manifests held some. Nothing is judged
-// but that they are about the artifact; what is damaged or missing stays behind, as Verify would
-// reject it.
+// that it can be verified there, too, and returns how many manifests held some. It checks only that
+// they are about the artifact. Damaged or missing ones are not copied, since Verify would reject
+// them.
 func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact ocispec.Descriptor) (copied int, err error) {
 	defer prefix.Add("cosign", &err)
 	if err := ocilayout.CheckDescriptor(artifact); err != nil {
@@ -38,9 +38,9 @@ func CopySignatures(ctx context.Context, to Store, from ArtifactSource, artifact
 	return copied, nil
 }
 
-// CopyVerified copies the signatures and attestations that count in a result of Verify, and nothing
-// else, from the source that it is of to a store, so that the artifact can be verified there, too.
-// It returns how many.
+// CopyVerified copies only the signatures and attestations that count in a result of Verify, from
+// the source that was verified to a store, so that the artifact can be verified there, too. It
+// returns their number.
 func CopyVerified(ctx context.Context, to Store, from ArtifactSource, result *Result) (copied int, err error) {
 	defer prefix.Add("cosign", &err)
 	tagged := map[Format][]ocispec.Descriptor{}

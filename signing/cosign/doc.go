@@ -22,7 +22,7 @@
 //	if err != nil {
 //		return err
 //	}
-//	artifact, err := layout.Resolve("v2") // a name is a hint, and nothing more
+//	artifact, err := layout.Resolve("v2") // a name is only a hint
 //	if err != nil {
 //		return err
 //	}
@@ -32,16 +32,16 @@
 //	}
 //	rel, err := release.Open(ctx, os.DirFS("release"), result.Subject)
 //
-// A Policy is one key, or several authorities of which some must sign, with keys on their way in
-// and out, required attestations, and identities; Rules are policies for repositories and have a
-// JSON form. A policy that names an identity needs an IdentityVerifier, such as package keyless
-// has; without it the policy is an error, whatever else has signed.
+// A Policy is one key, or several authorities of which some must sign; it may have keys that are
+// being replaced, required attestations, and identities; Rules are policies for repositories and
+// have a JSON form. A policy that names an identity needs an IdentityVerifier, such as that of
+// package keyless; without it the policy is an error, even if a key has signed.
 //
 // CopyVerified copies an artifact with the signatures that the policy accepted, so that it can be
 // verified again at its destination; CopySignatures takes all signatures.
 //
-// A result names a digest. What is installed must be read by that digest, checked
-// while it is read, as OpenBlob does; a tag may point elsewhere a moment later.
+// A result names a digest. Read what is installed by that digest, and check it while it is read, as
+// OpenBlob does; a tag may name a different artifact a moment later.
 //
 // # What is trusted
 //
@@ -54,12 +54,12 @@
 //
 // # Limits
 //
-// A verification has one budget, Limits in the Policy, and holds less than 64 MiB whatever a source
-// offers. Signing has the same limits, and refuses what exceeds them before anything is written
+// A verification is bounded by Limits in the Policy, and holds less than 64 MiB in memory for any
+// source. Signing has the same limits, and refuses what exceeds them before anything is written
 // (LimitError).
 //
 // Keys are ECDSA on P-256, P-384 and P-521, Ed25519 (also prehashed), and RSA with PKCS #1 v1.5 or
 // PSS. Digests are SHA-256. A signature by a key has no trustworthy time: the validity of an
-// authority is compared with Policy.At. Transparency logs and timestamps are the
-// IdentityVerifier's; for a signature by a key they are not evaluated.
+// authority is compared with Policy.At. The IdentityVerifier evaluates transparency logs and
+// timestamps; for a signature by a key they are ignored.
 package cosign

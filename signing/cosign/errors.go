@@ -16,46 +16,47 @@ var (
 	// ErrUnsigned says that an artifact has no signature at all.
 	ErrUnsigned = errors.New("not signed")
 
-	// ErrUntrusted says that an artifact has signatures, but none that a key of the
-	// policy vouches for. The error is an *UntrustedError.
+	// ErrUntrusted says that the signatures of an artifact do not satisfy the policy. The error is
+	// an *UntrustedError.
 	ErrUntrusted = errors.New("no signature by a trusted key")
 
-	// ErrTooLarge says that a document is larger than any that is read into memory.
+	// ErrTooLarge says that a document is larger than the limit for reading it into memory.
 	ErrTooLarge = errors.New("too large")
 
 	// ErrNotRead is the reason for a rejection: a limit was reached, or the policy was satisfied,
-	// before this and what follows was looked at.
+	// before this signature and those after it were read.
 	ErrNotRead = errors.New("not looked at")
 
-	// ErrIncomplete says that a source could not say everything that it has about an artifact. The
+	// ErrIncomplete says that a source could not look everywhere for signatures of an artifact. The
 	// error is an *IncompleteError.
 	ErrIncomplete = errors.New("the search for signatures was incomplete")
 
-	// ErrNotFound says that a source does not have what was asked for.
+	// ErrNotFound says that a source lacks the requested blob or manifest.
 	ErrNotFound = errors.New("not found")
 
-	// ErrOtherKey is the reason for a rejection: no key of the policy made the
-	// signature, or what was signed has been altered since.
+	// ErrOtherKey is the reason for a rejection: no key of the policy made the signature, or the
+	// signed content was altered afterwards.
 	ErrOtherKey = errors.New("not made by a trusted key")
 
-	// ErrNotValid is the reason for a rejection: the authority that made the signature
-	// is not believed at the time of the policy.
+	// ErrNotValid is the reason for a rejection: the authority that made the signature is not valid
+	// at the time of the policy.
 	ErrNotValid = errors.New("not valid at this time")
 
-	// ErrOtherReference is the reason for a rejection: a trusted key made the
-	// signature, but for another name than the policy demands.
+	// ErrOtherReference is the reason for a rejection: a trusted key made the signature, but for a
+	// name that the policy does not accept.
 	ErrOtherReference = errors.New("signed for a different name")
 
-	// ErrOtherArtifact is the reason for a rejection: a trusted key made the
-	// signature, but for another artifact.
+	// ErrOtherArtifact is the reason for a rejection: a trusted key made the signature, but for a
+	// different artifact.
 	ErrOtherArtifact = errors.New("signed for a different artifact")
 )
 
 // An IncompleteError is what [ArtifactSource.Signatures] returns besides what it has found, if it
 // could not look everywhere: a registry whose referrers API fails may have signatures under tags.
-// It is what Verify returns if nothing was found then, which does not mean that there is nothing.
+// Verify returns it if no signature was found, because the signatures may be in a place that could
+// not be read.
 type IncompleteError struct {
-	Errs []error // of the places that could not be asked
+	Errs []error // errors of the places that could not be read
 }
 
 func (e *IncompleteError) Error() string {
@@ -68,20 +69,22 @@ func (e *IncompleteError) Is(target error) bool { return target == ErrIncomplete
 // Unwrap returns the errors of the places.
 func (e *IncompleteError) Unwrap() []error { return e.Errs }
 
-// An UntrustedError lists what an artifact has instead of what a policy asks for.
+// An UntrustedError lists what a policy requires and what the artifact has.
 type UntrustedError struct {
-	Subject  digest.Digest
-	Want, Of int                  // authorities that must have signed, of how many
-	Signed   []string             // names of those that have
-	Absent   []string             // names of authorities who have not; Policy.Keys have none
-	Missing  []MissingAttestation // that the policy asks for
-	Rejected []Rejection          // signatures and attestations that do not count
+	Subject digest.Digest
+	// how many authorities must have signed, and how many the policy has
+	Want, Of int
+	Signed   []string // names of the authorities that have signed
+	// names of the authorities that have not signed; Policy.Keys have no name
+	Absent   []string
+	Missing  []MissingAttestation // attestations that the policy requires
+	Rejected []Rejection          // signatures and attestations that do not count, and why
 }
 
 // A MissingAttestation is a rule of the policy that no attestation satisfies.
 type MissingAttestation struct {
 	Rule    string  // its predicate types and authorities
-	Reasons []error // why attestations that were found do not count
+	Reasons []error // why the attestations that were found do not count
 }
 
 func (e *UntrustedError) Error() string {
@@ -133,8 +136,8 @@ func of(names []string) string {
 	return " (none by " + strings.Join(quoted, ", ") + ")"
 }
 
-// Is reports whether the target is ErrUntrusted, or ErrIncomplete if the source could not be asked
-// for everything.
+// Is reports whether the target is ErrUntrusted, or ErrIncomplete if the source could not look
+// everywhere.
 func (e *UntrustedError) Is(target error) bool {
 	return target == ErrUntrusted || target == ErrIncomplete && slices.ContainsFunc(e.Rejected, func(r Rejection) bool { return errors.Is(r.Err, ErrIncomplete) })
 }
@@ -155,11 +158,11 @@ func (e *UntrustedError) Hints() []string {
 
 // A Rejection is a signature that does not count, and why.
 type Rejection struct {
-	// of the manifest that holds or should hold the signature; empty for what the source could not
-	// list
+	// descriptor of the manifest that holds or should hold the signature; empty for what the source
+	// could not list
 	Manifest digest.Digest
-	Format   Format // zero if that could not be told
-	Hint     string // of the key, as the signature says; not trustworthy
+	Format   Format // zero if it is unknown
+	Hint     string // the signature's hint about its key; not trustworthy
 	Err      error
 }
 

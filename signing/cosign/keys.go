@@ -23,8 +23,7 @@ import (
 )
 
 // ParseKeys returns the public keys of a PEM file such as cosign.pub; there must be at least one,
-// and no other PEM blocks. Of a certificate, only the key counts: neither its dates nor its names
-// are looked at.
+// and no other PEM blocks. Of a certificate, only the key counts: its dates and names are ignored.
 func ParseKeys(text []byte) ([]crypto.PublicKey, error) {
 	keys, err := parseKeys(text)
 	return keys, prefix.Error("cosign", err)
@@ -63,7 +62,7 @@ func parseKey(block *pem.Block) (crypto.PublicKey, error) {
 	return cert.PublicKey, nil
 }
 
-// Sizes of RSA keys, in bits: below, they can be broken; above, they only cost time.
+// Sizes of RSA keys, in bits: smaller keys can be broken; larger keys only cost time.
 const (
 	minRSA = 2048
 	maxRSA = 16384
@@ -93,8 +92,8 @@ func checkKey(key crypto.PublicKey) error {
 	return nil
 }
 
-// KeyHint returns the name that bundles have for a key: the SHA-256 of its
-// SubjectPublicKeyInfo, in base64.
+// KeyHint returns the hint that bundles carry for a key: the SHA-256 of its SubjectPublicKeyInfo,
+// in base64.
 func KeyHint(key crypto.PublicKey) (string, error) {
 	der, err := cryptoutils.MarshalPublicKeyToDER(key)
 	if err != nil {

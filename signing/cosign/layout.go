@@ -319,8 +319,8 @@ var (
 	_ TagResolver = (*Dir)(nil)
 )
 
-// OpenDir opens the layout in a directory, and makes it if there is none yet. It is
-// not safe for two writers at once.
+// OpenDir opens the layout in a directory, and makes the layout if there is none yet. Two writers
+// must not use it at the same time.
 func OpenDir(dir string) (*Dir, error) {
 	w, err := ocilayout.Create(dir)
 	if err != nil {
@@ -339,8 +339,8 @@ func (d *Dir) WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor
 	return desc, prefix.Error("cosign", err)
 }
 
-// WriteManifest stores a manifest and lists it in the index. A manifest that had the
-// tag before loses it.
+// WriteManifest stores a manifest and lists it in the index. The tag is removed from the manifest
+// that had it before.
 func (d *Dir) WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error) {
 	desc, err := d.writer.WriteManifest(m, tag)
 	if errors.Is(err, ocilayout.ErrTooLarge) {

@@ -9,8 +9,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/ocilayout"
 )
 
-// Limits on what is read into memory, in bytes, and on what is looked at. Writing a document of
-// these kinds beyond them is refused, since this package would not read it again.
+// Limits on what is read into memory, in bytes, and on how much is examined. A document that
+// exceeds them is not written, since this package could not read it again.
 const (
 	maxManifest    = 4 << 20
 	maxPayload     = 1 << 20  // of simple signing
@@ -23,26 +23,26 @@ const (
 // Limits bound what is read for one artifact, whatever a source offers. A zero field stands for the
 // default.
 //
-// With the defaults a verification holds less than 64 MiB. Where a limit is reached, what is left
-// is not looked at: the policy is satisfied by what was found, or it is not.
+// With the defaults a verification holds less than 64 MiB. Once a limit is reached, the rest is not
+// read: the policy is judged by what was found so far.
 type Limits struct {
 	// Attestation is the size of the largest statement, in bytes; 0: 32 MiB. Encoded in an
 	// envelope, it takes a third more.
 	Attestation int64
 
-	// Held is how many bytes of signatures and attestations that count are kept, and of one that is
-	// being looked at; 0: 46 MiB.
+	// Held is how many bytes of signatures and attestations are held: of those that count, and of
+	// the one that is being examined; 0: 46 MiB.
 	Held int64
 
-	// Bytes are read and hashed in all; 0: 512 MiB.
+	// Bytes is how many bytes are read and hashed in total; 0: 512 MiB.
 	Bytes int64
 
-	// Manifests are looked at in all; 0: 1,024. Signatures are tried in all, and found damaged; 0:
-	// 1,024.
+	// Manifests is how many manifests are examined in total; 0: 1,024. Signatures is how many
+	// signatures are tried or found damaged in total; 0: 1,024.
 	Manifests, Signatures int
 
-	// More is how many manifests, and eight times as many signatures, are looked at for the record
-	// once the policy is satisfied; 0: 64, negative: none.
+	// More is how many further manifests, and eight times as many signatures, are examined and
+	// listed once the policy is satisfied; 0: 64, negative: none.
 	More int
 }
 
@@ -95,8 +95,8 @@ func (l Limits) layer(f Format) int64 {
 	return (l.attestation()+2)/3*4 + maxPayload
 }
 
-// A LimitError says that something is larger, or there are more of it, than is read; nothing was
-// written then. It is ErrTooLarge.
+// A LimitError says that a size or number exceeds what is read; the call has written nothing. It is
+// ErrTooLarge.
 type LimitError struct {
 	What     string // such as "signatures in the manifest sha256-HEX.sig"
 	Got, Max int64

@@ -16,8 +16,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Memory is a Store that keeps everything in memory: signatures on their way somewhere
-// else, and tests. The zero value is empty. It may be used by several goroutines.
+// Memory is a Store that keeps everything in memory, for tests and for signatures that are about to
+// be copied. The zero value is empty. It may be used by several goroutines.
 type Memory struct {
 	mu        sync.Mutex
 	blobs     map[digest.Digest][]byte
@@ -102,12 +102,13 @@ func (m *Memory) WriteBlob(mediaType string, content io.Reader) (ocispec.Descrip
 	return desc, nil
 }
 
-// WriteManifest stores a manifest. One that had the tag before loses it.
+// WriteManifest stores a manifest. The tag is removed from the manifest that had it before.
 func (m *Memory) WriteManifest(content ocispec.Manifest, tag string) (ocispec.Descriptor, error) {
 	return m.writeManifest(content, tag, func() error { return nil })
 }
 
-// ReplaceManifest stores a manifest under a tag if that names what it is said to name.
+// ReplaceManifest stores a manifest under a tag if the tag names the manifest that the caller
+// expects.
 func (m *Memory) ReplaceManifest(_ context.Context, content ocispec.Manifest, tag string, before digest.Digest) (ocispec.Descriptor, error) {
 	return m.writeManifest(content, tag, func() error {
 		if m.tags[tag] != before {

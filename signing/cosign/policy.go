@@ -13,37 +13,37 @@ import (
 	"time"
 )
 
-// A Policy says whose signatures an artifact must have. The zero value is an error:
-// there is no policy that everything satisfies.
+// A Policy says whose signatures an artifact must have. The zero value is an error: a policy that
+// accepts everything does not exist.
 type Policy struct {
-	// Keys are an authority without a name: one signature by any of them is enough.
-	// Two keys serve to replace one by the other.
+	// Keys are an authority without a name: one signature by any of them is enough. With two keys,
+	// one can replace the other.
 	Keys []crypto.PublicKey
 
-	// Authorities are those who may sign, besides the owner of Keys.
+	// Authorities are the signers whose signatures count, besides the owner of Keys.
 	Authorities []Authority
 
 	// Threshold is how many different authorities must have signed; 0 means 1.
 	Threshold int
 
-	// Attestations that the artifact must have, too.
+	// Attestations are the attestations that the artifact must have, too.
 	Attestations []AttestationRule
 
-	// References are patterns, as those of a Rule, for the name that a signature must say the
-	// artifact has (docker-reference); none: any, or no name at all. Only signatures of
-	// FormatSimpleSigning say a name, so others do not count then.
+	// References are patterns, as those of a Rule, for the artifact's name that a signature must
+	// state (docker-reference). Without References, any name or none is accepted. Only signatures
+	// of FormatSimpleSigning state a name, so with References only these count.
 	References []string
 
-	// At is the time at which authorities must be valid; a signature by a key does not tell its
-	// time. It is needed if an authority has one.
+	// At is the time at which authorities must be valid, because a signature by a key does not
+	// state its time. It is required if an authority has NotBefore or NotAfter.
 	At time.Time
 
 	// Limits bound what is read; the zero value has defaults.
 	Limits Limits
 
-	// Identities checks signatures by certificate. Without it, a policy that names an
-	// identity is an error, ErrNoIdentityVerifier, whatever else it names.
-	// Package keyless has one.
+	// Identities checks signatures by certificate. Without it, a policy that names an identity is
+	// an error, ErrNoIdentityVerifier, even if it also names keys. Package keyless has an
+	// IdentityVerifier.
 	Identities IdentityVerifier
 }
 
@@ -55,22 +55,22 @@ type Authority struct {
 
 	Identities []Identity
 
-	// NotBefore and NotAfter, if not zero, bound the time at which the authority is
-	// believed: the first and the last second.
+	// NotBefore and NotAfter, if not zero, are the first and the last second at which the authority
+	// is trusted.
 	NotBefore, NotAfter time.Time
 }
 
-// An Identity is whom a certificate of Fulcio names. Issuer and subject must both be
-// given, each either by its exact value or by a regular expression (of package regexp)
-// for the whole of it.
+// An Identity is the signer that a certificate of Fulcio names. Issuer and subject must both be
+// given, each either as its exact value or as a regular expression (of package regexp) that the
+// whole value must match.
 type Identity struct {
-	Issuer        string // of the OpenID Connect token, such as https://accounts.google.com
+	Issuer        string // issuer of the OpenID Connect token, such as https://accounts.google.com
 	IssuerRegexp  string
 	Subject       string // mail address or URI
 	SubjectRegexp string
 }
 
-// Matches reports whether a certificate with this issuer and subject is meant.
+// Matches reports whether a certificate with this issuer and subject has this identity.
 func (id Identity) Matches(issuer, subject string) bool {
 	is, err1 := matcher(id.Issuer, id.IssuerRegexp)
 	sub, err2 := matcher(id.Subject, id.SubjectRegexp)
@@ -112,7 +112,8 @@ func (id Identity) check() error {
 	return nil
 }
 
-// ErrNoIdentityVerifier says that a policy names identities and no way to check them.
+// ErrNoIdentityVerifier says that a policy names identities but has no IdentityVerifier: set
+// Policy.Identities.
 var ErrNoIdentityVerifier = errors.New("the policy names identities, but Policy.Identities, which verifies certificates, is not set: see package keyless")
 
 // authorities are those of the policy, Keys included.
@@ -215,23 +216,22 @@ func equalKeys(a, b crypto.PublicKey) bool {
 	return ok && k.Equal(b)
 }
 
-// An AttestationRule asks for a signed statement about the artifact, such as where it
-// was built.
+// An AttestationRule requires a signed statement about the artifact, such as where it was built.
 type AttestationRule struct {
-	// PredicateTypes are the types of statement that satisfy the rule, one of which
-	// there must be: PredicateSLSAProvenance, PredicateSPDX...
+	// PredicateTypes are the types of statement that satisfy the rule, such as
+	// PredicateSLSAProvenance; at least one must be given.
 	PredicateTypes []string
 
-	// Authorities are the names of those of the policy whose statements count; none
-	// means all of them. Threshold is how many must have made one; 0 means 1.
+	// Authorities are the names of the policy's authorities whose statements count; none means all
+	// of them. Threshold is how many of them must have made a statement; 0 means 1.
 	Authorities []string
 	Threshold   int
 
-	// Contents are what the predicate must say, all of it.
+	// Contents are the values that the predicate must have, all of them.
 	Contents []Content
 
-	// Check looks at the predicate of an authentic statement about the artifact; a
-	// statement that it returns an error for does not count. nil accepts all.
+	// Check judges the predicate of an authentic statement about the artifact; a statement for
+	// which it returns an error does not count. Nil accepts all statements.
 	Check func(predicateType string, predicate json.RawMessage) error
 }
 
@@ -310,19 +310,19 @@ func (r *AttestationRule) says(a *Attestation) error {
 	return r.Check(a.PredicateType, a.Predicate)
 }
 
-// An IdentityVerifier checks signatures that were made with a short-lived certificate
-// instead of a key that is known beforehand.
+// An IdentityVerifier checks signatures that were made with a short-lived certificate instead of a
+// known key.
 type IdentityVerifier interface {
 	// VerifyIdentity checks a Sigstore bundle (JSON, version 0.1 to 0.3) that carries a
-	// certificate: that the signature in it is over message or, in a DSSE envelope,
-	// over the message that the envelope is encoded as; that the certificate was valid
-	// when that was made, as far as the verifier demands proof; and that one of
-	// the identities matches the certificate. It returns what the certificate says.
+	// certificate: that the signature in it is over message or, in a DSSE envelope, over the
+	// message that the envelope is encoded as; that the certificate was valid when the signature
+	// was made, as far as the verifier demands proof; and that one of the identities matches the
+	// certificate. It returns what the certificate says.
 	VerifyIdentity(ctx context.Context, bundle, message []byte, ids []Identity) (*VerifiedIdentity, error)
 }
 
-// A VerifiedIdentity is whom a certificate names that made a signature.
+// A VerifiedIdentity is the signer that the certificate of a signature names.
 type VerifiedIdentity struct {
 	Issuer, Subject string
-	Time            time.Time // of the signature, as a log or a timestamp authority attests it
+	Time            time.Time // time of the signature, attested by a log or a timestamp authority
 }

@@ -31,17 +31,17 @@ type Rules []Rule
 // A Rule is the policy for some repositories.
 type Rule struct {
 	// Repository is a pattern for the name of a repository without tag and digest, such as
-	// registry.example/os/acme. An asterisk stands for any text but a slash, and "**" as the last
-	// element for everything below; "**" alone for every artifact, also those of a layout that
-	// tell no repository.
+	// registry.example/os/acme. An asterisk stands for any text without a slash, and "**" as the
+	// last element for everything below; "**" alone stands for every artifact, also one of a layout
+	// without a repository name.
 	Repository string
 	Policy     Policy
 }
 
-// ErrNoRule says that no rule is about a repository, so nothing of it can be trusted.
+// ErrNoRule says that no rule covers a repository, so its artifacts cannot be trusted: add a rule.
 var ErrNoRule = errors.New("no rule matches")
 
-// For returns the policy for a repository. At and Identities are for the caller to set.
+// For returns the policy for a repository. The caller sets At and Identities.
 func (r Rules) For(repository string) (Policy, error) {
 	for _, rule := range r {
 		if matchRepository(rule.Repository, repository) {
@@ -81,8 +81,9 @@ func matchRepository(pattern, name string) bool {
 //	    "contents": [{"pointer": "/runDetails/builder/id", "values": ["https://build.example"]}]}]
 //	}]}
 //
-// A key is the PEM text itself, or the name of a file in keys with one or more of them; keys may be
-// nil. The result is complete but for Policy.At and Policy.Identities, and Verify judges it.
+// A key is the PEM text itself, or the name of a file in keys that holds one or more keys; keys may
+// be nil. The result is complete except for Policy.At and Policy.Identities; Verify checks the
+// policies.
 func ParseRules(b []byte, keys fs.FS) (Rules, error) {
 	rules, err := parseRules(b, keys)
 	return rules, prefix.Error("cosign", err)

@@ -23,14 +23,15 @@ import (
 // SignOptions are choices for a signature or an attestation. The zero value signs in both formats,
 // and attests as a bundle.
 type SignOptions struct {
-	// to write; none means FormatSimpleSigning and FormatBundle for Sign, FormatBundle for Attest
+	// formats to write; none means FormatSimpleSigning and FormatBundle for Sign, FormatBundle for
+	// Attest
 	Formats []Format
 
-	// Reference is what the payload of the simple-signing format says the artifact
-	// is called, such as registry.example/os. Policies can demand it (Policy.References).
+	// Reference is the artifact's name in the payload of the simple-signing format, such as
+	// registry.example/os. Policies can require it (Policy.References).
 	Reference string
 
-	// Limits are those that verifiers have; beyond them nothing is signed.
+	// Limits are the limits of the verifiers; Sign and Attest refuse what exceeds them.
 	Limits Limits
 
 	// Rand is handed to the signer. Without it, ECDSA signatures are deterministic
@@ -39,8 +40,8 @@ type SignOptions struct {
 }
 
 // Sign signs an artifact with a key and stores the signatures. The artifact itself need not be in
-// the store; cosign and Verify want to find it there. For a key that hashes what it signs itself,
-// the signer is a [crypto.MessageSigner]; [SigstoreSigner] makes one of a signer of Sigstore.
+// the store when it is signed, but cosign and Verify expect to find it there. A key that hashes the
+// message itself is a [crypto.MessageSigner]; [SigstoreSigner] makes one from a signer of Sigstore.
 func Sign(ctx context.Context, store Store, artifact ocispec.Descriptor, signer crypto.Signer, o SignOptions) (err error) {
 	defer prefix.Add("cosign", &err)
 	formats := o.Formats
@@ -79,10 +80,10 @@ func Attest(ctx context.Context, store Store, artifact ocispec.Descriptor, predi
 	return nil
 }
 
-// SigstoreSigner makes a signer for [Sign] and [Attest] of one of package signature of Sigstore: a
-// key in a KMS, for instance, loaded by one of its modules. It must sign as cosign does with such a
-// key: ECDSA and RSA with SHA-256. What it signs are messages; its method Sign, which is for
-// digests, is an error.
+// SigstoreSigner makes a signer for [Sign] and [Attest] from a signer of Sigstore's package
+// signature, such as a key in a KMS. The Sigstore signer must sign as cosign does with such a key:
+// ECDSA and RSA with SHA-256. The result signs messages; its method Sign, which is for digests,
+// returns an error.
 func SigstoreSigner(ctx context.Context, signer signature.Signer) (crypto.Signer, error) {
 	key, err := signer.PublicKey(options.WithContext(ctx))
 	if err != nil {
@@ -119,8 +120,8 @@ type Draft struct {
 	predicateType string
 }
 
-// Prepare makes the draft of a signature by the private half of a key. Of the
-// options, only those about the payload matter.
+// Prepare makes the draft of a signature by the private half of a key. Only the options for the
+// payload are used.
 func Prepare(artifact ocispec.Descriptor, key crypto.PublicKey, format Format, o SignOptions) (*Draft, error) {
 	d, err := prepare(artifact, key, format, o)
 	return d, prefix.Error("cosign", err)
@@ -308,17 +309,17 @@ const maxMerges = 64
 // looks is how often the tag is looked at after it was written.
 const looks = 3
 
-// ErrBusy says that a tag was written by others when, or each time that, a signature was to be
-// added to it. Nothing of theirs was lost.
+// ErrBusy says that other programs wrote to a tag each time that a signature was to be added to it.
+// Their signatures are intact: try again.
 var ErrBusy = errors.New("other writers keep changing the tag")
 
 // MergeTag adds layers to the manifest that a tag such as sha256-HEX.sig names, and returns once
-// they are there to stay, whatever other programs write to the tag. The store, a Settler, must have
-// their blobs. The error is or wraps a [*LimitError] for more than is read of a manifest, and
-// [ErrBusy] if others never let go.
+// concurrent writers can no longer remove them. The store, a Settler, must have the blobs of the
+// layers. The error is or wraps a [*LimitError] if the manifest would exceed the limits, and
+// [ErrBusy] if other programs keep writing to the tag.
 func MergeTag(ctx context.Context, store Store, tag string, layers []ocispec.Descriptor) error {
 	if _, ok := store.(Settler); !ok {
-		return fmt.Errorf("cosign: merge: a %T is no Settler", store)
+		return fmt.Errorf("cosign: merge: %T does not implement Settler", store)
 	}
 	return prefix.Error("cosign", (&Draft{}).joinTagged(ctx, store, layers, tag))
 }

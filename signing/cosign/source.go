@@ -20,23 +20,23 @@ type ArtifactSource interface {
 	// a missing one is or wraps ErrNotFound or fs.ErrNotExist.
 	Blob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 
-	// Signatures returns the descriptors of manifests that may hold signatures of
-	// an artifact: what the tag sha256-HEX.sig names, and all that refer to it as
-	// their subject. It may return others too; those that are most likely to be about the artifact
-	// come first, since their number is limited. If it cannot look everywhere, it
-	// returns what it has found and an *IncompleteError.
+	// Signatures returns the descriptors of manifests that may hold signatures of an artifact: what
+	// the tag sha256-HEX.sig names, and all that refer to it as their subject. It may return other
+	// manifests too; put those first that are most likely to be about the artifact, since the
+	// number that is read is limited. If it cannot look everywhere, it returns what it has found
+	// and an *IncompleteError.
 	//
 	// A source must not filter by artifact type: registries are known to report
 	// the media type of the config in its place.
 	Signatures(ctx context.Context, subject ocispec.Descriptor) ([]ocispec.Descriptor, error)
 }
 
-// A TagResolver is a Store that can say which manifest has a tag. Sign needs it to add to the
-// signatures under a tag when others do so at the same time; without it, the manifests that
-// Signatures returns are added to.
+// A TagResolver is a Store that can say which manifest has a tag. Sign needs it to add signatures
+// under a tag while other programs do the same; without it, Sign adds to the manifests that
+// Signatures returns.
 type TagResolver interface {
-	// ResolveTag returns the descriptor of the manifest that a tag names now; the error for none is
-	// or wraps ErrNotFound or fs.ErrNotExist.
+	// ResolveTag returns the descriptor of the manifest that a tag names now; if there is none, the
+	// error is or wraps ErrNotFound or fs.ErrNotExist.
 	ResolveTag(ctx context.Context, tag string) (ocispec.Descriptor, error)
 }
 
@@ -46,9 +46,9 @@ type Settler interface {
 	TagResolver
 
 	// ReplaceManifest stores a manifest under a tag that names the manifest of a digest, or nothing
-	// if that is empty. It looks at the tag right before each attempt to write, so that one that is
-	// repeated after a while takes nothing of others away; the error wraps ErrBusy if the tag names
-	// something else by then.
+	// if that is empty. It reads the tag right before each attempt to write, so that a later
+	// attempt does not undo a write by another program; the error wraps ErrBusy if the tag by then
+	// names a different manifest.
 	ReplaceManifest(ctx context.Context, m ocispec.Manifest, tag string, before digest.Digest) (ocispec.Descriptor, error)
 
 	// Settle waits for as long as another writer may need from its last look at the tag to its
@@ -61,14 +61,13 @@ type Store interface {
 	ArtifactSource
 	// WriteBlob stores a blob and describes it.
 	WriteBlob(mediaType string, content io.Reader) (ocispec.Descriptor, error)
-	// WriteManifest stores a manifest, and lets a tag name it if that is not empty.
+	// WriteManifest stores a manifest, under a tag if tag is not empty.
 	WriteManifest(m ocispec.Manifest, tag string) (ocispec.Descriptor, error)
 }
 
-// OpenBlob opens a blob and checks its size and digest while it is read, without
-// keeping it. The end of the blob is io.EOF only if everything that was read before
-// is what the descriptor names, and a *osmith.DigestError otherwise: act upon nothing until
-// then.
+// OpenBlob opens a blob and checks its size and digest while it is read, without keeping it. The
+// end of the blob is io.EOF only if everything that was read before is what the descriptor names,
+// and a *osmith.DigestError otherwise: do not act on the content before that.
 func OpenBlob(ctx context.Context, src ArtifactSource, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	r, err := openBlob(ctx, src, desc)
 	if err != nil {

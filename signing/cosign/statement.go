@@ -18,7 +18,7 @@ const (
 	statementTypeOld = "https://in-toto.io/Statement/v0.1"
 )
 
-// Predicate types of in-toto statements that are made about artifacts.
+// Predicate types of in-toto statements about artifacts.
 const (
 	// predicateType of cosign sign: the artifact is signed, and nothing else is said.
 	predicateType = "https://sigstore.dev/cosign/sign/v1"

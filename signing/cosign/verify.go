@@ -20,27 +20,28 @@ type Result struct {
 	Subject  ocispec.Descriptor // the artifact; its digest is what was signed
 	Manifest []byte             // the artifact's manifest: the bytes that have this digest
 
-	Signatures   []Signature   // that count; of as many authorities as the policy asks for
-	Attestations []Attestation // that count, whether or not the policy asks for them
-	Rejected     []Rejection   // that do not
+	// signatures that count, of as many authorities as the policy requires
+	Signatures []Signature
+	// attestations that count, also those that the policy does not require
+	Attestations []Attestation
+	Rejected     []Rejection // signatures and attestations that do not count
 }
 
-// A Signature says who signed an artifact, and how. The authority is one of the policy, and
-// trusted.
+// A Signature says who signed an artifact, and how. The authority is a trusted one of the policy.
 type Signature struct {
 	Format    Format
-	Authority string           // of the policy; empty for Policy.Keys
-	Key       crypto.PublicKey // of the policy; nil for a signature by certificate
+	Authority string           // name of the authority; empty for Policy.Keys
+	Key       crypto.PublicKey // key of the policy; nil for a signature by certificate
 	Identity  *VerifiedIdentity
 	// what was signed: simple-signing JSON, an in-toto statement, or the artifact's manifest
 	Payload   []byte
-	Manifest  digest.Digest // of the manifest that holds the signature
-	Reference string        // what a simple-signing payload says the artifact is called
+	Manifest  digest.Digest // descriptor of the manifest that holds the signature
+	Reference string        // artifact's name in a simple-signing payload
 
 	layer ocispec.Descriptor // that holds it there
 }
 
-// Signer names who signed, for a person.
+// Signer is text for people that names the signer.
 func (s *Signature) Signer() string {
 	who := fmt.Sprintf("authority %q", s.Authority)
 	if s.Authority == "" {
@@ -52,21 +53,21 @@ func (s *Signature) Signer() string {
 	return who
 }
 
-// An Attestation is a statement about the artifact that a trusted authority signed. What
-// it says is true as far as that authority is believed.
+// An Attestation is a statement about the artifact that a trusted authority signed. Its content is
+// as trustworthy as that authority.
 type Attestation struct {
 	Signature
 	PredicateType string
-	Predicate     json.RawMessage // as it stands in the statement
+	Predicate     json.RawMessage // bytes of the statement
 }
 
-// Verify checks that those whom the policy names signed the artifact and made the attestations it
-// asks for, and that the source has the manifest that was signed. The artifact is what
-// the digest of the descriptor names; where that came from does not matter.
+// Verify checks that the authorities of the policy signed the artifact and made the required
+// attestations, and that the source has the signed manifest. The digest of the descriptor
+// identifies the artifact; the descriptor need not come from a trusted place.
 //
-// Without any signature the error is ErrUnsigned, without as many good ones as the policy
-// asks for it is an *UntrustedError. A policy that could not be satisfied, or that names identities
-// without a way to check them, is an error, too.
+// Without any signature the error is ErrUnsigned; with fewer valid signatures than the policy
+// requires it is an *UntrustedError. A policy that no artifact can satisfy, or that names
+// identities without an IdentityVerifier, is an error, too.
 func Verify(ctx context.Context, src ArtifactSource, artifact ocispec.Descriptor, p Policy) (*Result, error) {
 	result, err := verify(ctx, src, artifact, p)
 	return result, prefix.Error("cosign", err)

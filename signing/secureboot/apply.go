@@ -16,22 +16,21 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
-// ErrNoVariable says that there is nothing to delete.
+// ErrNoVariable says that the variable to be deleted does not exist.
 var ErrNoVariable = errors.New("the variable does not exist, so there is nothing to delete")
 
-// A RefusedError says that firmware would not take an update, and why: Err is or wraps
+// A RefusedError says that firmware would refuse an update, and why: Err is or wraps
 // [ErrUntrusted], [ErrSignature], [ErrNoVariable], [*StaleError], [*osmith.FormatError].
 type RefusedError struct {
 	Name     string // [Pending].Name
 	Variable string // empty if the update was signed for none
 	Err      error
 
-	// Unknown says that it cannot be told whether firmware takes the update: nothing says that it
-	// is refused.
+	// Unknown says that it is unknown whether firmware takes the update or refuses it.
 	Unknown bool
 
-	// Differs are the rows of firmware that take the update, Undecided those of which it cannot be
-	// told; but for the one that was asked.
+	// Differs are the other rows of firmware that take the update; Undecided are the other rows
+	// whose answer is unknown.
 	Differs, Undecided []Firmware
 }
 
@@ -55,10 +54,10 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// A StaleError is an update whose time is not later than that of the variable: it may be a replay
-// of an old one.
+// A StaleError says that the time of an update is not later than that of the variable: the update
+// may be a replay of an old one.
 type StaleError struct {
-	Update   time.Time // the zero time if the stamp of the update is no date
+	Update   time.Time // the zero time if the time stamp of the update is not a date
 	Variable time.Time
 }
 
@@ -70,17 +69,17 @@ func (e *StaleError) Error() string {
 // ApplyOptions are the choices of [ApplyWith].
 type ApplyOptions struct {
 	// Firmware is the row that takes the update: [FirmwareEDK2Stable202608] if it is empty. With
-	// [FirmwareAny] an update passes if all rows of edk2 take it and leave the same content. The
-	// rules of other firmware for updates are not known here.
+	// [FirmwareAny] an update passes if all rows of edk2 take it and leave the same content. This
+	// package does not know the rules of other firmware for updates.
 	Firmware Firmware
 }
 
-// An Applied is what the variables of a machine are after an update.
+// An Applied holds the variables of a machine after an update.
 type Applied struct {
 	Variables osmith.FirmwareVariables
 
-	// Differs are the rows of firmware that refuse the update or leave other content, Undecided
-	// those of which it cannot be told; but for the one that was asked.
+	// Differs are the other rows of firmware that refuse the update or leave different content;
+	// Undecided are the other rows whose answer is unknown.
 	Differs, Undecided []Firmware
 }
 
@@ -91,22 +90,23 @@ func Apply(v osmith.FirmwareVariables, p Pending) (osmith.FirmwareVariables, err
 	return a.Variables, err
 }
 
-// ApplyWith tells what the variables are after firmware has been given an update and after the next
-// start; or why it would be refused, a [*RefusedError]. v itself stays as it is. An error of
-// another type says that the call is wrong.
+// ApplyWith returns the variables after firmware has taken an update and after the next start, or a
+// [*RefusedError] that says why firmware would refuse the update. v itself is not changed. An error
+// of any other type says that the call is wrong.
 //
-// It follows edk2 (SecurityPkg, AuthVariableLib): in Setup Mode everything is taken without a look
-// at signature and time, but PK, which has to be signed by the key that it brings; otherwise PK and
-// KEK are taken from the certificate in PK itself, db, dbx and dbt from that or from one that a
-// certificate in KEK leads to. The time has to be later than that of the variable, if Times has it,
-// but for an append; this keeps the later of both. An append leaves out entries that the variable
-// has. Lists of unknown types and certificates without an RSA key are refused. Deleting PK ends in
-// Setup Mode; a first PK in Secure Boot. A first dbr is taken from KEK and PK; edk2 takes it from
-// any signer, and later ones from the same signer alone, so that these cannot be told.
+// It follows edk2 (SecurityPkg, AuthVariableLib): in Setup Mode every update is taken without a
+// check of signature and time, except PK, which must be signed by the key that it contains.
+// Otherwise updates of PK and KEK must be signed by the certificate in PK itself, those of db, dbx
+// and dbt by that one or by one that a certificate in KEK leads to. The time of an update must be
+// later than that of the variable, if Times has it; an append may be older, and the variable keeps
+// the later of both times. An append leaves out entries that the variable already has. Lists of
+// unknown types and certificates without an RSA key are refused. Deleting PK ends in Setup Mode; a
+// first PK in Secure Boot. A first dbr is taken if KEK or PK signed it. edk2 takes it from any
+// signer, and later ones only from the same signer, so the answer for later ones is unknown.
 //
-// Rows differ: that of 2022.11 takes no signature by an elliptic curve, no SHA-384 and SHA-512, no
-// ContentInfo and no list of empty certificates; that of 2026.08 refuses an append as a whole where
-// a list of the update or of the variable is malformed.
+// Rows differ: the row of 2022.11 takes no signature by an elliptic curve, no SHA-384 and SHA-512,
+// no ContentInfo and no list of empty certificates; the row of 2026.08 refuses an append as a whole
+// if a list of the update or of the variable is malformed.
 func ApplyWith(v osmith.FirmwareVariables, p Pending, o ApplyOptions) (Applied, error) {
 	a, err := applyRows(v, p, o.Firmware, func(r updateRow) (osmith.FirmwareVariables, error) { return r.apply(v, p) })
 	return a, prefix.Error("secureboot", err)
@@ -307,7 +307,7 @@ func (r updateRow) admitDBR(v osmith.FirmwareVariables, a *Auth, p Pending, setu
 	if r.signedByPK(v, a, p) == nil || r.signedByKEK(v, a, p, nil) == nil {
 		return nil
 	}
-	return edk2.Unknown("edk2 takes a first dbr from anybody, other firmware from PK and KEK alone; it is signed by %q", subject(a.signer))
+	return edk2.Unknown("edk2 takes a first dbr from any signer, other firmware only from PK and KEK; this one is signed by %q", subject(a.signer))
 }
 
 // signedByPK says why an update is not signed by the certificate in PK itself, nil if it is.

@@ -86,7 +86,7 @@ func TestApply(t *testing.T) {
 		{"unknown type", user, h.KEK, U{Variable: "db", Payload: unknown, Time: later}, "edk2 has no lists of type 01234567", errAny},
 		{"SM3", user, h.KEK, U{Variable: "db", Payload: sm3, Time: later}, "edk2 has no lists of type SM3", errAny},
 		{"header of a list", user, h.KEK, U{Variable: "db", Payload: headed, Time: later}, "a header of 1 bytes", errAny},
-		{"ECDSA certificate", user, h.KEK, U{Variable: "db", Payload: cert(ec), Time: later}, "has no RSA key, and edk2 takes no other", errAny},
+		{"ECDSA certificate", user, h.KEK, U{Variable: "db", Payload: cert(ec), Time: later}, "has no RSA key, and edk2 accepts no other", errAny},
 		{"no certificate", user, h.KEK, U{Variable: "db", Payload: lists(t, secureboot.SignatureList{Type: secureboot.TypeX509, Signatures: []secureboot.Signature{{Data: []byte{1}}}}), Time: later}, "signature list 0", errAny},
 		{"two PKs by append", user, h.PK, U{Variable: "PK", Payload: cert(h.PK), Time: later, Append: true}, "PK is replaced, not appended to", errAny},
 

@@ -21,12 +21,11 @@ import (
 
 // Sentinels for what callers branch on.
 var (
-	// ErrUntrusted says that an update is well-formed and signed, but by none of the trusted
-	// certificates.
+	// ErrUntrusted says that an update is well-formed and signed, but not by a trusted certificate.
 	ErrUntrusted = errors.New("the update is not signed by a trusted certificate")
 
-	// ErrSignature says that the signature of an update does not fit it: other content, another
-	// variable, attributes or time.
+	// ErrSignature says that the signature of an update does not match it: content, variable,
+	// attributes or time differ.
 	ErrSignature = errors.New("the signature does not match the update")
 )
 
@@ -53,20 +52,19 @@ const (
 type Update struct {
 	Variable string // PK, KEK, db, dbx, dbt or dbr
 	Payload  []byte // signature lists; empty deletes the variable
-	// whole seconds count; firmware refuses one that is not later than the variable's, unless
+	// in whole seconds; firmware refuses a time that is not later than the variable's, unless
 	// Append
 	Time time.Time
 	// add to the variable instead of replacing it; firmware drops entries that it already has
 	Append bool
 }
 
-// A Pending update is one that is signed but not written: a dbx that is about to come, a step of a
-// rotation.
+// A Pending update is signed but not yet written: an announced dbx, a step of a rotation.
 type Pending struct {
 	Variable string
 	Auth     []byte // the .auth file
 	Append   bool   // as it was signed
-	Name     string // for reports and errors: its file
+	Name     string // name for reports and errors: the update's file
 }
 
 // Digest returns the SHA-256 digest that a key has to sign: RSA by PKCS #1 v1.5, or ECDSA. See
@@ -101,8 +99,8 @@ func (u Update) digest() ([]byte, error) {
 
 // Sign returns the .auth form of an update, ready for SetVariable, for the firmware's menu, or for
 // systemd-boot's enrolment from /loader/keys. PK and KEK are signed by the key of PK, db and dbx by
-// one of KEK; in Setup Mode firmware takes all but PK without looking at the signature, and PK
-// signed by itself. The same inputs give the same bytes with an RSA key and with an
+// a key of KEK. In Setup Mode firmware takes all updates except PK without checking the signature;
+// PK must be signed by its own key. The same inputs give the same bytes with an RSA key and with an
 // *ecdsa.PrivateKey; not all firmware takes ECDSA.
 func (u Update) Sign(key crypto.Signer, cert *x509.Certificate) (auth []byte, err error) {
 	defer prefix.Add("secureboot", &err)
@@ -154,15 +152,16 @@ func (u Update) join(cert *x509.Certificate, signature []byte) ([]byte, error) {
 	return append(b, u.Payload...), nil
 }
 
-// Auth is an .auth file as read.
+// Auth is a parsed .auth file.
 type Auth struct {
-	// the zero time if the stamp is not a date: firmware does not look whether it is one
+	// the zero time if the stamp is not a date, which firmware does not check
 	Time      time.Time
 	Payload   []byte // signature lists; empty deletes the variable
 	RawSigner []byte // the signer's certificate, DER
-	// the same; nil if crypto/x509 does not parse it, which says nothing about firmware
-	Signer       *x509.Certificate
-	Certificates []*x509.Certificate // all that the signature carries, but for such ones
+	// the same certificate; nil if crypto/x509 cannot parse it, though firmware may
+	Signer *x509.Certificate
+	// certificates that the signature carries, without those that crypto/x509 cannot parse
+	Certificates []*x509.Certificate
 
 	stamp   efiStamp
 	message *edk2.Message
@@ -184,9 +183,9 @@ func parseAuth(b []byte) (*Auth, error) {
 	return u.parse()
 }
 
-// UnverifiedPayload returns the new content of the variable that an .auth file carries, without a
-// look at anything but its lengths and the type of its certificate: what firmware writes in Setup
-// Mode, even where [ParseAuth] fails. Errors are [*osmith.FormatError]. The result points into b.
+// UnverifiedPayload returns the new content of the variable that an .auth file carries, and checks
+// only its lengths and the type of its certificate: this is what firmware writes in Setup Mode,
+// even if [ParseAuth] fails. Errors are [*osmith.FormatError]. The result points into b.
 func UnverifiedPayload(b []byte) (payload []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	u, err := splitAuth(b)
@@ -202,7 +201,7 @@ func UnverifiedPayload(b []byte) (payload []byte, err error) {
 // checkType checks that what is between time and payload calls itself a signature.
 func (u *rawAuth) checkType() error {
 	if u.header.Type != certTypeEFIGUID { // the revision is not looked at
-		return bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x: an update begins with a time and a signature (.auth), signature lists alone are none (.esl)", u.header.Type, certTypeEFIGUID)
+		return bad(timeSize+6, "WIN_CERTIFICATE", "type 0x%04x, want 0x%04x: an update begins with a time and a signature (.auth), signature lists alone (.esl) are not an update", u.header.Type, certTypeEFIGUID)
 	}
 	if g := efi.GUID(u.header.CertType[:]); g != guidPKCS7 {
 		return bad(timeSize+8, "certificate type", "%v, want PKCS #7 (%v)", g, guidPKCS7)
@@ -275,9 +274,9 @@ func (u *rawAuth) parse() (*Auth, error) {
 
 // VerifyAuth reads an .auth file and checks it as firmware does for its variable: the signature
 // covers name, vendor, attributes (which say whether the update appends), time and content, and was
-// made by one of the trusted certificates or by one issued by them. These are the certificate in PK
-// for PK and KEK, those in KEK for db and dbx. Whether the time is later than the variable's is for
-// the caller to compare. Errors are [*osmith.FormatError], [ErrSignature], [ErrUntrusted].
+// made by one of the trusted certificates or by a certificate issued by them. Pass the certificate
+// in PK for PK and KEK, those in KEK for db and dbx. The caller compares the time with that of the
+// variable. Errors are [*osmith.FormatError], [ErrSignature], [ErrUntrusted].
 func VerifyAuth(p Pending, trusted []*x509.Certificate) (a *Auth, err error) {
 	defer prefix.Add("secureboot", &err)
 	if a, err = parseAuth(p.Auth); err != nil {
@@ -313,9 +312,9 @@ func (a *Auth) fits(p Pending) error {
 	return fmt.Errorf("%w as %s of %s, by %q: %w; %s", ErrSignature, writeKind(p.Append), p.Variable, subject(a.signer), err, advice)
 }
 
-// SignedFor tells for which variable the signer has signed the update, and whether as an append; ok
-// is false if no variable that holds keys matches, or the update was changed. Whom a machine trusts
-// is left to [VerifyAuth] and [Apply].
+// SignedFor returns the variable for which the signer has signed the update, and whether as an
+// append; ok is false if no variable that holds keys matches, or the update was changed.
+// [VerifyAuth] and [Apply] decide whether a machine trusts the signer.
 func (a *Auth) SignedFor() (variable string, appendWrite, ok bool) {
 	for _, k := range keyVariables(new(osmith.FirmwareVariables)) {
 		for _, add := range []bool{true, false} {

@@ -27,14 +27,14 @@ type Enrollment struct {
 
 // EnrollOptions are the choices of [Hierarchy.Enroll].
 type EnrollOptions struct {
-	// Time is that of the updates.
+	// Time is the time of the updates.
 	Time time.Time
 
-	// OptionROMs is the decision that cannot be left out.
+	// OptionROMs is the decision on option ROMs, which is required.
 	OptionROMs OptionROMs
 
-	// KEK are further certificates for KEK, Microsoft's for example, so that its updates of dbx go
-	// on coming in.
+	// KEK are further certificates for KEK, for example Microsoft's, so that the machine still
+	// takes Microsoft's updates of dbx.
 	KEK []*x509.Certificate
 
 	// KeepKEK is the content of the machine's KEK: every entry of it stays.
@@ -49,22 +49,23 @@ type EnrollOptions struct {
 	RoomForVariables int64
 
 	// MustBoot are the images that the machine starts once it has the keys: its boot loader and its
-	// UKIs. Without any, NothingMustBoot has to say so.
+	// UKIs. If there are none, set NothingMustBoot.
 	MustBoot []Image
 
-	// NothingMustBoot says that there are no images yet, so that none is judged: the machine starts
-	// what the keys sign later.
+	// NothingMustBoot says that there are no images yet to judge: the machine will start images
+	// that the keys sign later.
 	NothingMustBoot bool
 
-	// Firmware is the row that judges them and takes the updates: [FirmwareEDK2Stable202608] if it
-	// is empty.
+	// Firmware is the row that judges the images and takes the updates: [FirmwareEDK2Stable202608]
+	// if it is empty.
 	Firmware Firmware
 }
 
 // Enroll signs the enrolment of this hierarchy together with what the options keep. Without a
-// decision on option ROMs it is [ErrOptionROMs], without a word on images [ErrNothingMustBoot],
-// with one that would not boot afterwards a [*LockoutError], beyond the room a [*SpaceError]. The
-// result is checked by applying it to a machine in Setup Mode.
+// decision on option ROMs the error is [ErrOptionROMs], without MustBoot and NothingMustBoot it is
+// [ErrNothingMustBoot], for an image that would not boot afterwards a [*LockoutError], and if the
+// variables exceed the room a [*SpaceError]. The result is checked by applying it to a machine in
+// Setup Mode.
 func (h *Hierarchy) Enroll(o EnrollOptions) (e *Enrollment, err error) {
 	defer prefix.Add("secureboot", &err)
 	if err := h.Check(); err != nil {
@@ -91,7 +92,7 @@ func (h *Hierarchy) Enroll(o EnrollOptions) (e *Enrollment, err error) {
 	return e, nil
 }
 
-// EnrollUpdates are the updates that [Hierarchy.Enroll] signs, in the order in which they are
+// EnrollUpdates returns the updates that [Hierarchy.Enroll] signs, in the order in which they are
 // written: db, dbx, KEK, PK. It needs the certificates of PK, KEK and DB, but no key: each
 // [Update.Digest] can be signed elsewhere, by the key of PK for PK and KEK, by that of KEK for db
 // and dbx, and goes into [Update.Join].
@@ -181,8 +182,8 @@ func (e *Enrollment) LoaderKeys(name string) ([]osmith.ESPFile, error) {
 	return files, nil
 }
 
-// ErrOptionROMs says that nothing was decided about option ROMs. It is what stands between a fleet
-// and black screens.
+// ErrOptionROMs says that OptionROMs has no decision. Without option ROMs that firmware accepts, a
+// machine may have no display: set one of the fields of OptionROMs.
 var ErrOptionROMs = errors.New("no decision on option ROMs: graphics, network and storage cards bring firmware that is signed by a certificate in db, " +
 	"as a rule Microsoft Corporation UEFI CA 2011 or Microsoft Option ROM UEFI CA 2023, never Microsoft UEFI CA 2023. A machine that needs such a card for a picture or for its disk, and whose db has lost that certificate, may not even " +
 	"show its setup menu, and can then only be repaired by replacing its flash. Keep certificates (Keep, KeepDB), allow the digests of the option ROMs " +
@@ -192,12 +193,12 @@ var ErrOptionROMs = errors.New("no decision on option ROMs: graphics, network an
 // of the first three, or the last.
 type OptionROMs struct {
 	// Keep are certificates that stay in db or are put there, Microsoft's for example: see
-	// [KnownCertificates] for what each is for. Of the known ones at least one has to be good for
-	// option ROMs.
+	// [KnownCertificates] for their purposes. At least one of the known certificates must be used
+	// for option ROMs.
 	Keep []*x509.Certificate
 
-	// KeepDB is the content of the machine's own db: every entry of it stays, as far as any
-	// certificate or digest is in it.
+	// KeepDB is the content of the machine's own db: every entry of it stays. It counts as a
+	// decision if it has a certificate or digest.
 	KeepDB []byte
 
 	// AllowDigests are the SHA-256 Authenticode digests of the option ROMs of the machine, from the
@@ -206,7 +207,7 @@ type OptionROMs struct {
 	AllowDigests [][32]byte
 
 	// TrustNoOptionROMsAtTheRiskOfABlackScreen is for virtual machines and for hardware that is
-	// known to do without.
+	// known to need no option ROMs.
 	TrustNoOptionROMsAtTheRiskOfABlackScreen bool
 }
 

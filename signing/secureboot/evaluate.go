@@ -14,24 +14,25 @@ import (
 	"github.com/osmith-dev/osmith/internal/sbat"
 )
 
-// A Verdict is what firmware, or shim where one is in between, would say to one image.
+// A Verdict is the answer of firmware, or of shim if firmware starts one, about one image.
 type Verdict struct {
 	Allowed bool
-	Reason  string // for a person, always set
-	Rule    Rule   // that decided, always set; its Remedy says what to change
+	Reason  string // text for a person, always set
+	Rule    Rule   // rule that decided, always set; its Remedy says what to change
 
-	// Authority is the entry that validated the image, nil if none did or none was needed. Firmware
-	// and shim measure it into PCR 7, once per boot and entry; [Verdict.AuthorityEvent] is what
-	// they hash. U-Boot measures none: it is nil in the verdicts of its rows.
+	// Authority is the entry that validated the image, nil if no entry did or none was needed.
+	// Firmware and shim measure it into PCR 7, once per boot and entry; [Verdict.AuthorityEvent] is
+	// what they hash. U-Boot measures no authority: the field is nil in the verdicts of its rows.
 	Authority *Signature
 
-	// AuthorityVariable is where Authority stands, as the event says it: db; MokListRT, also for
-	// what shim was built to trust; vendor_db for lists of that kind; Shim, where the certificate
-	// of shim counts and is not one that MokListRT is searched for. Empty without Authority.
+	// AuthorityVariable is the variable that holds Authority, as named in the event: db; MokListRT,
+	// also for what shim was built to trust; vendor_db for signature lists that shim was built
+	// with; Shim, if the certificate of shim counts and shim does not look for it in MokListRT.
+	// Empty without Authority.
 	AuthorityVariable string
 
-	// Certificate is the one that validated the image, nil if a digest did, or a certificate that
-	// crypto/x509 does not parse.
+	// Certificate is the certificate that validated the image; nil if a digest did, or if
+	// crypto/x509 cannot parse the certificate.
 	Certificate *x509.Certificate
 
 	// Revoked says that the image was refused because dbx, MokListX or shim itself has its digest,
@@ -39,25 +40,24 @@ type Verdict struct {
 	// refused image that is not revoked is unknown or damaged.
 	Revoked bool
 
-	// Unknown says that it cannot be told what firmware or shim does: the image is then not
-	// allowed, and nothing says that it is refused.
+	// Unknown says that it is unknown whether firmware or shim allows or refuses the image; the
+	// image then counts as not allowed.
 	Unknown bool
 
-	// Differs are the other rows of firmware whose answer differs: they refuse what is
-	// allowed, or allow what is not.
+	// Differs are the other rows of firmware with the opposite answer.
 	Differs []Firmware
 
-	// Undecided are the other rows of firmware of which it cannot be told.
+	// Undecided are the other rows of firmware whose answer is unknown.
 	Undecided []Firmware
 
-	// Warnings do not stop firmware, but should make a person think.
+	// Warnings do not keep firmware from starting the image, but a person should look at them.
 	Warnings []string
 }
 
 // EvaluateOptions are the choices of [Evaluate].
 type EvaluateOptions struct {
-	// At is the time for warnings about certificates that have expired, which firmware does not
-	// care about; the zero time asks for none.
+	// At is the time for warnings about certificates that have expired, although firmware ignores
+	// dates; with the zero time there are no such warnings.
 	At time.Time
 
 	// Firmware is the row that judges: [FirmwareEDK2Stable202608] if it is empty. With
@@ -65,43 +65,43 @@ type EvaluateOptions struct {
 	// reason begins with the row that does not.
 	Firmware Firmware
 
-	// Shim is the shim by which the image is started: by shim itself, or by a program that shim has
-	// started, since those ask it. It judges then, and Firmware does not. That firmware starts shim
-	// is another question, which Evaluate answers for [Shim].Image.
+	// Shim is the shim that judges the image in place of Firmware: shim starts the image itself, or
+	// a program that shim has started asks shim about it. Whether firmware starts shim is a
+	// separate question: call Evaluate with [Shim].Image.
 	Shim *Shim
 
-	// ByProgram says that a program asks Shim about the image, such as GRUB, and not shim itself:
-	// it then passes without a section .sbat.
+	// ByProgram says that a program such as GRUB asks Shim about the image, and not shim itself:
+	// the image may then lack a section .sbat.
 	ByProgram bool
 
 	// NoShim says that firmware starts the image and no shim is involved. With neither Shim nor
-	// NoShim that is not known: where there is a SbatLevel, an image has to pass firmware, and SBAT
-	// and the rest of what is known of shim's variables as well.
+	// NoShim it is unknown whether there is a shim: if there is a SbatLevel, an image must then
+	// pass firmware, SBAT, and the checks by all known variables of shim.
 	NoShim bool
 }
 
-// Evaluate tells whether a machine with these variables would run an image. Two kinds of firmware
-// are known, by rows: see [Firmwares].
+// Evaluate says whether a machine with these variables would run an image. It knows two kinds of
+// firmware, in rows: see [Firmwares].
 //
 // The rows of edk2 follow it (SecurityPkg, DxeImageVerificationLib, DxeImageVerificationHandler,
-// and what that calls of CryptoPkg and OpenSSL) with what that overlooks and what it refuses, by
-// the row that the options name: every signature is checked against dbx, certificates and digests;
-// any one signature that leads to a certificate in db, or the digest of the image in db, is enough;
-// the first matching entry of db is the authority. Dates do not matter. A certificate that dbx
-// revokes from some time on counts as revoked, since time stamps are not read. Where dbx has a
-// certificate to which some path leads, the image is revoked, also if firmware would not find that
-// path: then a warning says so. What cannot be told is not allowed. Variables that cannot be parsed
-// allow nothing; a SecureBoot that is known not to exist is off, and one that is nil is not known.
+// and what that calls of CryptoPkg and OpenSSL) including what edk2 overlooks and what it refuses,
+// in the version that the options name: every signature is checked against dbx, certificates and
+// digests; any one signature that leads to a certificate in db, or the digest of the image in db,
+// is enough; the first matching entry of db is the authority. Dates do not matter. A certificate
+// that dbx revokes from some time on counts as revoked, since time stamps are not read. If some
+// path leads to a certificate in dbx, the image is revoked, also if firmware would not find that
+// path, which a warning then says. An image whose answer is unknown is not allowed. Variables that
+// cannot be parsed allow no image; a SecureBoot that is known not to exist is off, and a nil one is
+// unknown.
 //
 // The rows of U-Boot follow what it was seen to do with 194 images and 35 combinations of db and
-// dbx, and say of everything that is not like these that it cannot be told. It refuses an image
-// whose signing time is outside of the validity of its signer's certificate, and every image while
-// dbx has digests other than SHA-256 ones; it hashes sections rounded up to FileAlignment
-// ([Image].Layout); it runs an image whose digest is in db although a stranger signed it. With
-// MbedTLS it crashes at time stamps, at padding that is counted as a part of the signature, at
-// ECDSA and RSASSA-PSS certificates in a signature, in dbx, and in db unless the list with the
-// signer's certificate comes behind them; and it is wrong by days about signing times at the end of
-// a month.
+// dbx, and return unknown for all other cases. It refuses an image whose signing time is outside of
+// the validity of its signer's certificate, and every image while dbx has digests other than
+// SHA-256 ones; it hashes sections rounded up to FileAlignment ([Image].Layout); it runs an image
+// whose digest is in db even if an unknown signer signed it. With MbedTLS it crashes at time
+// stamps, at padding that is counted as a part of the signature, at ECDSA and RSASSA-PSS
+// certificates in a signature, in dbx, and in db unless the list with the signer's certificate
+// comes after them; and its dates of signing times at the end of a month are wrong by days.
 //
 // With Shim in the options, shim's answer is given: see [EvaluateOptions] and the package.
 func Evaluate(v osmith.FirmwareVariables, im Image, o EvaluateOptions) Verdict {
@@ -184,7 +184,7 @@ func (v Verdict) AuthorityEvent() ([]byte, error) {
 func perhapsShim(v osmith.FirmwareVariables, im Image) *Verdict {
 	level, err := sbat.ParseLevel(v.SbatLevel)
 	if err != nil {
-		r := unknown(RuleShimUnknown, "whether shim starts the image is not known, and SbatLevel cannot be parsed: %v", err)
+		r := unknown(RuleShimUnknown, "whether shim starts the image is unknown, and SbatLevel cannot be parsed: %v", err)
 		return &r
 	}
 	if r := checkSBAT(level, im, false); r != nil {
@@ -250,7 +250,7 @@ func unverified(v osmith.FirmwareVariables) (r Verdict, off bool) {
 	case setup:
 		return Verdict{Allowed: true, Rule: RuleSetupMode, Reason: "the machine is in Setup Mode and verifies nothing"}, true
 	case v.SecureBoot == nil:
-		return unknown(RuleSecureBootUnknown, "whether Secure Boot is on is not known: the variable SecureBoot is not given"), true
+		return unknown(RuleSecureBootUnknown, "whether Secure Boot is on is unknown: the variable SecureBoot is not given"), true
 	case !enforces:
 		return Verdict{Allowed: true, Rule: RuleSecureBootOff, Reason: "Secure Boot is off"}, true
 	}

@@ -151,8 +151,8 @@ func TestEvaluate(t *testing.T) {
 		want   bool
 		reason string
 	}{
-		{osmith.FirmwareVariables{}, false, "whether Secure Boot is on is not known"},
-		{osmith.FirmwareVariables{SetupMode: []byte{0}}, false, "whether Secure Boot is on is not known"},
+		{osmith.FirmwareVariables{}, false, "whether Secure Boot is on is unknown"},
+		{osmith.FirmwareVariables{SetupMode: []byte{0}}, false, "whether Secure Boot is on is unknown"},
 		{osmith.FirmwareVariables{SecureBoot: []byte{}}, true, "Secure Boot is off"},
 		{osmith.FirmwareVariables{SecureBoot: []byte{0}}, true, "Secure Boot is off"},
 		{osmith.FirmwareVariables{SetupMode: []byte{1}}, true, "Setup Mode"},
@@ -219,7 +219,7 @@ func TestEvaluateSBATAndDates(t *testing.T) {
 		{"too old", "sbat,1,2024010900\nsystemd-boot,2\n", sbatText, h.DB, time.Time{}, false, true, `revoked by SBAT: component "systemd-boot" is of generation 1, the level asks for 2 (SbatLevel 2024010900)`, 0},
 		{"broken section", "sbat,1\n", "sbat,1\n", h.DB, time.Time{}, false, false, "shim cannot parse", 0},
 		{"no section", "sbat,1\n", "", h.DB, time.Time{}, false, false, "cannot be told: whether shim starts the image is unknown; shim starts no image without a section .sbat", 0},
-		{"broken level", "x", sbatText, h.DB, time.Time{}, false, false, "cannot be told: whether shim starts the image is not known, and SbatLevel cannot be parsed", 0},
+		{"broken level", "x", sbatText, h.DB, time.Time{}, false, false, "cannot be told: whether shim starts the image is unknown, and SbatLevel cannot be parsed", 0},
 		{"refused anyway", "sbat,1\nsystemd-boot,2\n", sbatText, h.PK, time.Time{}, false, false, "no certificate in db is on that chain", 1},
 		{"expired", "", "", h.DB, long, true, false, "db has", 1},
 		{"signer expired too", "", "", leaf, long, true, false, "which leads to the signer", 2},

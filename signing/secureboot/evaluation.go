@@ -18,30 +18,30 @@ import (
 // EvaluateSetOptions are the choices of [EvaluateSet].
 type EvaluateSetOptions struct {
 	// Pending are updates to be applied one after the other; the verdicts after them are reported
-	// besides those of today.
+	// beside the present ones.
 	Pending []Pending
 
 	// At is the time for warnings about expired certificates; the zero time asks for none.
 	At time.Time
 
-	// Firmware is the row that judges, Shim and NoShim are what stands between firmware and the
-	// images: see [EvaluateOptions]. With Shim, the first image of the answer is shim itself, which
-	// firmware judges.
+	// Firmware is the row that judges; Shim and NoShim say whether a shim starts the images: see
+	// [EvaluateOptions]. With Shim, the first image of the answer is shim itself, which firmware
+	// judges.
 	Firmware Firmware
 	Shim     *Shim
 	NoShim   bool
 
-	// ByProgram are the names of images that a program behind Shim has loaded, such as a kernel by
-	// GRUB: see [EvaluateOptions].
+	// ByProgram are the names of images that a program started by Shim loads, such as a kernel that
+	// GRUB loads: see [EvaluateOptions].
 	ByProgram []string
 }
 
-// An Evaluation is the answer about all images that have to boot, before anything is written.
+// An Evaluation is the answer about all images that have to boot, before any variable is written.
 type Evaluation struct {
 	Images []ImageEvaluation
 
-	// Refused is why firmware would not take the pending updates, nil if it would: a
-	// [*RefusedError]. Then there is no After.
+	// Refused is a [*RefusedError] that says why firmware would refuse a pending update; nil if it
+	// takes them all. With Refused, there is no After.
 	Refused error
 
 	// After are the variables once the pending updates are in, nil without any.
@@ -51,11 +51,11 @@ type Evaluation struct {
 	Warnings []string
 }
 
-// An ImageEvaluation is what is to be said of one image.
+// An ImageEvaluation holds the verdicts on one image.
 type ImageEvaluation struct {
 	Name  string
 	Now   Verdict
-	After *Verdict // with the pending updates, nil without
+	After *Verdict // verdict after the pending updates, nil without any
 }
 
 // EvaluateSet judges a whole set of images, such as loader, UKI, add-ons and the previous release,
@@ -144,7 +144,7 @@ func (e *Evaluation) Allowed() bool {
 	return true
 }
 
-// Changed are the images that the pending updates would stop, or let run.
+// Changed returns the images whose verdict the pending updates change.
 func (e *Evaluation) Changed() (names []string) {
 	for _, im := range e.Images {
 		if im.After != nil && im.After.Allowed != im.Now.Allowed {

@@ -18,7 +18,7 @@ const (
 	// FirmwareEDK2Stable202608 is edk2 as of August 2026 (Debian forky).
 	FirmwareEDK2Stable202608 Firmware = "edk2-2026.08"
 	// FirmwareEDK2Stable202211 is edk2 as of November 2022 (Debian 12): it has no elliptic curves,
-	// and of an unsigned image it looks up the SHA-256 digest only.
+	// and looks up only the SHA-256 digest of an unsigned image.
 	FirmwareEDK2Stable202211 Firmware = "edk2-2022.11"
 	// FirmwareUBoot202610 is U-Boot's EFI loader as of 2026.10-rc2, with MbedTLS.
 	FirmwareUBoot202610 Firmware = "u-boot-2026.10"
@@ -28,7 +28,7 @@ const (
 	// FirmwareUBootLegacy is U-Boot's EFI loader without MbedTLS: 2023.01 (Debian 12), and
 	// 2026.10-rc2 built with LEGACY_CRYPTO.
 	FirmwareUBootLegacy Firmware = "u-boot-legacy"
-	// FirmwareAny is firmware of which nothing is known.
+	// FirmwareAny is unknown firmware.
 	FirmwareAny Firmware = "any"
 )
 

@@ -26,11 +26,11 @@ type Hierarchy struct {
 
 	// PCR signs PCR policies (.pcrsig; systemd takes its public key, not the certificate), Verity
 	// root hashes of dm-verity (the kernel needs the certificate in one of its keyrings). Firmware
-	// knows neither; both are optional here.
+	// uses neither of them; both are optional.
 	PCR, Verity KeyPair
 
-	// Owner is noted with each certificate in the variables; it has no effect but is measured into
-	// PCR 7. Zero is allowed, systemd uses it.
+	// Owner is stored with each certificate in the variables. It has no effect, except that it is
+	// measured into PCR 7. Zero is allowed; systemd uses it.
 	Owner osmith.GUID
 }
 
@@ -47,13 +47,13 @@ type GenerateOptions struct {
 	// tools may.
 	NotBefore, NotAfter time.Time
 
-	// Bits of the RSA keys: 2048 when zero, which is what all firmware takes, 3072 or 4096.
+	// Bits is the size of the RSA keys: 2048 when zero, which all firmware accepts, 3072 or 4096.
 	Bits int
 }
 
 // Generate makes new RSA keys and self-signed certificates. random is the system's generator when
-// nil. Another one decides about the serial numbers; the keys always come from the system's, unless
-// the program runs with GODEBUG=cryptocustomrand=1.
+// nil. A different generator is used only for the serial numbers; the keys always come from the
+// system's generator, unless the program runs with GODEBUG=cryptocustomrand=1.
 //
 // The certificates of PK, KEK and DB are authorities without a limit on what they issue, like those
 // of "openssl req -x509": images can be signed by the key of DB itself or by keys for which it
@@ -110,9 +110,9 @@ func generatePair(random io.Reader, o GenerateOptions, name string, authority bo
 	})
 }
 
-// SignUpdate signs an update with the key that firmware wants for the variable: that of PK for PK
-// and KEK, that of KEK for db, dbx, dbt and dbr. The first PK of a machine in Setup Mode is signed
-// by itself, so by the key of this hierarchy too.
+// SignUpdate signs an update with the key that firmware requires for the variable: that of PK for
+// PK and KEK, that of KEK for db, dbx, dbt and dbr. The first PK of a machine in Setup Mode is
+// signed by its own key, which is also the key of this hierarchy.
 func (h *Hierarchy) SignUpdate(u Update) ([]byte, error) {
 	signer := h.KEK
 	if u.Variable == "PK" || u.Variable == "KEK" {
@@ -121,9 +121,9 @@ func (h *Hierarchy) SignUpdate(u Update) ([]byte, error) {
 	return u.Sign(signer.Key, signer.Cert)
 }
 
-// Check tells whether the hierarchy is whole: PK, KEK and DB have a key and its certificate, PCR
-// and Verity both or neither, and no two share a key: that would turn the theft of one into that of
-// another.
+// Check reports whether the hierarchy is complete: PK, KEK and DB have a key and its certificate,
+// PCR and Verity both or neither, and no two share a key, since a thief of one would then have
+// both.
 func (h *Hierarchy) Check() (err error) {
 	defer prefix.Add("secureboot", &err)
 	pairs := []struct {

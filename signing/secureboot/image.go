@@ -22,12 +22,12 @@ type Image struct {
 	// firmware may compare.
 	Digests map[crypto.Hash][]byte
 
-	// Certificates are all entries of its certificate table, in the order of the file, those that
-	// firmware skips too. Of a table that cannot be split there is one: the whole of it.
+	// Certificates are all entries of its certificate table, in the order of the file, including
+	// those that firmware skips. A table that cannot be split is one entry.
 	Certificates []CertificateEntry
 
-	// Layout says whether all firmware hashes the same bytes of the image. The zero value is one
-	// that was not looked at: what U-Boot does with the image then cannot be told.
+	// Layout says whether all firmware hashes the same bytes of the image. The zero value is a
+	// layout that was not examined: the answer of U-Boot's rows is then unknown.
 	Layout Layout
 
 	// SBAT is the content of its section .sbat as shim reads it, padding included; nil if it has
@@ -38,7 +38,7 @@ type Image struct {
 	// then the first.
 	SBATRepeated bool
 
-	// NXCompatible says that the image promises to do without memory that is writable and
+	// NXCompatible says that the image claims to need no memory that is both writable and
 	// executable: the flag of that name in its header.
 	NXCompatible bool
 }
@@ -47,16 +47,16 @@ type Image struct {
 type Layout int
 
 const (
-	// LayoutUnknown says that the layout was not looked at.
+	// LayoutUnknown says that the layout was not examined.
 	LayoutUnknown Layout = iota
 	// LayoutContiguous is headers, the data of the sections in the order of their table, whatever
 	// else there is, and the certificate table, with nothing between headers and sections, and
 	// every size of these a multiple of FileAlignment: any firmware hashes all of it.
 	LayoutContiguous
 	// LayoutUnaligned has a section whose SizeOfRawData is not a multiple of FileAlignment: edk2
-	// hashes these bytes, U-Boot as many as the multiple has.
+	// hashes SizeOfRawData bytes, U-Boot rounds the number up to the multiple.
 	LayoutUnaligned
-	// LayoutOther is every other one, such as that with gaps between sections.
+	// LayoutOther is any other layout, such as one with gaps between sections.
 	LayoutOther
 )
 
@@ -120,10 +120,11 @@ func (im *Image) signers() (list []*x509.Certificate) {
 	return list
 }
 
-// ReadImage reads what firmware and shim look at in a PE image. Digests are those under SHA-1,
-// SHA-256, SHA-384 and SHA-512, and under the hashes given, such as the banks of a TPM. Signatures
-// are not judged here: one that cannot be parsed is for [Evaluate]. An image that firmware could
-// not load, or whose certificate table is not the end of the file, is a [*osmith.FormatError].
+// ReadImage reads the parts of a PE image that firmware and shim look at. It computes digests under
+// SHA-1, SHA-256, SHA-384 and SHA-512, and under the hashes given, such as the banks of a TPM. It
+// does not judge signatures: [Evaluate] does, also for one that cannot be parsed. An image that
+// firmware could not load, or whose certificate table is not the end of the file, is a
+// [*osmith.FormatError].
 func ReadImage(src osmith.Source, hashes ...crypto.Hash) (im Image, err error) {
 	defer prefix.Add("secureboot", &err)
 	return readImage(src, hashes...)

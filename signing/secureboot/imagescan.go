@@ -12,9 +12,9 @@ import (
 	"github.com/osmith-dev/osmith/signing/secureboot/internal/edk2"
 )
 
-// An ImageScan reads a PE image, as [ReadImage] does, of which all bytes are written to it in the
-// order of the file: a program that copies the image, or examines it otherwise at the same time,
-// reads it once.
+// An ImageScan reads a PE image as [ReadImage] does while all its bytes are written to the scan in
+// the order of the file, so that a program which also copies or examines the image reads it only
+// once.
 type ImageScan struct {
 	image   Image
 	hashes  []crypto.Hash
@@ -23,18 +23,19 @@ type ImageScan struct {
 
 // ScanOptions say which digests an [ImageScan] takes. The zero value is those of [ReadImage].
 type ScanOptions struct {
-	// Hashes are those that are wanted in any case, such as the banks of a TPM.
+	// Hashes are hashes that are always computed, such as those of a TPM's banks.
 	Hashes []crypto.Hash
 
-	// Machine, if not nil, is what [Evaluate] will be asked about, without a shim: with one, what
-	// it may miss makes the verdict [RuleDigestNotGiven]. A digest that it cannot come to compare
-	// is left out then: one of a hash that no list in db and dbx is of, and that no signature of
-	// the image names. SHA-256 never is. Hashing a kernel under all four takes twice as long.
+	// Machine, if not nil, is the machine for which [Evaluate] will judge the image, without a
+	// shim; with a shim, a missing digest makes the verdict [RuleDigestNotGiven]. A digest that the
+	// machine cannot compare is then left out: its hash occurs in no list of db and dbx and in no
+	// signature of the image. SHA-256 is never left out. Hashing a kernel under all four takes
+	// twice as long.
 	Machine *osmith.FirmwareVariables
 }
 
 // NewImageScan reads the headers, the certificate table and the SBAT section of an image whose
-// bytes are written next; that these are the same bytes is for the caller to see to. The errors are
+// bytes are written next; the caller must make sure that these are the same bytes. The errors are
 // those of [ReadImage].
 func NewImageScan(src osmith.Source, o ScanOptions) (s *ImageScan, err error) {
 	defer prefix.Add("secureboot", &err)
@@ -54,8 +55,8 @@ func NewImageScan(src osmith.Source, o ScanOptions) (s *ImageScan, err error) {
 }
 
 // WithDigests returns what was read with Authenticode digests that were taken of the same bytes
-// before, so that the image need not be written; that they are those of the image is for the caller
-// to see to. It is false if one that the options ask for is not among them.
+// before, so that the image need not be written; the caller must make sure that they belong to the
+// image. It returns false if a digest that the options require is missing.
 func (s *ImageScan) WithDigests(digests map[crypto.Hash][]byte) (Image, bool) {
 	im := s.image
 	im.Digests = map[crypto.Hash][]byte{}
@@ -69,14 +70,16 @@ func (s *ImageScan) WithDigests(digests map[crypto.Hash][]byte) (Image, bool) {
 	return im, true
 }
 
-// Write takes the next bytes of the image, any number. More than the image has are an error.
+// Write takes the next bytes of the image, any number. Bytes after the end of the image are an
+// error.
 func (s *ImageScan) Write(b []byte) (int, error) {
 	n, err := s.scanner.Write(b)
 	return n, prefix.Error("secureboot", err)
 }
 
-// Image returns what was read once all of the image was written; it is an error before. What is
-// hashed out of the order of the file, behind gaps between sections, is read from the source again.
+// Image returns what was read once all of the image was written; it is an error before. If the
+// image has gaps between sections, bytes that are hashed out of the order of the file are read from
+// the source again.
 func (s *ImageScan) Image() (im Image, err error) {
 	defer prefix.Add("secureboot", &err)
 	im = s.image

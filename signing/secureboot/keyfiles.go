@@ -66,8 +66,8 @@ func ReadHierarchy(dir fs.FS) (h *Hierarchy, err error) {
 	return h, nil
 }
 
-// ReadKeyPair reads NAME.crt and NAME.key of a directory, as [ParseKeyPair] takes them. The key may
-// not be there: then it is elsewhere. A certificate that is not there is [fs.ErrNotExist].
+// ReadKeyPair reads NAME.crt and NAME.key of a directory, as [ParseKeyPair] takes them. The key
+// file may be missing: the key is then kept elsewhere. A missing certificate is [fs.ErrNotExist].
 func ReadKeyPair(dir fs.FS, name string) (pair KeyPair, err error) {
 	defer prefix.Add("secureboot", &err)
 	if pair, err = readKeyPair(dir, name); err == nil && pair.Cert == nil {
@@ -116,7 +116,7 @@ func readKeyFile(dir fs.FS, name string) ([]byte, error) {
 
 // ParseKeyPair parses a certificate, PEM or DER, and its private key in PEM, in the forms that
 // openssl writes: PKCS #8, PKCS #1 and SEC 1. Of a chain of certificates it takes the first. An
-// empty key is one that is elsewhere: Key of the result is nil then.
+// empty key means that the key is kept elsewhere: Key of the result is then nil.
 func ParseKeyPair(cert, key []byte) (pair KeyPair, err error) {
 	defer prefix.Add("secureboot", &err)
 	if len(key) == 0 {
@@ -184,8 +184,8 @@ func ParsePrivateKey(text []byte) (crypto.Signer, error) {
 	return nil, errors.New("private key: no private key in PEM")
 }
 
-// MarshalPEM returns the certificate and, as PKCS #8, the private key. Key is empty if it is nil;
-// one that cannot leave its device is an error.
+// MarshalPEM returns the certificate and, as PKCS #8, the private key. key is empty if Key is nil;
+// a key that cannot leave its device is an error.
 func (p KeyPair) MarshalPEM() (cert, key []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	if p.Cert == nil {

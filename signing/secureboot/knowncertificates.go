@@ -22,7 +22,7 @@ type KnownCertificate struct {
 	Expires  time.Time
 	Purpose  string // for a person
 
-	// OptionROMs says that cards in the field have firmware which leads to it.
+	// OptionROMs says that cards in use have firmware whose signature leads to this certificate.
 	OptionROMs bool
 }
 

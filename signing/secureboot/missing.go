@@ -8,22 +8,23 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// A MissingEntry is an entry of an update that a variable does not have.
+// A MissingEntry is an entry of an update that a variable lacks.
 type MissingEntry struct {
 	Type osmith.GUID // of its list
 	Signature
 
-	// SVN is what the entry says if it is a security version number, nil otherwise; Have is the
-	// highest version of that application that the variable asks for, nil if it asks for none.
+	// SVN is the entry as a security version number, nil if it is none; Have is the highest version
+	// of that application that the variable requires, nil if it requires none.
 	SVN, Have *SVN
 }
 
 // Missing returns the entries of want that a variable with the lists of have lacks: of dbx, what a
-// machine does not revoke yet. Each comes once, in order. An entry is there if one of its type has
-// the same data, whatever its owner. A security version number is there if have asks for at least
-// that version of its application; of several for one application the highest is returned.
+// machine does not revoke yet. Each is returned once, in order. A variable has an entry if one of
+// the same type has the same data, with any owner. It has a security version number if have
+// requires at least that version of the application; of several for one application, the highest is
+// returned.
 //
-// A certificate and its digest are two entries: one does not stand for the other.
+// A certificate and its digest are two entries: a variable with one of them may lack the other.
 func Missing(have, want []SignatureList) (missing []MissingEntry) {
 	type key struct {
 		typ  osmith.GUID
@@ -66,8 +67,8 @@ func Missing(have, want []SignatureList) (missing []MissingEntry) {
 	return missing
 }
 
-// SameContent reports whether two variables have the same entries, owners included, in whatever
-// order and lists.
+// SameContent reports whether two variables have the same entries, owners included, in any order
+// and lists.
 func SameContent(a, b []byte) (same bool, err error) {
 	defer prefix.Add("secureboot", &err)
 	first, err := parseLists(a)
@@ -88,24 +89,24 @@ type PublishedUpdate struct {
 	Auth []byte // the .auth file
 }
 
-// An UpdateChoice is what a machine makes of a set of published updates.
+// An UpdateChoice says which of a set of published updates a machine takes.
 type UpdateChoice struct {
-	Updates []ChosenUpdate // as they were given
+	Updates []ChosenUpdate // in the order in which they were given
 
 	// After are the variables with all updates that the machine takes.
 	After osmith.FirmwareVariables
 
-	// Missing are the entries of all updates that the machine lacks now, by variable, StillMissing
-	// those that it lacks afterwards: they come with updates that it does not take.
+	// Missing are the entries of all updates that the machine lacks now, by variable; StillMissing
+	// are those that it lacks afterwards, because they are in updates that it refuses.
 	Missing, StillMissing map[string][]MissingEntry
 }
 
-// A ChosenUpdate is one update and what the machine makes of it.
+// A ChosenUpdate is one update and whether the machine takes it.
 type ChosenUpdate struct {
 	Pending // Variable is empty if the update was signed for none, or cannot be read
 
-	// Refused is why the machine does not take it, nil if it does: a [*RefusedError], as a rule
-	// because no certificate in KEK leads to the signer.
+	// Refused is a [*RefusedError] that says why the machine refuses the update, usually because no
+	// certificate in KEK leads to the signer; nil if the machine takes it.
 	Refused error
 
 	// New are the entries that the machine lacks now.
@@ -114,12 +115,12 @@ type ChosenUpdate struct {
 	lists []SignatureList
 }
 
-// ChooseUpdates tells which of a set of updates a machine takes, and what it lacks of them before
-// and after. The variable of an update is the one that its signature is for. Updates append, so
-// that their order does not matter to what is in the variables in the end ([SameContent]); one that
-// brings a key is applied before those that need it. Updates that replace a variable are refused:
-// what comes of them depends on the order, see [ApplyWith]. The error says that a variable of the
-// machine or the call cannot be read.
+// ChooseUpdates says which of a set of updates a machine takes, and which of their entries it lacks
+// before and after. The variable of an update is the one that its signature is for. Updates append,
+// so that their order does not matter to what is in the variables in the end ([SameContent]); one
+// that brings a key is applied before those that need it. Updates that replace a variable are
+// refused, because their result depends on the order: see [ApplyWith]. The error says that a
+// variable of the machine or the call cannot be read.
 func ChooseUpdates(v osmith.FirmwareVariables, updates []PublishedUpdate, o ApplyOptions) (c *UpdateChoice, err error) {
 	defer prefix.Add("secureboot", &err)
 	if err := o.Firmware.check(); err != nil {

@@ -16,18 +16,18 @@ import (
 	"github.com/osmith-dev/osmith/internal/strictjson"
 )
 
-// A Rotation is a plan for exchanging keys of a machine: steps with reboots between them, of which
-// each changes one variable, and after each of which everything that has to boot does. It is a
-// value: store it as JSON, ask [Rotation.Next] what to do, do it, ask again.
+// A Rotation is a plan for exchanging keys of a machine: steps with reboots between them. Each step
+// changes one variable, and after each step everything that has to boot still boots. It is a value:
+// store it as JSON, ask [Rotation.Next] what to do, do it, ask again.
 //
-// PK, KEK and db are told from the plan's by their content. When another program changes one in
-// between, such as an update of db by Microsoft, Next says so, and a new plan from there takes up
-// what is left: both keys are valid until the last steps.
+// Next compares the contents of PK, KEK and db with those of the plan. If a different program
+// changes one of them in between, such as an update of db by Microsoft, Next says so; a new plan
+// then covers the remaining steps, because both keys are valid until the last steps.
 type Rotation struct {
 	Start Fingerprint // of the machine before the first step
 	Steps []Step
 
-	// Reached is how many writes the machine has behind it, ReachedIn the boot in which that was
+	// Reached is how many writes the machine has completed, ReachedIn the boot in which that was
 	// first seen. Next keeps both up to date.
 	Reached   int
 	ReachedIn string
@@ -39,10 +39,10 @@ type Rotation struct {
 // Kinds of steps.
 const (
 	StepWrite   = "write"   // give firmware an update
-	StepInstall = "install" // replace images by ones signed with the new key
+	StepInstall = "install" // replace images by images signed with the new key
 )
 
-// A Step is a change and what it is for.
+// A Step is one change of a rotation.
 type Step struct {
 	Kind string
 	Text string // for a person
@@ -55,7 +55,7 @@ type Step struct {
 	Unsigned *Unsigned
 }
 
-// Unsigned is an update that some key elsewhere has to sign.
+// Unsigned is an update that a key elsewhere has to sign.
 type Unsigned struct {
 	Update Update
 	Signer *x509.Certificate // of the key
@@ -118,39 +118,39 @@ func fingerprint(v osmith.FirmwareVariables) Fingerprint {
 	return Fingerprint{sum(v.PK), sum(v.KEK), sum(v.DB)}
 }
 
-// ErrNothingMustBoot: an enrolment or a rotation was asked for without an image that has to boot.
-// Nothing would be judged before keys come or go.
+// ErrNothingMustBoot says that an enrolment or a rotation was requested without an image that has
+// to boot, so that no image would be judged: set MustBoot or NothingMustBoot.
 var ErrNothingMustBoot = errors.New("no image is given that must boot: give all images that the machine starts (MustBoot), or set NothingMustBoot")
 
-// RotationOptions are what a plan is made of.
+// RotationOptions are the inputs of a plan.
 type RotationOptions struct {
-	// Machine is the state now, best right after a start. Content of db and KEK that is not the old
-	// keys' stays.
+	// Machine is the present state, best read right after a start. Entries of db and KEK that do
+	// not belong to the old keys stay.
 	Machine osmith.FirmwareVariables
 
 	// Old and New differ in the keys that are exchanged: any of PK, KEK and DB. A pair of New
-	// without a certificate means that the key stays. A machine that has some of the steps behind
-	// it already gets a plan for the rest. A certificate without a key is one whose key is
+	// without a certificate means that the key stays. If a machine has completed some of the steps
+	// already, the plan has only the rest. A certificate without a key means that the key is kept
 	// elsewhere: steps that it has to sign stay unsigned until [Step.Join].
 	Old, New *Hierarchy
 
-	// Time is that of the first step; each further one is a second later.
+	// Time is the time of the first step; each further step is a second later.
 	Time time.Time
 
-	// MustBoot are the images on the machine now. The old ones among them have to be replaced
-	// before the old key goes. Without any, NothingMustBoot has to say so.
+	// MustBoot are the images on the machine now. Those signed with the old key must be replaced
+	// before the old key is removed. If there are none, set NothingMustBoot.
 	MustBoot []Image
 
 	// NothingMustBoot says that no image has to boot while the keys are exchanged, so that none is
 	// judged.
 	NothingMustBoot bool
 
-	// OptionROMs is the decision that a new db needs. The entries of the machine's db stay anyway,
-	// and count as a decision if they are good for option ROMs.
+	// OptionROMs is the decision that a new db needs. The entries of the machine's db stay in any
+	// case, and count as a decision if they are used for option ROMs.
 	OptionROMs OptionROMs
 
-	// RevokeOld puts the old db certificate into dbx at the end: whatever it signed never boots
-	// again, on no account. Without it the certificate is just no longer in db.
+	// RevokeOld puts the old db certificate into dbx at the end: images signed with it never boot
+	// again. Without RevokeOld the certificate is only removed from db.
 	RevokeOld bool
 
 	// RoomForVariables is how many bytes the machine has for these variables, or 0 not to check.
@@ -161,10 +161,10 @@ type RotationOptions struct {
 	Firmware Firmware
 }
 
-// PlanRotation makes the plan and tries it: every step is applied to the machine, as firmware
-// would, and everything that has to boot is evaluated until the images have to be replaced. Errors
-// are [ErrOptionROMs], [*SpaceError], [*LockoutError], [*RefusedError], or say what is wrong with
-// the options. The plan has no steps when there is nothing left to do.
+// PlanRotation makes the plan and tests it: it applies every step to the machine as firmware would,
+// and evaluates every image in MustBoot until the step at which the images are replaced. Errors are
+// [ErrOptionROMs], [*SpaceError], [*LockoutError], [*RefusedError], or say what is wrong with the
+// options. The plan has no steps when there is nothing left to do.
 //
 // The order: the new certificate into db; images by the new key; the new one into KEK; PK; the old
 // one out of KEK; the old one out of db; the old one into dbx.
@@ -396,10 +396,10 @@ func title(c *x509.Certificate) string {
 
 // Kinds of actions.
 const (
-	ActionSign    = "sign"    // have Action.Step signed: Step.Digest, Step.Join
+	ActionSign    = "sign"    // get Action.Step signed: Step.Digest, Step.Join
 	ActionWrite   = "write"   // give firmware Action.Step's update
 	ActionInstall = "install" // replace the images in Action.Images
-	ActionReboot  = "reboot"  // and ask again
+	ActionReboot  = "reboot"  // reboot and call Next again
 	ActionDone    = "done"
 )
 
@@ -407,38 +407,38 @@ const (
 type Action struct {
 	Kind   string
 	Text   string   // for a person
-	Step   *Step    // of a signature, write or installation; it points into the plan
+	Step   *Step    // step to sign, write or install; it points into the plan
 	Images []string // to be replaced before the old key can go
 }
 
-// A State is a machine in the middle of a rotation.
+// A State is the state of a machine during a rotation.
 type State struct {
 	Variables osmith.FirmwareVariables
 
 	// BootID is a text that differs from boot to boot, such as /proc/sys/kernel/random/boot_id.
 	BootID string
 
-	// Images are all that have to boot, as they are installed now: the boot loader and every
+	// Images are all images that have to boot, as they are installed now: the boot loader and every
 	// release that the machine may fall back to.
 	Images []Image
 }
 
-// An OffPlanError says that PK, KEK or db are not as any step leaves them: another program has
-// changed them, or the plan is for another machine. Make a new plan from the machine as it is.
+// An OffPlanError says that PK, KEK or db match no step of the plan: a different program has
+// changed them, or the plan is for a different machine. Make a new plan from the present state.
 type OffPlanError struct {
-	Variables []string // that differ from what the plan expects where it last was
+	Variables []string // variables that differ from the plan's last known state
 }
 
 func (e *OffPlanError) Error() string {
 	return fmt.Sprintf("rotation: %s changed outside the plan: make a new plan from this state", strings.Join(e.Variables, ", "))
 }
 
-// Next tells what to do with a machine in this state. It notes in r how far the machine is, so
-// store r again afterwards; should that be lost, the machine is rebooted once more than needed. A
-// write, or its signature, is returned only when all images boot before and after it, an
-// installation when some image would not boot after the rest of the plan; images that cannot boot
-// today, or would not after a step that the plan did not foresee, are a [*LockoutError]. Other
-// errors are [*OffPlanError] and [*RefusedError].
+// Next says what to do with a machine in this state. It records in r how far the machine is, so
+// store r again afterwards; if r is lost, the machine is rebooted once more than needed. A write,
+// or its signature, is returned only when all images boot before and after it, an installation when
+// some image would not boot after the rest of the plan; images that cannot boot today, or would not
+// after a step that the plan did not foresee, are a [*LockoutError]. Other errors are
+// [*OffPlanError] and [*RefusedError].
 func (r *Rotation) Next(s State) (a Action, err error) {
 	defer prefix.Add("secureboot", &err)
 	if s.BootID == "" {
@@ -593,7 +593,7 @@ func (s *Step) revoked(v osmith.FirmwareVariables) bool {
 	return err == nil && len(Merge(have, more...)) == len(have)
 }
 
-// String is the plan for a person: a line for each step, with a mark at those that are done.
+// String is the plan for a person: a line for each step, with a mark at completed steps.
 func (r *Rotation) String() string {
 	var b strings.Builder
 	left := len(r.after(r.Reached))
@@ -613,12 +613,12 @@ func (r *Rotation) String() string {
 	return b.String()
 }
 
-// A LockoutError says that something that has to boot would not.
+// A LockoutError says that an image that has to boot would not boot.
 type LockoutError struct {
-	When   string // today, or the step after which it would be so
+	When   string // "today", or the step after which the image would not boot
 	Images []string
-	Reason string // about the first
-	Rule   Rule   // that decided about the first; its Remedy says what to change
+	Reason string // reason for the first image
+	Rule   Rule   // rule that decided about the first image; its Remedy says what to change
 }
 
 func (e *LockoutError) Error() string {
@@ -698,8 +698,8 @@ func (r Rotation) MarshalJSON() ([]byte, error) {
 	return json.Marshal(o)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote and nothing else. The updates are parsed; whether a
-// machine takes them, [Rotation.Next] finds out.
+// UnmarshalJSON reads only what MarshalJSON wrote. It parses the updates; [Rotation.Next] finds out
+// whether a machine takes them.
 func (r *Rotation) UnmarshalJSON(b []byte) (err error) {
 	defer prefix.Add("secureboot", &err)
 	var o rotationJSON

@@ -5,8 +5,9 @@ import (
 	"slices"
 )
 
-// A Rule names what decided about an image, the same from version to version: programs and tickets
-// can refer to it, where the text of [Verdict].Reason may change. Each has a remedy.
+// A Rule names what decided about an image. Its name stays the same in later versions, so programs
+// and tickets can refer to it, whereas the text of [Verdict].Reason may change. Each rule has a
+// remedy.
 type Rule string
 
 // Rules that say yes.
@@ -41,11 +42,11 @@ const (
 	RuleUnsigned Rule = "unsigned-image"
 	// the signer leads to no certificate in db
 	RuleNoPathToDB Rule = "no-certificate-in-db"
-	// it does by its names, but a certificate on the way or a signature does not hold
+	// the names lead to a certificate in db, but a certificate on the way or a signature is invalid
 	RuleChain Rule = "chain-refused"
-	// the signature is about other bytes than those of the image
+	// the signature covers bytes that differ from the image
 	RuleImageChanged Rule = "image-changed"
-	// firmware does not look at the signature, so that the image has none
+	// firmware ignores the signature, so the image counts as unsigned
 	RuleSignaturePassedBy  Rule = "signature-passed-by"
 	RuleSignatureMalformed Rule = "signature-malformed" // a signature cannot be read
 	// the certificate table cannot be read to its end
@@ -75,7 +76,7 @@ const (
 const (
 	// a component is older than the SBAT level allows
 	RuleSBATRevoked Rule = "sbat-revoked"
-	// .sbat cannot be read, or is there twice
+	// .sbat cannot be read, or exists twice
 	RuleSBATMalformed Rule = "sbat-malformed"
 	RuleSBATMissing   Rule = "sbat-missing" // the image has no .sbat
 	// MokListX has the digest of the image
@@ -96,11 +97,11 @@ const (
 
 // Rules that cannot tell: [Verdict].Unknown is set.
 const (
-	// what firmware makes of a message or certificate is not known here
+	// this package does not know how firmware judges a message or certificate
 	RuleNotModelled Rule = "not-modelled"
 	// [Image].Digests lacks one that firmware compares
 	RuleDigestNotGiven Rule = "digest-not-given"
-	// whether shim starts the image is not known, or a variable by which it decides
+	// it is unknown whether shim starts the image, or a variable by which shim decides is unknown
 	RuleShimUnknown Rule = "shim-unknown"
 	// no row has the name that [EvaluateOptions].Firmware gives
 	RuleFirmwareUnknown Rule = "firmware-unknown"
@@ -156,8 +157,8 @@ var ruleRemedies = map[Rule]string{
 	RuleFirmwareUnknown: "name a row of Firmwares, or FirmwareAny",
 }
 
-// Remedy is what to change for an image to run, or what follows for one that does; for a person. It
-// is empty for a rule that does not exist.
+// Remedy says, for a person, what to change so that an image runs or, for an image that runs, what
+// follows from the rule. It is empty for a rule that does not exist.
 func (r Rule) Remedy() string { return ruleRemedies[r] }
 
 // Rules returns the names of all rules, sorted.

@@ -15,16 +15,16 @@ import (
 	"github.com/osmith-dev/osmith/internal/sbat"
 )
 
-// A Shim is a shim (https://github.com/rhboot/shim) as far as it decides what runs behind it.
-// [ReadShim] reads it from its file. A zero Shim lets nothing run, since nothing is known of it.
+// A Shim is a shim (https://github.com/rhboot/shim) as far as it decides which images run after it.
+// [ReadShim] reads it from its file. A zero Shim is unknown and lets no image run.
 type Shim struct {
-	// Image is shim itself. Firmware judges it; and shim checks its own .sbat against the level,
-	// and stops if that is too old.
+	// Image is shim itself. Firmware judges it; shim also checks its own .sbat against the level,
+	// and stops if its generation is too old.
 	Image Image
 
 	// VendorCertificate is the certificate that it was built to trust (DER), or VendorDB are
-	// signature lists of such; VendorDBX are signature lists of what it was built to refuse. All of
-	// the section .vendor_cert (cert.S).
+	// signature lists of such; VendorDBX are signature lists of what it was built to refuse. All
+	// are from the section .vendor_cert (cert.S).
 	VendorCertificate, VendorDB, VendorDBX []byte
 
 	// LevelAutomatic and LevelLatest are what it puts into SbatLevel, by default and where
@@ -33,8 +33,8 @@ type Shim struct {
 	LevelAutomatic, LevelLatest string
 }
 
-// ErrShimState says that a variable on which shim's answer depends is not known.
-var ErrShimState = errors.New("shim's state is not known")
+// ErrShimState says that a variable on which shim's answer depends is unknown.
+var ErrShimState = errors.New("shim's state is unknown")
 
 // Sections of shim, and the bound of each in bytes.
 const (
@@ -44,7 +44,7 @@ const (
 )
 
 // ReadShim reads a shim from its file, with the Authenticode digests that [ReadImage] computes. A
-// file without the section .vendor_cert is an error of type [*osmith.FormatError]: it is no shim.
+// file without the section .vendor_cert is not a shim: the error is a [*osmith.FormatError].
 func ReadShim(src osmith.Source, hashes ...crypto.Hash) (s *Shim, err error) {
 	defer prefix.Add("secureboot", &err)
 	im, err := readImage(src, hashes...)
@@ -69,8 +69,8 @@ func ReadShim(src osmith.Source, hashes ...crypto.Hash) (s *Shim, err error) {
 	return newShim(im, vendor, level)
 }
 
-// NewShim makes a shim of the contents of its sections .vendor_cert and .sbatlevel; the latter may
-// be nil. Errors are [*osmith.FormatError].
+// NewShim makes a Shim from the contents of the sections .vendor_cert and .sbatlevel; the latter
+// may be nil. Errors are [*osmith.FormatError].
 func NewShim(im Image, vendorCert, sbatLevel []byte) (s *Shim, err error) {
 	defer prefix.Add("secureboot", &err)
 	return newShim(im, vendorCert, sbatLevel)
@@ -168,10 +168,10 @@ const (
 const levelOriginal = "sbat,1,2021030218\n"
 
 // Level returns the content of SbatLevel at the next start of this shim, by which it judges and
-// which it measures into PCR 7: what is there, if that is as new as what it brings along, or else
-// that (set_sbat_uefi_variable). A file revocations_sbat.efi beside shim, which may raise it once
-// more, is not known here. The error is [ErrShimState] if it cannot be told, and an
-// [*osmith.FormatError] for a SecureBoot or SetupMode that cannot be read.
+// which it measures into PCR 7: the present content, if that is at least as new as shim's own
+// level, otherwise shim's own level (set_sbat_uefi_variable). A file revocations_sbat.efi beside
+// shim, which may raise the level further, is not considered. The error is [ErrShimState] if the
+// level is unknown, and an [*osmith.FormatError] if SecureBoot or SetupMode cannot be read.
 func (s *Shim) Level(v osmith.FirmwareVariables) (level []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	return s.level(v)
@@ -256,10 +256,10 @@ func nothingListed() ([]byte, error) {
 }
 
 // MokListRT returns what this shim will start, besides what db allows: its own certificate or
-// lists, then MokList. It measures that into PCR 14. With no more than the copy of an earlier
-// start, what the owner has enrolled can only be told if that shim trusted the same. The error is
-// [ErrShimState] if it cannot be told. Certificates in files shim_certificate*.efi beside shim are
-// not known here.
+// lists, then MokList. It measures that into PCR 14. If only the copy of an earlier start is known,
+// the owner's enrolled entries can be told only if the shim of that start trusted the same
+// certificates. The error is [ErrShimState] if the list is unknown. Certificates in files
+// shim_certificate*.efi beside shim are not considered.
 func (s *Shim) MokListRT(v osmith.FirmwareVariables) (lists []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	own, err := s.vendorLists()
@@ -270,15 +270,15 @@ func (s *Shim) MokListRT(v osmith.FirmwareVariables) (lists []byte, err error) {
 }
 
 // MokListXRT returns what this shim will refuse, besides what dbx denies: what it was built to
-// refuse, then MokListX. It measures that into PCR 14. The error is [ErrShimState] if it cannot be
-// told, as for [Shim.MokListRT].
+// refuse, then MokListX. It measures that into PCR 14. The error is [ErrShimState] if the list is
+// unknown, as for [Shim.MokListRT].
 func (s *Shim) MokListXRT(v osmith.FirmwareVariables) (lists []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	return copyOf("MokListX", s.VendorDBX, v.MokListX, v.MokListXRT)
 }
 
-// Measured returns what this shim measures of its variables as it starts (import_mok_state): nil
-// where it cannot be told from v. Shims 15.8 to 16.1 measure the same.
+// Measured returns what this shim measures of its variables as it starts (import_mok_state): a
+// field is nil if v does not determine it. Shims 15.8 to 16.1 measure the same.
 func (s *Shim) Measured(v osmith.FirmwareVariables) osmith.ShimVariables {
 	known := func(b []byte, err error) []byte {
 		if err != nil {

@@ -282,7 +282,7 @@ func TestShimJudges(t *testing.T) {
 		"changed":                               {func(w *world) { w.im.Digests[crypto.SHA256] = make([]byte, 32) }, secureboot.RuleImageChanged, "changed after it was signed"},
 		"signed by SHA-384": {func(w *world) {
 			w.im.Certificates = []secureboot.CertificateEntry{entry(message(crypto.SHA384, make([]byte, 48), h.DB))}
-		}, secureboot.RuleImageChanged, "another digest than SHA-256"},
+		}, secureboot.RuleImageChanged, "does not use SHA-256"},
 		"broken message": {func(w *world) { w.im.Certificates[0].Raw[9] ^= 1 }, secureboot.RuleSignatureMalformed, ""},
 		"broken table": {func(w *world) {
 			w.im.Certificates = append(w.im.Certificates, secureboot.CertificateEntry{Raw: make([]byte, 8)})
@@ -755,7 +755,7 @@ func TestPerhapsShim(t *testing.T) {
 		rule   secureboot.Rule
 	}{
 		"both":                          {func(w *world) {}, secureboot.RuleCertificateInDB},
-		"shim's state is not known":     {func(w *world) { w.v.MokList, w.v.MokListX, w.v.MokDBState, w.v.MokPolicy = nil, nil, nil, nil }, secureboot.RuleCertificateInDB},
+		"shim's state is unknown":     {func(w *world) { w.v.MokList, w.v.MokListX, w.v.MokDBState, w.v.MokPolicy = nil, nil, nil, nil }, secureboot.RuleCertificateInDB},
 		"MokListX":                      {func(w *world) { w.v.MokListX = lists(t, secureboot.CertificateList(owner, h.DB.Cert)) }, secureboot.RuleShimUnknown},
 		"copy of MokListX":              {func(w *world) { w.v.MokListX, w.v.MokListXRT = nil, lists(t, secureboot.SHA256List(owner, imageSum)) }, secureboot.RuleShimUnknown},
 		"db is ignored":                 {func(w *world) { w.v.MokDBState = []byte{1} }, secureboot.RuleShimUnknown},

@@ -297,7 +297,7 @@ func (j *shimJudge) signature(i int, message []byte) {
 		j.because(refuse(RuleSignatureMalformed, "signature %d: %v", i, err))
 		return
 	case !m.About(j.sum):
-		j.because(refuse(RuleImageChanged, "signature %d: the image was changed after it was signed, or it is signed by another digest than SHA-256, which is all that shim takes", i))
+		j.because(refuse(RuleImageChanged, "signature %d: the image was changed after it was signed, or its signature does not use SHA-256, the only digest that shim accepts", i))
 		return
 	}
 	for _, l := range j.deny {

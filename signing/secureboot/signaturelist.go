@@ -48,8 +48,8 @@ var typeNames = map[osmith.GUID]string{
 	TypeRSA2048: "RSA2048", TypeRSA2048SHA1: "RSA2048_SHA1", TypeRSA2048SHA256: "RSA2048_SHA256", TypeExternalManagement: "EXTERNAL_MANAGEMENT",
 }
 
-// TypeName is the specification's name of a list type, such as X509 or SHA256, and the GUID of a
-// type that it does not know.
+// TypeName is the specification's name of a list type, such as X509 or SHA256, and the GUID of an
+// unknown type.
 func TypeName(t osmith.GUID) string {
 	if n, ok := typeNames[t]; ok {
 		return n
@@ -89,16 +89,16 @@ func (s Signature) AppendBinary(b []byte) ([]byte, error) {
 	return append(efi.AppendGUID(b, s.Owner), s.Data...), nil
 }
 
-// A SignatureList is one EFI_SIGNATURE_LIST: signatures of one type and one size. A certificate has
-// a list of its own, as a rule; digests of one kind share one.
+// A SignatureList is one EFI_SIGNATURE_LIST: signatures of one type and one size. A certificate
+// usually has a list of its own; digests of one kind share a list.
 type SignatureList struct {
 	Type       osmith.GUID
 	Header     []byte // empty for all types in use
 	Signatures []Signature
 
-	// SignatureSize is what a list without signatures has for the size of each with its owner, in
-	// bytes; of other lists it is not looked at. Firmware takes lists without signatures, and
-	// nothing follows from them.
+	// SignatureSize is, for a list without signatures, the stated size of a signature with its
+	// owner, in bytes; for other lists it is ignored. Firmware accepts lists without signatures,
+	// which have no effect.
 	SignatureSize int64
 }
 
@@ -116,10 +116,10 @@ const (
 	ownerSize      = 16
 )
 
-// ParseSignatureLists reads the content of PK, KEK, db, dbx and the like, or an .esl file: any
-// number of lists. Bytes from efivarfs have four attribute bytes in front, which do not belong
-// here. Types that are not known are kept; a known type with a wrong size, and sizes that do not
-// add up, are errors of type [*osmith.FormatError]. The result points into data.
+// ParseSignatureLists reads the content of a variable such as PK, KEK, db or dbx, or an .esl file:
+// any number of lists. Files of efivarfs begin with four attribute bytes; pass the bytes after
+// them. Unknown types are kept; a known type with a wrong size, and sizes that do not add up, are
+// errors of type [*osmith.FormatError]. The result points into data.
 func ParseSignatureLists(data []byte) ([]SignatureList, error) {
 	lists, err := parseLists(data)
 	return lists, prefix.Error("secureboot", err)
@@ -269,9 +269,9 @@ func SHA256List(owner osmith.GUID, digests ...[32]byte) SignatureList {
 }
 
 // CertificateDigestList is the list for dbx that revokes certificates by the digest of their
-// to-be-signed part, SHA-256, SHA-384 or SHA-512, which takes far less room than the certificates.
-// from is the time from which signatures are void; the zero time, always. Firmware looks at it only
-// for signatures with a time stamp.
+// to-be-signed part, SHA-256, SHA-384 or SHA-512, which needs far less room than the certificates.
+// from is the time from which signatures are revoked; the zero time revokes all. Firmware uses it
+// only for signatures with a time stamp.
 func CertificateDigestList(owner osmith.GUID, h crypto.Hash, from time.Time, certs ...*x509.Certificate) (SignatureList, error) {
 	for typ, known := range certificateHashes {
 		if known != h {
@@ -294,7 +294,7 @@ func CertificateDigestList(owner osmith.GUID, h crypto.Hash, from time.Time, cer
 
 // Merge appends the entries of more that lists does not have, as edk2 does when a variable is
 // appended to (AuthService.c, FilterSignatureList): entries are equal if type, size, owner and data
-// are. Lists of more that have nothing new vanish.
+// are. Lists of more without a new entry are left out.
 func Merge(lists []SignatureList, more ...SignatureList) []SignatureList {
 	merged := append([]SignatureList(nil), lists...)
 	there := entriesOf(lists)
@@ -312,8 +312,8 @@ func Merge(lists []SignatureList, more ...SignatureList) []SignatureList {
 	return merged
 }
 
-// Without returns lists without the entries for which drop is true. Lists that have nothing left
-// vanish.
+// Without returns lists without the entries for which drop is true. Lists that become empty are
+// left out.
 func Without(lists []SignatureList, drop func(typ osmith.GUID, s Signature) bool) []SignatureList {
 	rest := []SignatureList{}
 	for _, l := range lists {

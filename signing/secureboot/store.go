@@ -12,10 +12,11 @@ import (
 )
 
 // ParseStore reads the Secure Boot state of a virtual machine from its variable store, an
-// OVMF_VARS.fd, or from a dump of hardware with such a one. SecureBoot and SetupMode are not
-// stored; they are what edk2 makes of PK and SecureBootEnable at its next start. Times are known,
-// and so is what shim keeps: a variable of shim's that is not there does not exist, and one that an
-// operating system may write is as if it did not, since shim deletes or replaces it.
+// OVMF_VARS.fd, or from a dump of hardware with a variable store of this format. SecureBoot and
+// SetupMode are not stored; they are the values that edk2 derives from PK and SecureBootEnable at
+// its next start. The store has the times, and shim's own variables: a variable of shim that is not
+// in the store does not exist, and one that an operating system may write counts as missing, since
+// shim deletes or replaces it.
 func ParseStore(image []byte) (v osmith.FirmwareVariables, err error) {
 	defer prefix.Add("secureboot", &err)
 	s, err := varstore.Parse(image)
@@ -56,9 +57,9 @@ func ParseStore(image []byte) (v osmith.FirmwareVariables, err error) {
 	return v, nil
 }
 
-// WriteStore returns the variable store of a virtual machine with these variables in it, all others
-// as they were: a machine that starts with it has the keys without an enrolment. Variables without
-// a time get at. What shim keeps is not written.
+// WriteStore returns the variable store of a virtual machine with these variables in it and all
+// others as they were: a machine that starts with the store has the keys without an enrolment.
+// Variables without a time get the time at. Variables of shim are not written.
 func WriteStore(image []byte, v osmith.FirmwareVariables, at time.Time) (out []byte, err error) {
 	defer prefix.Add("secureboot", &err)
 	s, err := varstore.Parse(image)

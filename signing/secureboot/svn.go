@@ -8,9 +8,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/efi"
 )
 
-// SVNOwner is the owner of entries of dbx that are no digests but security version numbers: the
-// lowest versions of Windows' boot managers that are still to start. Firmware does not know them
-// and compares them with digests, in vain; the boot managers refuse themselves
+// SVNOwner is the owner of entries of dbx that are not digests but security version numbers: the
+// lowest versions of Windows' boot managers that may still start. Firmware takes them for digests,
+// which match no image; the boot managers check them and refuse to start
 // (PreSignedObjects/DBX/dbx_info_msft_latest.json and scripts/utility_functions.py of
 // https://github.com/microsoft/secureboot_objects).
 var SVNOwner = osmith.MustParseGUID("9d132b6c-59d5-4388-ab1c-185cfcb2eb92")
@@ -39,8 +39,8 @@ type svnEntry struct {
 
 const svnVersion = 1
 
-// ParseSVN reads an entry of a list of a type as a security version number. It is none if it has
-// another owner or type, or a form that is not known.
+// ParseSVN reads an entry of a list of a type as a security version number. ok is false if the
+// owner or type differs, or the form is unknown.
 func ParseSVN(typ osmith.GUID, s Signature) (v SVN, ok bool) {
 	var e svnEntry
 	if typ != TypeSHA256 || s.Owner != SVNOwner || len(s.Data) != binary.Size(e) {
@@ -52,7 +52,7 @@ func ParseSVN(typ osmith.GUID, s Signature) (v SVN, ok bool) {
 	return SVN{Application: efi.GUID(e.Application[:]), Major: e.Major, Minor: e.Minor}, true
 }
 
-// Name is the file name of the boot manager, or the GUID of one that is not known.
+// Name is the file name of the boot manager, or the GUID of an unknown one.
 func (v SVN) Name() string {
 	if name, ok := svnApplications[v.Application]; ok {
 		return name
@@ -63,13 +63,14 @@ func (v SVN) Name() string {
 // String is name and version, such as "bootmgfw.efi 9.0".
 func (v SVN) String() string { return fmt.Sprintf("%s %d.%d", v.Name(), v.Major, v.Minor) }
 
-// Less reports whether the version is below that of another entry; applications are not compared.
+// Less reports whether the version is below that of another entry; it does not compare the
+// applications.
 func (v SVN) Less(other SVN) bool {
 	return v.Major < other.Major || v.Major == other.Major && v.Minor < other.Minor
 }
 
 // SVNs returns the highest version of each application in lists, in the order in which the
-// applications first come.
+// applications first occur.
 func SVNs(lists []SignatureList) (all []SVN) {
 	at := map[osmith.GUID]int{}
 	for _, l := range lists {

@@ -66,7 +66,7 @@ func (j *ubootJudge) judge() Verdict {
 	case j.image.Layout == LayoutUnknown:
 		return unknown(RuleNotModelled, "the layout of the image was not given")
 	case j.image.Layout != LayoutContiguous && j.image.Layout != LayoutUnaligned:
-		return unknown(RuleNotModelled, "the image has gaps between its sections, or sections in another order than their table: which bytes U-Boot hashes is not known")
+		return unknown(RuleNotModelled, "the image has gaps between its sections, or its sections are not in the order of their table: which bytes U-Boot hashes is unknown")
 	}
 	if len(j.image.table()) == 0 {
 		return j.unsigned(sum)

@@ -75,7 +75,7 @@ func (j *ubootJudge) path(s *signedpe.Signature) ubootFinding {
 		case f != nil:
 			return *f
 		case issuer == nil && keyIn(db, last): // booted b notca with dbt
-			return notLike("the certificate %q was signed by the key of one in db that has another name than its issuer", last.Subject)
+			return notLike("the certificate %q was signed by the key of a certificate in db whose name differs from its issuer", last.Subject)
 		case issuer == nil: // booted a02 a15, b twin, run 01
 			return stranger(RuleNoPathToDB, "signed by %q, issued by %q: no certificate in db is on that chain", s.Signer.Subject, s.Signer.Issuer)
 		case depth > 3: // booted a14, b chain3: signer, two intermediates, the one in db

@@ -339,7 +339,7 @@ func TestUBootRules(t *testing.T) {
 		{"no certificate in db, signer in db", append(noCertificate, certs(h.DB)...), nil, signed(good), unknown, unknown, "cannot be read", nil},
 		{"no certificate in db, unsigned", append(noCertificate, hash(sum)...), nil, nil, unknown, unknown, "cannot be read", nil},
 		{"no certificate in dbx, unsigned", hash(sum), noCertificate, nil, unknown, unknown, "cannot be read", nil},
-		{"key of another name in db", certs(issue(t, "renamed", true, h.DB, h.PCR)), nil, signed(by(leaf)), unknown, unknown, "another name", nil},
+		{"key of another name in db", certs(issue(t, "renamed", true, h.DB, h.PCR)), nil, signed(by(leaf)), unknown, unknown, "name differs", nil},
 		{"changed, ECDSA behind", certs(h.DB, ec), nil, signed(message(crypto.SHA256, other[:], h.DB)), no, no, "", nil},
 		{"digest of the issuer in dbx, in db", certs(h.DB), tbs(h.DB), signed(by(leaf)), revoked, revoked, "digest of the certificate", nil},
 		{"SHA-1 in db", append(certs(h.DB), list(secureboot.TypeSHA1, 20)...), nil, signed(good), "", unknown, "", nil},

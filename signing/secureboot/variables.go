@@ -122,8 +122,8 @@ func isSet(name string, content []byte) (bool, error) {
 	return content[0] == 1, nil
 }
 
-// An AttributesError is a variable whose attributes are not those it has to have: it is not
-// protected as the real one is, or the file is not from efivarfs.
+// An AttributesError says that a variable has wrong attributes: it is not protected as the real
+// variable is, or the file is not from efivarfs.
 type AttributesError struct {
 	Variable  string
 	Want, Got uint32
@@ -134,8 +134,8 @@ func (e *AttributesError) Error() string {
 }
 
 // ParseVariableFile reads a file of efivarfs with a Secure Boot variable: four bytes of attributes,
-// which have to be those of the variable of that name, and the content, which is returned. Names
-// are PK, KEK, db, dbx, dbt, dbr, SecureBoot, SetupMode, and of shim's SbatLevelRT, SbatPolicy,
+// which must be those of the variable of that name, and the content, which is returned. Names are
+// PK, KEK, db, dbx, dbt, dbr, SecureBoot, SetupMode, and of shim's SbatLevelRT, SbatPolicy,
 // MokListRT, MokListXRT, MokSBStateRT, MokIgnoreDB, MokPolicyRT and MokListTrustedRT. Errors are
 // [*osmith.FormatError] and [*AttributesError].
 func ParseVariableFile(name string, b []byte) ([]byte, error) {
@@ -188,12 +188,12 @@ func (k variable) parse(b []byte) ([]byte, error) {
 // os.DirFS has it, or from a whole copy of that directory: the files
 // PK-8be4df61-93ca-11d2-aa0d-00e098032b8c and so on. Firmware without Secure Boot has no SecureBoot
 // or SetupMode, which are then empty. A directory without variables, or that is not efivarfs, is an
-// [fs.ErrNotExist]. Times are not known to efivarfs.
+// [fs.ErrNotExist]. efivarfs does not have the times.
 //
-// Of shim's state there are the copies, which it makes at each start. Where it made MokListRT, no
-// SbatPolicy, or no copy of MokSBState, MokDBState, MokPolicy or MokListTrusted means that there is
-// no such variable; where it did not, nothing is known of them. A list that shim had to split
-// (MokListRT1, MokListXRT1) is left out, the other one too.
+// Of shim's state, efivarfs has the copies that shim makes at each start. If shim made MokListRT,
+// then a missing SbatPolicy, or a missing copy of MokSBState, MokDBState, MokPolicy or
+// MokListTrusted, means that the variable does not exist; otherwise these variables are unknown. If
+// shim had to split a list (MokListRT1, MokListXRT1), both lists are left out.
 func ReadVariables(dir fs.FS) (v osmith.FirmwareVariables, err error) {
 	defer prefix.Add("secureboot", &err)
 	var missing []error // of the two that firmware with Secure Boot has
@@ -262,8 +262,8 @@ func (k variable) read(dir fs.FS) ([]byte, error) {
 }
 
 // Space estimates the bytes that PK, KEK, db, dbx, dbt and dbr take in a variable store: each with
-// a header and its name as edk2 writes them, and once more the largest, for the copy that an update
-// makes before the old one goes.
+// a header and its name as edk2 writes them, and the largest once more, for the copy that an update
+// makes before it removes the old one.
 func Space(v osmith.FirmwareVariables) int64 {
 	const header = 60
 	var sum, largest int64

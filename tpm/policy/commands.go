@@ -16,12 +16,12 @@ import (
 // pkg is what errors of this package begin with.
 const pkg = "policy"
 
-// ErrBank is the cause of every error about a hash that no PCR bank known here has. It is package
-// tpm's error of this name.
+// ErrBank is the cause of every error about a hash of an unknown PCR bank. It is the same value as
+// ErrBank of package tpm.
 var ErrBank = pcrbank.ErrUnknown
 
 // Digest is the digest of a TPM 2.0 policy. Policies of systemd, and so of this package, are
-// SHA-256 whatever bank the PCRs are of. The zero value is the policy of a session that has just
+// SHA-256 digests for PCRs of any bank. The zero value is the policy of a session that has just
 // started.
 type Digest [sha256.Size]byte
 
@@ -100,10 +100,10 @@ func PolicyPCR(start Digest, bank crypto.Hash, values map[int][]byte) (d Digest,
 	return start.extend(ccPolicyPCR, b, pcrs.Sum(nil)), nil
 }
 
-// PolicyAuthorize is the digest after TPM2_PolicyAuthorize: whatever the session's digest was, it
-// becomes one that only depends on the key whose signature approved it and on ref (TPM 2.0 Library,
-// part 3, section 23.16). This is what a secret is sealed to so that any policy signed by the key
-// opens it. ref is [PolicyRef] of a name, usually "".
+// PolicyAuthorize is the digest after TPM2_PolicyAuthorize: the session's digest is replaced by one
+// that depends only on ref and on the key whose signature approved the old digest (TPM 2.0 Library,
+// part 3, section 23.16). A secret sealed to this digest can be opened with any policy that the key
+// has signed. ref is [PolicyRef] of a name, usually "".
 func PolicyAuthorize(key *rsa.PublicKey, ref []byte) (d Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	keyName, err := KeyName(key)
@@ -125,10 +125,9 @@ func PolicyRef(name string) []byte {
 	return h[:]
 }
 
-// PolicyAuthorizeNV is the digest after TPM2_PolicyAuthorizeNV: whatever the session's digest was,
-// it becomes one that only depends on the NV index which holds the approved policy (part 3, section
-// 23.22). index is its name with the attribute WRITTEN: see [NVPublic.Name]. systemd-pcrlock seals
-// to this.
+// PolicyAuthorizeNV is the digest after TPM2_PolicyAuthorizeNV: the session's digest is replaced by
+// one that depends only on the NV index which holds the approved policy (part 3, section 23.22).
+// index is its name with the attribute WRITTEN: see [NVPublic.Name]. systemd-pcrlock seals to this.
 func PolicyAuthorizeNV(index []byte) (d Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := checkName(index, "PolicyAuthorizeNV"); err != nil {
@@ -138,18 +137,20 @@ func PolicyAuthorizeNV(index []byte) (d Digest, err error) {
 }
 
 // PolicyAuthValue is the digest after TPM2_PolicyAuthValue, or after TPM2_PolicyPassword, which
-// leaves the same: the object's own secret, a PIN, is asked for (part 3, sections 23.17 and 23.18).
+// gives the same digest: the object's own secret, a PIN, is required (part 3, sections 23.17 and
+// 23.18).
 func PolicyAuthValue(start Digest) Digest { return start.extend(ccPolicyAuthValue) }
 
 // Comparison is the operation of a PolicyNV: TPM_EO of part 2, section 6.8. The contents of the
-// index stand on the left.
+// index are the left operand.
 type Comparison uint16
 
 const (
 	ComparisonEqual         Comparison = 0x0000
 	ComparisonNotEqual      Comparison = 0x0001
 	ComparisonSignedGreater Comparison = 0x0002
-	ComparisonGreater       Comparison = 0x0003 // unsigned, as those below without "Signed"
+	// unsigned, as all those below without "Signed" in the name
+	ComparisonGreater       Comparison = 0x0003
 	ComparisonSignedLess    Comparison = 0x0004
 	ComparisonLess          Comparison = 0x0005
 	ComparisonSignedAtLeast Comparison = 0x0006
@@ -161,9 +162,10 @@ const (
 	lastComparison                     = ComparisonAllBitsClear
 )
 
-// PolicyNV is the digest after TPM2_PolicyNV: the contents of an NV index at an offset compare in
-// this way with operand (part 3, section 23.9). index is the name of the index: see
-// [NVPublic.Name]. A counter with [ComparisonAtMost] closes the way back once it is raised.
+// PolicyNV is the digest after TPM2_PolicyNV: the contents of an NV index at an offset satisfy the
+// comparison with operand (part 3, section 23.9). index is the name of the index: see
+// [NVPublic.Name]. With [ComparisonAtMost] and a counter, raising the counter prevents a return to
+// older versions.
 func PolicyNV(start Digest, index, operand []byte, offset uint16, op Comparison) (d Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := checkName(index, "PolicyNV"); err != nil {

@@ -2,8 +2,8 @@
 // the values of PCRs, the keys that may sign further values, and the contents of NV indices. It
 // writes, signs and reads the .pcrsig of a UKI.
 //
-// Values come from package tpm, and the two do not import each other, so that a signer links no
-// event log:
+// Values come from package tpm. The two packages do not import each other, so a program that only
+// signs does not link the event log code:
 //
 //	states, err := tpm.PCR11States(measurements, nil, nil)  // all banks, the four default phases
 //	signatures, err := policy.Sign(key, states, "")         // key is a crypto.Signer
@@ -12,7 +12,7 @@
 // A state is the values of some PCRs by bank and number. For a remote key, [Prepare] lists what is
 // to be signed and [PCRPolicies.Join] takes the signatures.
 //
-// A [Digest] is that of a policy session. The functions that are named after TPM commands give the
+// A [Digest] is the digest of a policy session. Functions named after TPM commands return the
 // digest after the command: [PolicyPCR], [PolicyAuthorize], [PolicyAuthorizeNV], [PolicyNV],
 // [PolicyAuthValue] and [PolicyOR]. [Tree] joins more policies than one PolicyOR takes, [AnyState]
 // several states of PCRs, and a [Union] names them: the running set, sets that have not booted yet,

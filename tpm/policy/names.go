@@ -17,8 +17,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/tpmwire"
 )
 
-// ErrKey is the cause of every error about a key that cannot sign PCR policies. systemd accepts RSA
-// keys with the exponent 65537 and nothing else.
+// ErrKey is the cause of every error about a key that cannot sign PCR policies. systemd accepts
+// only RSA keys with the exponent 65537.
 var ErrKey = errors.New("not an RSA key with exponent 65537")
 
 // Numbers of the TCG Algorithm Registry.
@@ -29,7 +29,7 @@ const (
 )
 
 // ParsePublicKey reads the key that signs PCR policies as a .pcrpkey section and the token of a
-// LUKS2 volume hold it: PEM with one block PUBLIC KEY. A key that systemd does not verify with is
+// LUKS2 volume hold it: PEM with one block PUBLIC KEY. A key that systemd does not accept is
 // [ErrKey].
 func ParsePublicKey(text []byte) (_ *rsa.PublicKey, err error) {
 	defer prefix.Add(pkg, &err)
@@ -131,8 +131,8 @@ func checkName(name []byte, command string) error {
 	return fmt.Errorf("%s: a name of %d bytes: want an algorithm and a digest", command, len(name))
 }
 
-// ObjectName is the TPM name of an object: the hash of its TPMT_PUBLIC by the name algorithm in it,
-// behind that algorithm (part 1, section 16).
+// ObjectName is the TPM name of an object: the name algorithm stated in its TPMT_PUBLIC, followed
+// by the hash of the TPMT_PUBLIC by that algorithm (part 1, section 16).
 func ObjectName(public []byte) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(public) < 4 {
@@ -145,7 +145,7 @@ func ObjectName(public []byte) (_ []byte, err error) {
 	return append(bytes.Clone(public[2:4]), pcrbank.Sum(a.Hash, public)...), nil
 }
 
-// NVAttributes are those of an NV index: TPMA_NV of part 2, section 13.4.
+// NVAttributes are the attributes of an NV index: TPMA_NV of part 2, section 13.4.
 type NVAttributes uint32
 
 // The attributes that matter here; the type of the index is in bits 4 to 7.

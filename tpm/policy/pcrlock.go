@@ -104,8 +104,8 @@ func (p *PCRLock) MarshalJSON() (_ []byte, err error) {
 // Digest is the policy that the NV index holds.
 func (p *PCRLock) Digest() (Digest, error) { return PCRLockDigest(p.Bank, p.Values) }
 
-// Allows reports whether PCRs with these values satisfy the policy, and which do not. PCRs that the
-// policy is about and that are not given do not.
+// Allows reports whether PCRs with these values satisfy the policy, and which PCRs do not. A PCR of
+// the policy whose value is not given does not satisfy it.
 func (p *PCRLock) Allows(values map[int][]byte) (ok bool, bad []int) {
 	for _, n := range pcrbank.PCRs(p.Values) {
 		if !slices.ContainsFunc(p.Values[n], func(v []byte) bool { return bytes.Equal(v, values[n]) }) {
@@ -115,8 +115,8 @@ func (p *PCRLock) Allows(values map[int][]byte) (ok bool, bad []int) {
 	return len(bad) == 0 && len(p.Values) > 0, bad
 }
 
-// PCRLockDigest is the policy that systemd-pcrlock makes of the values that PCRs may have: one
-// PolicyPCR over all that have a single value, then for each other PCR, ascending, a PolicyOR of
+// PCRLockDigest is the policy that systemd-pcrlock makes from the values that PCRs may have: one
+// PolicyPCR over all PCRs with a single value, then for each other PCR, ascending, a PolicyOR of
 // one PolicyPCR per value. systemd unlocks at most [MaxPolicyOR] values per PCR; more are a
 // [*TooManyValuesError].
 func PCRLockDigest(bank crypto.Hash, values map[int][][]byte) (d Digest, err error) {
@@ -157,7 +157,7 @@ func PCRLockDigest(bank crypto.Hash, values map[int][][]byte) (d Digest, err err
 	return d, nil
 }
 
-// TooManyValuesError says that a PCR may have more values than systemd could unlock for.
+// TooManyValuesError says that a PCR may have more values than systemd can unlock for.
 type TooManyValuesError struct{ PCR, Values int }
 
 func (e *TooManyValuesError) Error() string {

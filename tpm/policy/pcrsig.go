@@ -27,7 +27,7 @@ import (
 type PCRPolicy struct {
 	Bank        crypto.Hash
 	PCRs        []int             // ascending; in practice {11}
-	Fingerprint [sha256.Size]byte // of the key that signs, see [Fingerprint]
+	Fingerprint [sha256.Size]byte // fingerprint of the signing key, see [Fingerprint]
 	Ref         string            // name of the policy reference, "" for none (systemd 262)
 	Digest      Digest
 }
@@ -40,8 +40,8 @@ func (p PCRPolicy) equal(q PCRPolicy) bool {
 	return p.Bank == q.Bank && slices.Equal(p.PCRs, q.PCRs) && p.Fingerprint == q.Fingerprint && p.Ref == q.Ref && p.Digest == q.Digest
 }
 
-// PCRPolicies are policies not yet signed. Where the key is elsewhere, sign the TBS of each there
-// and [PCRPolicies.Join].
+// PCRPolicies are policies not yet signed. If the key is elsewhere, sign the TBS of each policy
+// there, then call [PCRPolicies.Join].
 type PCRPolicies []PCRPolicy
 
 // Signature is a signed policy.
@@ -56,8 +56,8 @@ type Signatures []Signature
 // Prepare lists the policies that a key is to sign for some states of a machine. Each state is the
 // values of PCRs by bank and number, as PCR11States of package tpm lists them for a UKI. The
 // policies come bank by bank, in the order in which systemd-measure has them (sha1, sha256, sha384,
-// sha512), and in each bank in the order of the states; one that comes twice is listed once. Only
-// the public half of the key is needed. ref names a policy reference, "" for none.
+// sha512), and in each bank in the order of the states; duplicates are dropped. Only the public
+// half of the key is needed. ref names a policy reference, "" for none.
 func Prepare(key *rsa.PublicKey, states []map[crypto.Hash]map[int][]byte, ref string) (_ PCRPolicies, err error) {
 	defer prefix.Add(pkg, &err)
 	fingerprint, err := Fingerprint(key)
@@ -112,7 +112,7 @@ func Sign(key crypto.Signer, states []map[crypto.Hash]map[int][]byte, ref string
 	return p.Sign(key)
 }
 
-// Sign signs each policy. The key must be the one that they were prepared for.
+// Sign signs each policy. The key must be the one for which the policies were prepared.
 func (p PCRPolicies) Sign(key crypto.Signer) (_ Signatures, err error) {
 	defer prefix.Add(pkg, &err)
 	public, err := rsaPublic(key)
@@ -129,8 +129,8 @@ func (p PCRPolicies) Sign(key crypto.Signer) (_ Signatures, err error) {
 	return p.Join(public, values)
 }
 
-// Join makes signed policies of signatures that were made elsewhere over the TBS of each policy, in
-// the same order. Each is verified; the first that is not by this key is an error.
+// Join makes signed policies from signatures that were made elsewhere over the TBS of each policy,
+// in the same order. Each signature is verified; the first that the key did not make is an error.
 func (p PCRPolicies) Join(key *rsa.PublicKey, signatures [][]byte) (_ Signatures, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(signatures) != len(p) {
@@ -188,9 +188,9 @@ func rsaPublic(key crypto.Signer) (*rsa.PublicKey, error) {
 	return pub, nil
 }
 
-// Merge adds signatures that are not there yet, as systemd-measure --append does: those of one UKI
-// with a reference and without, or by an old key and a new one. Entries keep their order, each
-// bank's new ones after its old ones.
+// Merge adds signatures that are missing, as systemd-measure --append does: for example, signatures
+// of one UKI with a reference and without, or by an old key and a new one. Entries keep their
+// order, each bank's new ones after its old ones.
 func (s Signatures) Merge(more ...Signature) Signatures {
 	out := slices.Clone(s)
 	for _, m := range more {
@@ -219,8 +219,8 @@ func (s Signatures) MarshalJSON() ([]byte, error) {
 	return w.bytes()
 }
 
-// MarshalJSON is the same object with the bytes to be signed ("tbs") in place of signatures, byte
-// for byte as `ukify --policy-digest` writes it.
+// MarshalJSON returns the object of [Signatures.MarshalJSON] with the bytes to be signed ("tbs") in
+// place of signatures, byte for byte as `ukify --policy-digest` writes it.
 func (p PCRPolicies) MarshalJSON() ([]byte, error) {
 	w := bankWriter{entries: make(map[crypto.Hash][]entry)}
 	for _, policy := range p {

@@ -9,14 +9,14 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// Tree joins any number of policies by PolicyOR, in as many levels as the eight branches of one
-// command ask for.
+// Tree joins any number of policies by PolicyOR, in as many levels as needed, since one command
+// takes eight branches.
 type Tree struct {
 	levels [][]Digest // the policies, then what each group of up to eight gives, up to the root
 }
 
 // NewTree joins policies: any one of them satisfies the tree. One policy alone is its own tree.
-// systemd replays a single level only, so what it shall unlock has at most [MaxPolicyOR].
+// systemd replays only a single level, so a tree for systemd has at most [MaxPolicyOR] policies.
 func NewTree(policies ...Digest) (_ *Tree, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(policies) == 0 {
@@ -42,11 +42,11 @@ func NewTree(policies ...Digest) (_ *Tree, err error) {
 	return t, nil
 }
 
-// AnyState joins states of PCRs of one bank, after a session whose digest was start: the PCRs must
-// have the values of one of the states, all of the same one. That is more than systemd-pcrlock
-// asks, whose policy ([PCRLockDigest]) lets each PCR have any of its values. The policies of the
-// [Tree] are those of the states, in their order; package tpm has the states of boots any of which
-// may happen.
+// AnyState joins states of PCRs of one bank, after a session whose digest was start: all PCRs must
+// have the values of the same state. That is stricter than the policy of systemd-pcrlock
+// ([PCRLockDigest]), which lets each PCR have any of its values. The policies of the [Tree] are in
+// the order of the states; Alternatives of package tpm computes the states of several possible
+// boots.
 func AnyState(start Digest, bank crypto.Hash, states []map[int][]byte) (_ *Tree, err error) {
 	defer prefix.Add(pkg, &err)
 	policies := make([]Digest, len(states))
@@ -65,7 +65,7 @@ func (t *Tree) Digest() Digest { return t.levels[len(t.levels)-1][0] }
 func (t *Tree) Depth() int { return len(t.levels) - 1 }
 
 // Path lists the branches of each TPM2_PolicyOR that a session runs after it has satisfied policy
-// i, in order. Groups of one are passed by without a command.
+// i, in order. A group of one policy needs no command.
 func (t *Tree) Path(i int) (_ [][]Digest, err error) {
 	defer prefix.Add(pkg, &err)
 	if i < 0 || i >= len(t.levels[0]) {

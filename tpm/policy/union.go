@@ -15,18 +15,18 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// NamedState is what PCRs will be if something boots: the running set, one that is staged, the one
-// before, each of them with a firmware update that was announced. Values come from predictions or
-// from the machine.
+// NamedState is the state of PCRs after some set boots: the running, the staged or the previous
+// set, or one of these with an announced firmware update. Values come from predictions or from the
+// machine.
 type NamedState struct {
-	Name   string         // for people: "2.1.0", "2.1.0 after the firmware update"
-	Values map[int][]byte // of one bank; PCRs that are not asked for are left out of account
+	Name   string         // text for people: "2.1.0", "2.1.0 after the firmware update"
+	Values map[int][]byte // values of one bank; PCRs that the union does not name are ignored
 }
 
-// WithUpdate are the states, and each of them again with the values that some PCRs have after an
-// update: firmware vendors announce those of PCR 0. They are values at the moment when the secret
-// is asked for, as all of a state: from systemd 261 on the initrd has measured "os-separator" into
-// most of these PCRs by then.
+// WithUpdate returns the states, and each of them again with the values that some PCRs have after
+// an update: firmware vendors announce those of PCR 0. As all values of a state, they are values at
+// the moment when the secret is requested: from systemd 261 on, the initrd has by then measured
+// "os-separator" into most of these PCRs.
 func WithUpdate(states []NamedState, update string, values map[int][]byte) []NamedState {
 	out := slices.Clone(states)
 	for _, s := range states {
@@ -40,24 +40,24 @@ func WithUpdate(states []NamedState, update string, values map[int][]byte) []Nam
 	return out
 }
 
-// Union is the states of some PCRs that a secret is to be opened in, each once, with the reasons
-// for it.
+// Union holds the states of some PCRs in which a secret is to be opened, each once, with the names
+// that lead to it.
 type Union struct {
 	Bank   crypto.Hash
 	PCRs   []int        // ascending
 	States []UnionState // in the order of the first name of each
 }
 
-// UnionState is one state and what leads to it.
+// UnionState is one state and the named states that lead to it.
 type UnionState struct {
-	Names  []string       // of the named states that are this one
+	Names  []string       // names of the named states that are equal to this state
 	Values map[int][]byte // of all PCRs of the union
-	// PCRs with another value than in the first state, ascending; none in the first
+	// PCRs whose value differs from that in the first state, ascending; none in the first
 	Differs []int
 }
 
-// NewUnion joins named states. One that does not say what one of the PCRs will be is an error: a
-// secret would be sealed to a guess. So are two states of one name.
+// NewUnion joins named states. A state that lacks the value of one of the PCRs is an error: a
+// secret would be sealed to a guess. Two states of the same name are an error, too.
 func NewUnion(bank crypto.Hash, pcrs []int, states ...NamedState) (_ *Union, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := pcrbank.Check(bank); err != nil {
@@ -80,7 +80,7 @@ func NewUnion(bank crypto.Hash, pcrs []int, states ...NamedState) (_ *Union, err
 		for _, n := range pcrs {
 			v, ok := s.Values[n]
 			if !ok {
-				return nil, fmt.Errorf("union: state %q: PCR %d is not known", s.Name, n)
+				return nil, fmt.Errorf("union: state %q: PCR %d is unknown", s.Name, n)
 			}
 			if len(v) != bank.Size() {
 				return nil, fmt.Errorf("union: state %q: PCR %d: a value of %d bytes, want %d for %s", s.Name, n, len(v), bank.Size(), pcrbank.Name(bank))
@@ -118,7 +118,8 @@ func (u *Union) Alternatives() []map[int][]byte {
 	return out
 }
 
-// Digest is the policy that one of the states is there, after a session whose digest was start.
+// Digest is the policy that any one of the states satisfies, after a session whose digest was
+// start.
 func (u *Union) Digest(start Digest) (Digest, error) {
 	tree, err := AnyState(start, u.Bank, u.Alternatives())
 	if err != nil {
@@ -127,8 +128,9 @@ func (u *Union) Digest(start Digest) (Digest, error) {
 	return tree.Digest(), nil
 }
 
-// Find is the state that a machine with these values is in: differs is empty then. For a machine
-// that is in none, it is the state that differs in the fewest PCRs, and differs are these.
+// Find returns the state that a machine with these values is in; differs is then empty. If the
+// machine is in none of the states, Find returns the state that differs in the fewest PCRs, and
+// differs lists these PCRs.
 func (u *Union) Find(values map[int][]byte) (state UnionState, differs []int) {
 	for i, s := range u.States {
 		var d []int
@@ -144,7 +146,7 @@ func (u *Union) Find(values map[int][]byte) (state UnionState, differs []int) {
 	return state, differs
 }
 
-// String tells the states, their names and by which PCRs they differ from the first, in lines.
+// String lists the states in lines: their names, and the PCRs in which they differ from the first.
 func (u *Union) String() string {
 	var b strings.Builder
 	what := "states"

@@ -74,7 +74,7 @@ func TestBadUnions(t *testing.T) {
 		"no states": {crypto.SHA256, []int{7}, nil, "no PCRs or no states"},
 		"no name":   {crypto.SHA256, []int{7}, []NamedState{{"", good.Values}}, "union: state \"\": want a unique name"},
 		"two":       {crypto.SHA256, []int{7}, []NamedState{good, good}, `state "running": want a unique name`},
-		"not known": {crypto.SHA256, []int{7, 11}, []NamedState{good}, `state "running": PCR 11 is not known`},
+		"not known": {crypto.SHA256, []int{7, 11}, []NamedState{good}, `state "running": PCR 11 is unknown`},
 		"length":    {crypto.SHA384, []int{7}, []NamedState{good}, "32 bytes, want 48"},
 	} {
 		u, err := NewUnion(tt.bank, tt.pcrs, tt.states...)

@@ -20,12 +20,13 @@ import (
 )
 
 // AttestationKey is a key that only signs what a TPM says about itself: ECDSA on P-256, or RSASSA
-// with 2048 bits where the TPM has no curve. It exists in the TPM that made it alone; this is its
-// public half, and the private one encrypted by the TPM. Keep both, and trust the public half on a
-// verifier only after the TPM has proved that the key is its own: see [NewChallenge].
+// with 2048 bits if the TPM lacks the curve. The key exists only in the TPM that made it;
+// AttestationKey holds its public half, and its private half encrypted by the TPM. Keep both. A
+// verifier may trust the public half only after the TPM has proved that the key is its own: see
+// [NewChallenge].
 type AttestationKey struct {
 	Public  []byte `json:"public"`  // TPMT_PUBLIC
-	Private []byte `json:"private"` // TPM2B_PRIVATE without its size; of use to the TPM alone
+	Private []byte `json:"private"` // TPM2B_PRIVATE without its size; only the TPM can use it
 }
 
 // CreateAttestationKey makes an attestation key under the storage root key.
@@ -76,8 +77,8 @@ func attestationTemplate(srk *storageKey) tpm2.TPMTPublic {
 }
 
 // PublicKey is the public half for [tpm.VerifyQuote]: *ecdsa.PublicKey or *rsa.PublicKey. A key
-// that is not a restricted signing key, bound to the TPM that made it, is an error: what it signs
-// proves nothing. One with names by SHA-1 is [ErrName].
+// that is not a restricted signing key, bound to the TPM that made it, is an error: its signatures
+// prove nothing. A key whose name is by SHA-1 is [ErrName].
 func (k *AttestationKey) PublicKey() (_ crypto.PublicKey, err error) {
 	defer prefix.Add(pkg, &err)
 	public, err := unmarshal[tpm2.TPMTPublic](k.Public)
@@ -104,8 +105,8 @@ func (k *AttestationKey) PublicKey() (_ crypto.PublicKey, err error) {
 	return key, nil
 }
 
-// Name is the TPM's name of the key, which a [Challenge] is made out to. It fails as
-// [AttestationKey.PublicKey] does.
+// Name is the TPM's name of the key, for [NewChallenge]. It fails as [AttestationKey.PublicKey]
+// does.
 func (k *AttestationKey) Name() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if _, err := k.PublicKey(); err != nil {
@@ -114,8 +115,8 @@ func (k *AttestationKey) Name() (_ []byte, err error) {
 	return policy.ObjectName(k.Public)
 }
 
-// ErrName is the cause of every error about a name that ties nothing to a key: by SHA-1, of which
-// another key may have the same, or of another length than its algorithm's.
+// ErrName is the cause of every error about a name that does not identify one key: its hash is
+// SHA-1, so a second key may have the same name, or its length is not that of its algorithm.
 var ErrName = errors.New("want a name by SHA-256, SHA-384 or SHA-512")
 
 // strongName reports whether names by the algorithm (TPM_ALG_ID) are taken for one key's alone.
@@ -166,7 +167,7 @@ func (t *TPM) loadAttestationKey(k *AttestationKey) (tpm2.NamedHandle, error) {
 }
 
 // Quote has the TPM sign the values of PCRs of one or more banks, for a verifier that sent nonce (1
-// to 32 bytes, not all of them zero).
+// to 32 bytes, not all zero).
 func (t *TPM) Quote(k *AttestationKey, nonce []byte, pcrs map[crypto.Hash][]int) (_ *Quote, err error) {
 	defer prefix.Add(pkg, &err)
 	if len(nonce) > 32 {
@@ -243,16 +244,16 @@ func (t *TPM) quote(key tpm2.NamedHandle, nonce []byte, selected tpm2.TPMLPCRSel
 const EKHandle = 0x81010001
 
 // Challenge asks a TPM to prove that an attestation key is its own (TPM 2.0 Library, part 1,
-// section 24): only the TPM with the endorsement key can answer, and it does so only if it has the
-// attestation key, too.
+// section 24): only the TPM with the endorsement key can answer, and it answers only if it also has
+// the attestation key.
 type Challenge struct {
 	Credential []byte `json:"credential"` // TPMS_ID_OBJECT
 	Secret     []byte `json:"secret"`     // TPM2B_ENCRYPTED_SECRET without its size
 }
 
-// EndorsementKey is the public half (TPMT_PUBLIC) of the TPM's endorsement key: of the one at
-// [EKHandle], or else made of the TCG's template for ECC P-256. A verifier compares it with the
-// TPM's certificate, or with what was noted when the machine was installed.
+// EndorsementKey returns the public half (TPMT_PUBLIC) of the TPM's endorsement key: the key at
+// [EKHandle] or, if there is none, the key made from the TCG's template for ECC P-256. A verifier
+// compares it with the TPM's certificate, or with the key recorded when the machine was installed.
 func (t *TPM) EndorsementKey() (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	ek, done, err := t.endorsementKey()
@@ -308,8 +309,9 @@ func parseEK(handle tpm2.TPMHandle, area []byte) (*storageKey, error) {
 }
 
 // NewChallenge makes a challenge for the TPM with an endorsement key (TPMT_PUBLIC) to prove that it
-// has the attestation key with this name ([AttestationKey.Name]); what is no name by SHA-256 or
-// better is [ErrName]. answer is random, 32 bytes: what [TPM.Answer] must give. It needs no TPM.
+// has the attestation key with this name ([AttestationKey.Name]); a name that is not by SHA-256 or
+// better is [ErrName]. answer is 32 random bytes, which [TPM.Answer] must return. NewChallenge
+// needs no TPM.
 func NewChallenge(ek, name []byte) (challenge *Challenge, answer []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := checkName(name); err != nil {
@@ -376,5 +378,6 @@ func (t *TPM) Answer(k *AttestationKey, c *Challenge) (_ []byte, err error) {
 	return rsp.CertInfo.Buffer, nil
 }
 
-// ErrChallenge says that a challenge is for another TPM, or for another attestation key.
+// ErrChallenge says that the challenge was made for a different TPM, or for a different attestation
+// key.
 var ErrChallenge = errors.New("the challenge is not for this TPM and key")

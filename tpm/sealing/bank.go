@@ -8,9 +8,9 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// CheckBank is a [*BankError] unless PCRs of the bank can stand for a boot: it is allocated, and
-// firmware has measured something into PCRs 0 to 15 of it. In a bank that firmware left alone, a
-// policy holds nothing back.
+// CheckBank returns a [*BankError] unless the PCRs of the bank describe a boot: the bank is
+// allocated, and firmware has measured something into its PCRs 0 to 15. In a bank that firmware did
+// not measure into, a policy protects nothing.
 func (t *TPM) CheckBank(bank crypto.Hash) (err error) {
 	defer prefix.Add(pkg, &err)
 	return t.checkBank(bank, t.PCRs)

@@ -21,7 +21,7 @@ import (
 type Verdict int
 
 const (
-	VerdictUnknown Verdict = iota // it depends on what is not known
+	VerdictUnknown Verdict = iota // it depends on facts that are unknown
 	VerdictOpens
 	VerdictDoesNotOpen
 )
@@ -51,56 +51,57 @@ func (v *Verdict) UnmarshalText(text []byte) error {
 	return prefix.Error(pkg, fmt.Errorf("verdict %.40q: want %q, %q or %q", text, VerdictOpens, VerdictDoesNotOpen, VerdictUnknown))
 }
 
-// State is what is known of a machine at the moment when the secret is asked for. [StateOf] makes
-// one of event logs or a prediction. What is not given is not known.
+// State is what is known of a machine at the moment when the secret is requested. [StateOf] makes a
+// State from event logs or a prediction. A field that is not set is unknown.
 type State struct {
 	// PCRs are values by bank and number.
 	PCRs map[crypto.Hash]map[int][]byte
-	// Unknown says why PCRs have no value, where that is known; for the reasons of an [Answer].
+	// Unknown says why PCRs have no value, if that is known; [Answer].Reasons quote it.
 	Unknown map[int]string
-	// Banks are those that the TPM has allocated, which decide where a token names none; nil for
-	// not known.
+	// Banks are the banks that the TPM has allocated, which decide if a token names no bank; nil if
+	// unknown.
 	Banks []crypto.Hash
 
-	// Signatures are those that the machine has for its boot: the .pcrsig of its UKI. nil: it is
-	// not known which. Empty: none.
+	// Signatures are the PCR signatures that the machine has for its boot: the .pcrsig of its UKI.
+	// Nil: unknown. Empty: none.
 	Signatures policy.Signatures
 	// PCRLock is the policy that the NV index of systemd-pcrlock holds, as its pcrlock.json says.
 	PCRLock *policy.PCRLock
 	// Counters are values of NV counters.
 	Counters map[uint32]uint64
-	// PIN says that the right PIN is entered, which only a TPM can tell. Without it, a token that
-	// asks for one does not open.
+	// PIN says that the right PIN is entered, which only a TPM can tell. If PIN is false, a token
+	// that asks for a PIN does not open.
 	PIN bool
 
-	// Earlier are values of a state in which the token opened. They decide nothing, but name the
-	// PCRs that differ where a token does not say what it was sealed for, as those of systemd.
+	// Earlier are values of a state in which the token opened. They do not affect the answer; they
+	// show which PCRs differ if a token, as those of systemd, does not record the values that it
+	// was sealed for.
 	Earlier map[crypto.Hash]map[int][]byte
 }
 
 // Answer is whether a token opens, and why.
 type Answer struct {
 	Verdict Verdict
-	// Bank is the one that the PCRs were looked up in; 0 without PCRs, or if the token names none
-	// and the answer is the same in all.
+	// Bank is the bank in which the PCRs were looked up; 0 without PCRs, or if the token names no
+	// bank and the answer is the same in all banks.
 	Bank crypto.Hash
-	// Reasons are why it does not open, and if it might, what is not known. Empty if it opens.
+	// Reasons say why the token does not open or, if it might, what is unknown. Empty if it opens.
 	Reasons []Reason
-	// Assumes is what a yes takes for granted, since no values can show it.
+	// Assumes lists what a yes takes for granted, because values cannot show it.
 	Assumes []string
 }
 
-// ReasonKind is what a [Reason] is about.
+// ReasonKind is the subject of a [Reason].
 type ReasonKind string
 
 const (
 	ReasonPCR       ReasonKind = "pcr"       // the value of a PCR
 	ReasonSignature ReasonKind = "signature" // no signature covers the PCRs
 	ReasonPIN       ReasonKind = "pin"
-	ReasonBank      ReasonKind = "bank" // the TPM does not have it, or the token does not name it
+	ReasonBank      ReasonKind = "bank" // the TPM lacks the bank, or the token does not name it
 	ReasonPCRLock   ReasonKind = "pcrlock"
 	ReasonCounter   ReasonKind = "counter"
-	// the sealed object asks for another policy than the token says
+	// the policy of the sealed object differs from the one that the token states
 	ReasonPolicy ReasonKind = "policy"
 )
 
@@ -108,13 +109,14 @@ const (
 type Reason struct {
 	Verdict Verdict
 	Kind    ReasonKind
-	Bank    crypto.Hash // of the PCRs; 0 if it is not about them
-	PCRs    []int       // that it is about, ascending
-	// Want are the values that would do, one or several of a single PCR, and Got is what the PCR
-	// has. nil where it is about more than one PCR, or they are not known.
+	Bank    crypto.Hash // bank of the PCRs; 0 if the reason is not about PCRs
+	PCRs    []int       // PCRs that the reason is about, ascending
+	// Want are the values with which the token opens, one or several for a single PCR, and Got is
+	// the PCR's value. Both are nil if the reason is about more than one PCR, or the values are
+	// unknown.
 	Want [][]byte
 	Got  []byte
-	Err  error // what is wrong, for people and for errors.Is
+	Err  error // what is wrong, as text and for errors.Is
 }
 
 // String is a line for people.
@@ -144,12 +146,12 @@ var (
 )
 
 // Check says without a TPM whether a token would open on a machine in this state. [VerdictOpens]
-// means that every condition of its policy holds by what the state says, beside what Assumes lists:
-// that the TPM has its key still, above all. What the state does not know never counts as a yes.
-// The error is about a token or a state that makes no sense.
+// means that the state shows every condition of the policy to hold, except those in Assumes: above
+// all, that the TPM still has the token's key. What is unknown in the state never counts as a yes.
+// An error means that the token or the state makes no sense.
 //
-// A token that names no bank is judged in the one that systemd 262 takes of Banks, and if these are
-// not known, in every bank: the answer is then that of all of them, or not known.
+// A token that names no bank is judged in the bank that systemd 262 chooses from Banks. If Banks is
+// nil, the token is judged in every bank; if the answers differ, the verdict is [VerdictUnknown].
 func (t *Token) Check(s State) (_ *Answer, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := t.check(); err != nil {

@@ -15,26 +15,26 @@ import (
 const pkg = "sealing"
 
 var (
-	// ErrResponse is the cause of every error about an answer that no TPM gives: cut, of another
-	// command, impossible.
+	// ErrResponse is the cause of every error about an answer that a TPM cannot have given: it is
+	// truncated, belongs to a different command, or is impossible.
 	ErrResponse = errors.New("not a TPM response")
-	// ErrTampered is the cause of every error about an answer that the TPM did not give, or not so:
-	// it is vouched for by a key that only the TPM has, and that does not hold.
+	// ErrTampered is the cause of every error about an answer that did not come from the TPM or was
+	// changed on the way: it fails the check with a key that only the TPM has.
 	ErrTampered = errors.New("the TPM's response was altered in transit")
 	// ErrSRK is the cause of every error about a storage root key that is not fit to seal under.
 	ErrSRK = errors.New("not a storage root key")
-	// ErrMissingKey says that the TPM does not have the key that a secret was sealed under: it is
-	// another TPM, or it was cleared. The secret cannot be had from it any more.
+	// ErrMissingKey says that the TPM lacks the key under which a secret was sealed: the TPM was
+	// replaced or cleared. The secret can no longer be unsealed.
 	ErrMissingKey = errors.New("the TPM lacks the storage key that sealed this secret (another TPM, or cleared)")
-	// ErrPIN says that the PIN is not the one that the secret was sealed with.
+	// ErrPIN says that the PIN is wrong.
 	ErrPIN = errors.New("wrong PIN")
-	// ErrNeedPIN says that there is a PIN and none was given.
+	// ErrNeedPIN says that the secret needs a PIN and none was given.
 	ErrNeedPIN = errors.New("a PIN is required")
-	// ErrSelfTest says that what was sealed did not come out again. Nothing must be relied on that
-	// was sealed so.
+	// ErrSelfTest says that the secret which was just sealed could not be unsealed again. Do not
+	// rely on a secret sealed this way.
 	ErrSelfTest = errors.New("the TPM returns different data from what was sealed")
-	// ErrNotSupported is the cause of every error about a token that asks for what this package
-	// does not do.
+	// ErrNotSupported is the cause of every error about a token that needs something that this
+	// package does not support.
 	ErrNotSupported = errors.New("not supported")
 )
 
@@ -43,9 +43,10 @@ type BankState int
 
 const (
 	BankStateAbsent BankState = iota + 1 // the TPM has not allocated it
-	// nothing was ever measured into PCRs 0 to 15: a policy would hold for any boot
+	// PCRs 0 to 15 were never extended: a policy would hold for any boot
 	BankStateZero
-	// they are all ones, or ones and zeros: the firmware has capped the bank or locked it out
+	// PCRs 0 to 15 are all ones, or ones and zeros: the firmware has capped the bank or locked it
+	// out
 	BankStateOnes
 )
 
@@ -61,8 +62,8 @@ func (s BankState) String() string {
 	return fmt.Sprintf("state %d", int(s))
 }
 
-// BankError says that a bank of PCRs must not be sealed to, since a policy over it would hold
-// nothing back.
+// BankError says that a bank of PCRs must not be sealed to, since a policy over it would protect
+// nothing.
 type BankError struct {
 	Bank  crypto.Hash
 	State BankState
@@ -75,15 +76,14 @@ func (e *BankError) Error() string {
 // PolicyError says that the machine is not in a state that the secret was sealed for.
 type PolicyError struct {
 	Bank crypto.Hash
-	Got  map[int][]byte // the PCRs of the policy as they are
-	// Want are their values when it was sealed, and PCRs those that differ, ascending. Both are nil
-	// if it is not known what the values were: a token of systemd does not say.
+	Got  map[int][]byte // present values of the policy's PCRs
+	// Want are the values for which the secret was sealed, and PCRs are those that differ,
+	// ascending. Both are nil if the values are unknown: a token of systemd does not record them.
 	Want map[int][]byte
 	PCRs []int
-	// Differences say which events made them differ, if logs were given: the causes of [tpm.Diff]
-	// ([tpm.Causes]).
+	// Differences are the events that made the PCRs differ ([tpm.Causes]), if logs were given.
 	Differences []tpm.Difference
-	// Err is what failed, if it is not the value of a PCR: no signature, another key, an NV index.
+	// Err is what failed, if not the value of a PCR: a missing signature, a wrong key, an NV index.
 	Err error
 }
 
@@ -110,11 +110,11 @@ func (e *PolicyError) Error() string {
 
 func (e *PolicyError) Unwrap() error { return e.Err }
 
-// ErrNoSignature is the cause of a [*PolicyError] where no signature covers the present values of
-// the PCRs: this is not a version, or not a phase of the boot, that the vendor has signed for.
+// ErrNoSignature is the cause of a [*PolicyError] if no signature covers the present values of the
+// PCRs: the vendor has not signed for this version, or not for this phase of the boot.
 var ErrNoSignature = errors.New("no signature for the current PCR values")
 
-// LockoutError says that the TPM refuses PINs for some time, since too many wrong ones were tried.
+// LockoutError says that the TPM refuses PINs for some time, since too many wrong PINs were tried.
 type LockoutError struct{ Lockout }
 
 func (e *LockoutError) Error() string {

@@ -10,14 +10,16 @@ import (
 )
 
 // Lockout is the state of the TPM's protection against guessing (TPM 2.0 Library, part 1, section
-// 19.8). It concerns secrets with a PIN; those without are sealed so that they never count.
+// 19.8). It concerns secrets with a PIN; secrets without a PIN are sealed so that failed attempts
+// do not count.
 type Lockout struct {
 	Locked bool   // PINs are refused
 	Failed uint32 // attempts that count now
 	Most   uint32 // attempts at which the TPM locks out
-	// after which one failed attempt is forgotten, of time that the TPM is powered; 0: never
+	// time with power on after which one failed attempt is forgotten; 0: never
 	Interval time.Duration
-	Recovery time.Duration // after a failed lockout authorization; 0: until the next restart
+	// waiting time after a failed lockout authorization; 0: until the next restart
+	Recovery time.Duration
 }
 
 // Left is how many more PINs may be tried.
@@ -28,8 +30,8 @@ func (l Lockout) Left() uint32 {
 	return l.Most - l.Failed
 }
 
-// Wait is the longest time until the next PIN may be tried; 0 if that is now or never (if Interval
-// is 0). The TPM does not say how much of the present interval has passed.
+// Wait is the longest time until the next PIN may be tried; 0 if a PIN may be tried now, or never
+// (if Interval is 0). The TPM does not say how much of the present interval has passed.
 func (l Lockout) Wait() time.Duration {
 	if l.Left() > 0 {
 		return 0

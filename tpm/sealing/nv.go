@@ -40,9 +40,10 @@ func (u unraised) Error() string {
 func (unraised) Is(target error) bool { return target == ErrNoIndex }
 
 // DefineCounter makes a counter and returns its first value, which is not zero on a TPM that had
-// counters before. A counter has a value once it was raised for the first time; one that was cut
-// off before is completed. One that has a value is [ErrCounterExists]. index is 0x01800000 to
-// 0x01bfffff for the owner's (TCG registry of reserved handles, 2.2.2).
+// counters before. A counter has a value once it was raised for the first time; if an earlier
+// definition was interrupted before that, DefineCounter completes it. For a counter that has a
+// value, the error is [ErrCounterExists]. index is 0x01800000 to 0x01bfffff, the range of the owner
+// (TCG registry of reserved handles, 2.2.2).
 func (t *TPM) DefineCounter(index uint32) (_ uint64, err error) {
 	defer prefix.Add(pkg, &err)
 	if index < 0x01800000 || index > 0x01bfffff {
@@ -64,7 +65,7 @@ func (t *TPM) DefineCounter(index uint32) (_ uint64, err error) {
 	return t.Counter(index)
 }
 
-// ErrCounterExists says that a counter was to be defined which has a value already.
+// ErrCounterExists says that the counter to be defined already has a value.
 var ErrCounterExists = errors.New("already defined and raised")
 
 func (t *TPM) defineCounter(index uint32) error {
@@ -82,8 +83,8 @@ func (t *TPM) defineCounter(index uint32) error {
 	return nil
 }
 
-// Counter reads a counter. One that does not exist, or was never raised since its definition was
-// cut off, is [ErrNoIndex].
+// Counter reads a counter. If the counter does not exist, or was never raised because its
+// definition was interrupted, the error is [ErrNoIndex].
 func (t *TPM) Counter(index uint32) (_ uint64, err error) {
 	defer prefix.Add(pkg, &err)
 	n, err := t.counter(index)
@@ -128,9 +129,9 @@ func (t *TPM) definedCounter(index uint32) (*nvIndex, error) {
 	return n, nil
 }
 
-// RaiseCounter raises a counter until it has the value, which may not be more than 1000 away, or by
-// nothing if it has it or more. It returns the value that it has then. This cannot be undone: every
-// secret with a lower [Floor] is lost.
+// RaiseCounter raises a counter to the value, which may be at most 1000 higher than the present
+// one, and returns the counter's value. A counter that already has this value or more is left as it
+// is. Raising cannot be undone: every secret with a lower [Floor] is lost.
 func (t *TPM) RaiseCounter(index uint32, value uint64) (_ uint64, err error) {
 	defer prefix.Add(pkg, &err)
 	now, err := t.Counter(index)
@@ -159,7 +160,7 @@ func (t *TPM) increment(index uint32) error {
 	return nil
 }
 
-// RemoveCounter removes a counter. Every secret with a [Floor] of it is lost.
+// RemoveCounter removes a counter. Every secret whose [Floor] names the counter is lost.
 func (t *TPM) RemoveCounter(index uint32) (err error) {
 	defer prefix.Add(pkg, &err)
 	n, err := t.definedCounter(index)
@@ -172,7 +173,8 @@ func (t *TPM) RemoveCounter(index uint32) (err error) {
 	return nil
 }
 
-// Floor binds a secret to a counter: it can be had while the counter has at most this value.
+// Floor binds a secret to a counter: the secret can be unsealed while the counter has at most this
+// value.
 type Floor struct {
 	Index uint32
 	Most  uint64
@@ -211,8 +213,8 @@ func (n notAbove) satisfy(t *TPM, a *attempt) error {
 	return nil
 }
 
-// ErrFloor is the cause of a [*PolicyError] where a counter was raised above the floor: the secret
-// is of a version that must not be gone back to.
+// ErrFloor is the cause of a [*PolicyError] if the counter was raised above the floor: the secret
+// belongs to a version to which the machine must not return.
 var ErrFloor = errors.New("the secret belongs to a revoked version")
 
 // nvIndex is an NV index of the TPM as it was read.

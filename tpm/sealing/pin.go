@@ -78,8 +78,8 @@ func (s stretched) secret(unsealed []byte) ([]byte, error) {
 	return secret, nil
 }
 
-// Secret is what [TPM.Unseal] returns of a token into which sealed was sealed. That is sealed
-// itself, unless the PIN is stretched by Argon2id: then it is 32 bytes derived from both.
+// Secret is what [TPM.Unseal] returns for a token into which sealed was sealed: sealed itself or,
+// if the PIN is stretched by Argon2id, 32 bytes derived from sealed and the PIN.
 func (t *Token) Secret(sealed []byte, pin string) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if t.Argon2id == nil {

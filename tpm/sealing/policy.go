@@ -15,34 +15,34 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// Policy says when a secret may be had again. What is named must all hold; the zero value binds the
-// secret to the TPM alone. No PCR is bound that is not named.
+// Policy says when a secret may be unsealed. All conditions that it names must hold; the zero value
+// binds the secret to the TPM alone. PCRs that it does not name are not bound.
 //
 // For the root volume of a system whose vendor signs the enter-initrd phase of its UKIs, name the
 // PublicKey, and PCR 15 with a Value of zeros if the system extends it once a volume is unlocked:
-// then the secret is out of reach of what runs later.
+// then programs that run later cannot unseal the secret.
 type Policy struct {
-	// Bank is the bank of all PCRs here. 0 is the first of SHA-256, SHA-384 and SHA-512 that
-	// firmware measures into.
+	// Bank is the bank of all PCRs in the policy. 0 is the first of SHA-256, SHA-384 and SHA-512
+	// that firmware measures into.
 	Bank crypto.Hash
 
-	// PCRs must have these values, ascending; nil for none. Values are theirs; those that are not
-	// given are the ones at present, as the TPM vouches for them.
+	// PCRs are the PCRs whose values must be those in Values, ascending; nil for none. A PCR
+	// without an entry in Values is bound to its present value, for which the TPM vouches.
 	PCRs   []int
 	Values map[int][]byte
 
-	// Alternatives, in place of Values, are several states of the PCRs, at most 64: any of them
-	// will do. Only this package unseals such a token. For one that systemd must unlock, see
-	// [TPM.Reseal].
+	// Alternatives, in place of Values, are several states of the PCRs, at most 64, any one of
+	// which is accepted. Only this package unseals such a token. If systemd must unlock the volume,
+	// see [TPM.Reseal].
 	Alternatives []map[int][]byte
 
 	// Floor is a counter that must not have been raised above the value; nil for none. Only this
 	// package unseals such a token.
 	Floor *Floor
 
-	// PublicKey is of the vendor that signs PCR policies: PCRs PublicKeyPCRs (nil: 11) must be in a
-	// state that a signature covers, whenever that is made. PublicKeyRef names a policy reference
-	// (systemd 262), "" for none.
+	// PublicKey is the key of the vendor that signs PCR policies: the PCRs in PublicKeyPCRs (nil:
+	// 11) must be in a state that a signature covers, whenever the signature is made. PublicKeyRef
+	// names a policy reference (systemd 262), "" for none.
 	PublicKey     *rsa.PublicKey
 	PublicKeyPCRs []int
 	PublicKeyRef  string
@@ -52,15 +52,16 @@ type Policy struct {
 	// satisfying its own policy is [ErrNotSupported].
 	PCRLock *policy.PCRLock
 
-	// PIN must be given; "" for none. It is stretched by PBKDF2, which every systemd since 253
-	// reads, or by Argon2id, which systemd reads since 262; then what comes out again is
-	// [Token.Secret] of what was sealed.
+	// PIN must be given to unseal; "" for none. It is stretched by PBKDF2, which every systemd
+	// since 253 reads, or by Argon2id, which systemd reads since 262; with Argon2id, unsealing
+	// returns [Token.Secret] of what was sealed.
 	PIN      string
 	Argon2id *Argon2id
 }
 
-// In is the policy with the states of a union for its literal PCRs: any of them will do. A union of
-// a single state needs no alternatives, so that systemd unseals the token, too.
+// In returns the policy with the states of a union in place of its own PCR values: any one of the
+// states is accepted. A union of a single state needs no alternatives, so that systemd unseals the
+// token, too.
 func (p Policy) In(u *policy.Union) Policy {
 	p.Bank, p.PCRs, p.Values, p.Alternatives = u.Bank, u.PCRs, nil, u.Alternatives()
 	if len(p.Alternatives) == 1 {

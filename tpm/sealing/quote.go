@@ -14,14 +14,14 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// Quote is what a TPM says about its PCRs, signed. Its JSON has everything that a verifier needs:
-// [Quote.Verify], anywhere.
+// Quote is what a TPM says about its PCRs, signed. Its JSON has everything that a verifier needs
+// for [Quote.Verify], also on a different machine.
 type Quote struct {
 	Attest    []byte // TPMS_ATTEST
 	Signature []byte // TPMT_SIGNATURE
 
-	// PCRs are the values that were quoted, by bank. What is signed is a digest of them: in a quote
-	// that comes from elsewhere they are a claim, until Verify has checked them against it.
+	// PCRs are the values that were quoted, by bank. Only a digest of them is signed: in a quote
+	// that was received they are a claim until Verify has checked them against that digest.
 	PCRs map[crypto.Hash]map[int][]byte
 }
 
@@ -53,7 +53,7 @@ func (q Quote) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. Nothing in it is believed yet: see [Quote.Verify].
+// UnmarshalJSON reads what MarshalJSON writes. It verifies nothing: see [Quote.Verify].
 func (q *Quote) UnmarshalJSON(data []byte) (err error) {
 	defer prefix.Add(pkg, &err)
 	var in quoteJSON
@@ -88,9 +88,9 @@ func (q *Quote) UnmarshalJSON(data []byte) (err error) {
 	return nil
 }
 
-// Verify verifies the quote offline as [tpm.VerifyQuote], for a verifier that asked with nonce, and
-// checks the PCRs against the signed digest. It returns the values that are proved: those of PCRs
-// that the quote covers. A quote whose PCRs lead to another digest is a [*tpm.QuoteError].
+// Verify verifies the quote offline as [tpm.VerifyQuote] does, for a verifier that sent nonce, and
+// checks the PCRs against the signed digest. It returns the proved values: those of PCRs that the
+// quote covers. If the PCRs do not lead to the signed digest, the error is a [*tpm.QuoteError].
 func (q *Quote) Verify(key crypto.PublicKey, nonce []byte) (_ *tpm.Quote, pcrs map[crypto.Hash]map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	quoted, err := tpm.VerifyQuote(key, q.Attest, q.Signature, nonce)

@@ -13,19 +13,19 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// Passphrase is what systemd unlocks a volume with, of an unsealed secret: the secret in base64.
+// Passphrase is the passphrase with which systemd unlocks a volume: the unsealed secret in base64.
 func Passphrase(secret []byte) []byte { return base64.StdEncoding.AppendEncode(nil, secret) }
 
 // Seal seals a secret of up to 128 bytes under the storage root key of the TPM, which is made if
-// there is none, so that it comes out again when the policy holds. See [Policy.NewSecret] for a
+// there is none, so that it can be unsealed when the policy holds. [Policy.NewSecret] makes a
 // secret.
 //
-// PCRs are taken from a bank that firmware measures into, or the answer is a [*BankError]. Values
-// at present are those that the TPM vouches for: an answer that was changed on the way is
-// [ErrTampered]. What was sealed is loaded, and unsealed if that is possible at present: the PCRs
-// have the values that were sealed for, and with has the signatures that the policy needs; its PIN
-// and pcrlock policy are those of p. Signatures that are given must cover the present state: an
-// installer, which runs in another one, gives none. If the secret does not come out, the error is
+// PCRs must be in a bank that firmware measures into, otherwise the error is a [*BankError]. The
+// TPM vouches for present values: if an answer was changed on the way, the error is [ErrTampered].
+// Seal then loads the sealed object, and unseals it if that is possible at present: if the PCRs
+// have the values that were sealed for, and with has the signatures that the policy needs. PIN and
+// pcrlock policy are those of p. Signatures in with must cover the present state: an installer,
+// which runs in a different state, gives none. If the secret cannot be unsealed, the error is
 // [ErrSelfTest].
 func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (_ *Token, err error) {
 	defer prefix.Add(pkg, &err)
@@ -82,13 +82,14 @@ func (t *TPM) Seal(secret []byte, p Policy, with Unlock) (_ *Token, err error) {
 	return token, nil
 }
 
-// Reseal unseals a token and seals its secret anew for each policy, in order. All open what the old
-// one opens, so that tokens for the system that runs, the one that is staged and the one before can
-// stand next to each other in a volume with one key slot; systemd tries each. The old token is good
-// for as long as its policy holds: remove it from the volume when the tokens are written.
+// Reseal unseals a token and seals its secret anew for each policy, in order. All new tokens open
+// the same key slot as the old one, so a volume with one key slot can have tokens for the running,
+// the staged and the previous system; systemd tries each. The old token remains valid while its
+// policy holds: remove it from the volume once the new tokens are written.
 //
-// It asks of each policy what [TPM.Seal] does, and fails as a whole. PINs that are stretched by
-// Argon2id, in the token or a policy, are [ErrNotSupported]: they are part of the secret.
+// Each policy must satisfy the conditions of [TPM.Seal]; if one fails, no token is returned. A PIN
+// stretched by Argon2id, in the token or a policy, is [ErrNotSupported], because it is part of the
+// secret.
 func (t *TPM) Reseal(token *Token, with Unlock, policies ...Policy) (_ []*Token, err error) {
 	defer prefix.Add(pkg, &err)
 	if token.Argon2id != nil {

@@ -97,7 +97,7 @@ func (k *storageKey) check() error {
 			return err
 		}
 		if p.CurveID != tpm2.TPMECCNistP256 && p.CurveID != tpm2.TPMECCNistP384 && p.CurveID != tpm2.TPMECCNistP521 {
-			return fmt.Errorf("elliptic curve 0x%04x: want one of NIST", uint16(p.CurveID))
+			return fmt.Errorf("elliptic curve 0x%04x: want a NIST curve", uint16(p.CurveID))
 		}
 		return checkSymmetric(p.Symmetric)
 	}
@@ -205,8 +205,8 @@ func (t *TPM) legacyKey(token *Token) (*storageKey, func(), error) {
 	return k, func() { t.flush(created.ObjectHandle) }, nil
 }
 
-// Has reports whether the TPM is the one that sealed the token and has still the key for it: nil,
-// or [ErrMissingKey].
+// Has returns nil if the TPM sealed the token and still has the key for it, otherwise
+// [ErrMissingKey].
 func (t *TPM) Has(token *Token) (err error) {
 	defer prefix.Add(pkg, &err)
 	if err := token.check(); err != nil {

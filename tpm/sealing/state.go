@@ -10,14 +10,14 @@ import (
 	"github.com/osmith-dev/osmith/tpm"
 )
 
-// StateOf is what event logs tell of a machine, for [Token.Check].
+// StateOf returns what event logs say about a machine, for [Token.Check].
 //
-// A prediction ([tpm.Predict], [tpm.ParsePrediction]) tells the PCRs that its Coverage gives one
-// value, at the moment for which it was made; its userspace is in it, so userspace is nil. The log
-// of a machine's firmware tells nothing without what userspace measured afterwards, which reaches
-// into nearly all PCRs: userspace is systemd's log up to the moment when the secret is asked for,
-// and an empty one says that userspace measures nothing before. PCRs 10 and 16 to 23 are not told
-// by any log.
+// A prediction ([tpm.Predict], [tpm.ParsePrediction]) gives the PCRs for which its Coverage has one
+// value, at the moment for which it was made. It includes userspace, so userspace must be nil. The
+// log of a machine's firmware gives no values on its own, because userspace measures into nearly
+// all PCRs afterwards: userspace is systemd's log up to the moment when the secret is requested,
+// and an empty log says that userspace measures nothing before that moment. Logs do not give PCRs
+// 10 and 16 to 23.
 func StateOf(firmware *tpm.Log, userspace *tpm.UserspaceLog) (_ State, err error) {
 	defer prefix.Add(pkg, &err)
 	s := State{PCRs: map[crypto.Hash]map[int][]byte{}, Unknown: map[int]string{}}

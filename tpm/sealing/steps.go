@@ -313,7 +313,7 @@ func (t *Token) locked(lock *policy.PCRLock) (step, error) {
 
 func (l lockedBy) digest(policy.Digest) (policy.Digest, error) {
 	if l.index == nil {
-		return policy.Digest{}, errors.New("PolicyAuthorizeNV: the NV index is not known")
+		return policy.Digest{}, errors.New("PolicyAuthorizeNV: the NV index is unknown")
 	}
 	return policy.PolicyAuthorizeNV(l.index.name)
 }

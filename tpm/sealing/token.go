@@ -24,62 +24,61 @@ import (
 
 // Types of LUKS2 tokens.
 const (
-	// TokenType is that of the token in which systemd keeps sealed keys.
+	// TokenType is the type of the token in which systemd keeps sealed keys.
 	TokenType = "systemd-tpm2"
-	// OwnTokenType is that of a token with Alternatives or a Floor, which systemd does not know and
-	// leaves alone. It has the fields of the other, and two more.
+	// OwnTokenType is the type of a token with Alternatives or a Floor; systemd does not know this
+	// type and ignores the token. Such a token has the fields of a systemd token, and two more.
 	OwnTokenType = "osmith-tpm2"
 )
 
 // Token is a sealed secret: the systemd-tpm2 token of a LUKS2 header as a value, field by field.
-// [TPM.Seal] makes one, [TPM.Unseal] opens one, whether it was made here or by systemd-cryptenroll.
+// [TPM.Seal] makes a token; [TPM.Unseal] opens it, also if systemd-cryptenroll made it.
 //
-// What unlocks a volume of systemd is not the secret but [Passphrase] of it.
+// The passphrase of a systemd volume is not the secret itself but [Passphrase] of it.
 type Token struct {
-	Keyslots []int // of the volume that the secret opens
+	Keyslots []int // key slots of the volume that the secret opens
 
-	// Blobs are the sealed objects (tpm2-blob): more than one when several policies must hold at
-	// once, which no single policy can say. Each holds a part of the secret, in order.
+	// Blobs are the sealed objects (tpm2-blob): more than one if several policies must hold at once
+	// that cannot be combined into one. Each holds a part of the secret, in order.
 	Blobs [][]byte
 	// PolicyHashes are the policies of the blobs (tpm2-policy-hash).
 	PolicyHashes []policy.Digest
 
-	// Bank is that of all PCRs (tpm2-pcr-bank). 0 with PCRs, as in tokens of systemd-repart, leaves
-	// it to [TPM.Unseal], which chooses among the banks of the TPM as systemd 262 does.
+	// Bank is the bank of all PCRs (tpm2-pcr-bank). If it is 0 and there are PCRs, as in tokens of
+	// systemd-repart, [TPM.Unseal] chooses among the banks of the TPM as systemd 262 does.
 	Bank crypto.Hash
-	PCRs []int // whose values the policy holds (tpm2-pcrs), ascending
-	// PrimaryAlgorithm is of the storage root key: "ecc" or "rsa" (tpm2-primary-alg). "" is "ecc"
-	// where SRK is nil and is not asked for where the token has the key itself, as in tokens of
-	// systemd-repart.
+	PCRs []int // PCRs whose values the policy fixes (tpm2-pcrs), ascending
+	// PrimaryAlgorithm is the algorithm of the storage root key: "ecc" or "rsa" (tpm2-primary-alg).
+	// "" means "ecc" if SRK is nil; it is not needed if the token has the key itself, as in tokens
+	// of systemd-repart.
 	PrimaryAlgorithm string
 
-	PublicKey     *rsa.PublicKey // that signs PCR policies (tpm2_pubkey); nil for none
-	PublicKeyPCRs []int          // that the signed policies are over (tpm2_pubkey_pcrs)
+	PublicKey     *rsa.PublicKey // key that signs PCR policies (tpm2_pubkey); nil for none
+	PublicKeyPCRs []int          // PCRs that the signed policies cover (tpm2_pubkey_pcrs)
 	PublicKeyRef  string         // policy reference (tpm2_pubkey_ref, systemd 262); "" for none
 
 	PIN      bool      // a PIN is needed (tpm2-pin)
-	Salt     []byte    // of the PIN (tpm2_salt); nil in tokens before systemd 253
+	Salt     []byte    // salt of the PIN (tpm2_salt); nil in tokens before systemd 253
 	Argon2id *Argon2id // how the PIN is stretched (tpm2_argon2id_*, systemd 262); nil is PBKDF2
 
 	PCRLock   bool   // the policy is in an NV index that systemd-pcrlock writes (tpm2_pcrlock)
 	PCRLockNV []byte // that index, as tpm2-tss writes it (tpm2_pcrlock_nv)
 
-	// the key that it is sealed under, as tpm2-tss writes it (tpm2_srk); nil in tokens before
+	// key under which the secret is sealed, as tpm2-tss writes it (tpm2_srk); nil in tokens before
 	// systemd 254
 	SRK []byte
 
-	// Values are what PCRs had or should have when the secret was sealed to them, for telling which
-	// one differs. systemd neither writes nor reads this field (osmith_pcr_values); nil if it is
-	// not there.
+	// Values are the PCR values to which the secret was sealed; they show later which PCR differs.
+	// systemd neither writes nor reads this field (osmith_pcr_values); nil if the token lacks it.
 	Values map[int][]byte
 
-	// Alternatives are several states of the PCRs, any of which will do (osmith_pcr_alternatives),
-	// and Floor is a counter that must not have been raised (osmith_floor). A token with one of
-	// them is of [OwnTokenType].
+	// Alternatives are several states of the PCRs, any one of which is accepted
+	// (osmith_pcr_alternatives), and Floor is a counter that must not have been raised above a
+	// value (osmith_floor). A token with either of these fields is of [OwnTokenType].
 	Alternatives []map[int][]byte
 	Floor        *TokenFloor
 
-	// Extra are fields that are not listed here, which are kept.
+	// Extra are fields of the token without a Go field; they are kept.
 	Extra map[string]json.RawMessage
 
 	// noPIN says that the token had "tpm2-pin": false, which systemd 252 writes and later ones
@@ -103,7 +102,7 @@ type TokenFloor struct {
 	Most uint64 `json:"most"`
 }
 
-// Type is the type of the token, which depends on what is in it.
+// Type is the type of the token, which depends on its fields.
 func (t *Token) Type() string {
 	if t.Alternatives != nil || t.Floor != nil {
 		return OwnTokenType
@@ -294,9 +293,9 @@ func (t *Token) publicKeyPEM() ([]byte, error) {
 	return policy.MarshalPublicKey(t.PublicKey)
 }
 
-// ParseToken reads a systemd-tpm2 token, as `cryptsetup token export` prints it. What the fields
-// hold is checked as far as it can be without the TPM. Fields that are not known are kept; a field
-// that comes twice is an error.
+// ParseToken reads a systemd-tpm2 token, as `cryptsetup token export` prints it. The fields are
+// checked as far as possible without the TPM. Unknown fields are kept; a field that is listed twice
+// is an error.
 func ParseToken(data []byte) (_ *Token, err error) {
 	defer prefix.Add(pkg, &err)
 	fail := func(offset int64, field string, err error) (*Token, error) {

@@ -20,14 +20,14 @@ type TPM struct {
 	transport sender
 }
 
-// New talks to the TPM behind a transport, which stays the caller's to close. Nothing is sent yet.
-// A command that is not answered for 5 minutes is given up, see [TPM.WithContext].
+// New returns the TPM behind a transport, which the caller still has to close. New sends no
+// command. A command that is not answered for 5 minutes is given up; see [TPM.WithContext].
 func New(t Transport) *TPM { return &TPM{sender{&link{Transport: t}, context.Background()}} }
 
-// WithContext is the same TPM, whose commands are given up when the context ends: the error is an
-// [*InterruptedError]. If the TPM has one of them already, the connection is of no further use to
-// either ([ErrUnusable]), since its answer must not be taken for that of another command: a
-// transport that has a method Close is closed then.
+// WithContext returns the same TPM with commands that are given up when the context ends: the error
+// is an [*InterruptedError]. If the TPM has already received the command, the connection cannot be
+// used any more, by either TPM value ([ErrUnusable]), because the late answer must not be taken for
+// that of the next command; if the transport has a method Close, it is closed.
 func (t *TPM) WithContext(ctx context.Context) *TPM { return &TPM{sender{t.transport.link, ctx}} }
 
 // execute runs a command. go-tpm decodes responses by reflection and panics on some that a TPM must
@@ -93,17 +93,17 @@ func (t *TPM) Banks() (_ []crypto.Hash, err error) {
 	return banks, nil
 }
 
-// PCRs reads PCRs of one bank, all 24 without numbers. A bank that the TPM does not have is a
-// [*BankError]. Nothing vouches for the values on their way here: see [TPM.VouchedPCRs], and for
-// those that others are to believe, [TPM.Quote].
+// PCRs reads PCRs of one bank, all 24 if no numbers are given. If the TPM lacks the bank, the error
+// is a [*BankError]. The values are not protected on their way from the TPM: for that see
+// [TPM.VouchedPCRs], and for values to be shown to a verifier see [TPM.Quote].
 func (t *TPM) PCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	return t.readAllPCRs(bank, pcrs)
 }
 
-// VouchedPCRs is [TPM.PCRs] in a session that only the TPM can answer in, by its storage root key,
+// VouchedPCRs is [TPM.PCRs] in a session in which only the TPM can answer, by its storage root key,
 // which is made if there is none: an attacker on the way to the TPM cannot change the values
-// ([ErrTampered]). Seal to these.
+// ([ErrTampered]). Seal to these values.
 func (t *TPM) VouchedPCRs(bank crypto.Hash, pcrs ...int) (_ map[int][]byte, err error) {
 	defer prefix.Add(pkg, &err)
 	srk, err := t.srk()

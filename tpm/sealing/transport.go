@@ -21,7 +21,7 @@ type Transport interface {
 	Send(command []byte) (response []byte, err error)
 }
 
-// Device is an open TPM. It is for one goroutine at a time, but for Close.
+// Device is an open TPM. It is for one goroutine at a time, except for Close.
 type Device struct {
 	mu     sync.Mutex
 	conn   io.ReadWriteCloser // nil between the commands to a socket
@@ -152,9 +152,9 @@ func readSocket(conn io.Reader) ([]byte, error) {
 	return response[:size], nil
 }
 
-// Close closes the connection, also while a command is under way: one to a socket then fails at
-// once, one to a device when the kernel returns from it. Objects that are loaded in a swtpm stay
-// there. A second call does nothing.
+// Close closes the connection, also while a command is under way: a command to a socket then fails
+// at once, a command to a device when the kernel returns from it. Objects that are loaded in a
+// swtpm stay loaded. A second call does nothing.
 func (d *Device) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -196,9 +196,9 @@ const (
 // [context.DeadlineExceeded].
 type InterruptedError struct {
 	Command uint32 // code (TPM 2.0 Library, part 2, section 6.5.2)
-	// Sent says that the TPM has got the command, and may carry it out. The connection is closed
-	// then, and of no further use ([ErrUnusable]); what was loaded stays in a TPM without a
-	// resource manager.
+	// Sent says that the TPM has received the command, and may carry it out. The connection is then
+	// closed and cannot be used any more ([ErrUnusable]); without a resource manager, loaded
+	// objects stay in the TPM.
 	Sent bool
 	Err  error
 }
@@ -212,9 +212,9 @@ func (e *InterruptedError) Error() string {
 
 func (e *InterruptedError) Unwrap() error { return e.Err }
 
-// ErrUnusable says that the connection is not used any more, since a command was given up on it,
-// the answer of which may still come: open the TPM anew. The [*InterruptedError] of that command is
-// in the chain, too.
+// ErrUnusable says that the connection cannot be used any more, because a command was given up on
+// it whose answer may still come: open the TPM again. The chain of errors also has the
+// [*InterruptedError] of that command.
 var ErrUnusable = errors.New("the connection to the TPM is closed, because a late response may still arrive: open the TPM again")
 
 func (s sender) Send(command []byte) ([]byte, error) {

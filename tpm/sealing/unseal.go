@@ -13,16 +13,16 @@ import (
 	"github.com/osmith-dev/osmith/tpm/policy"
 )
 
-// Unlock is what a policy may ask for.
+// Unlock holds what a policy may require.
 type Unlock struct {
 	PIN string
-	// most that Argon2id may take to stretch the PIN, in bytes; 0 is 2 GiB
+	// most memory that Argon2id may use to stretch the PIN, in bytes; 0 is 2 GiB
 	PINMemory  int64
-	Signatures policy.Signatures // of the UKI that is booted, see [policy.ParseSignatures]
+	Signatures policy.Signatures // PCR signatures of the booted UKI, see [policy.ParseSignatures]
 	PCRLock    *policy.PCRLock   // contents of pcrlock.json
 
-	// Want is the boot that the secret was sealed for, and Got the one that took place: if the
-	// policy does not hold, the error says by which events they differ. Both may be nil.
+	// Want is the log of the boot for which the secret was sealed, and Got that of the present
+	// boot: if the policy does not hold, the error names the events that differ. Both may be nil.
 	Want, Got *tpm.Log
 }
 
@@ -31,13 +31,14 @@ func (u *Unlock) tests(t *Token) bool {
 	return (t.PublicKey == nil || u.Signatures != nil) && (!t.PCRLock || u.PCRLock != nil)
 }
 
-// Unseal returns the secret of a token. The PCRs of a token that names no bank are of the one that
+// Unseal returns the secret of a token. For a token that names no bank, Unseal takes the bank that
 // systemd 262 would take: the first of SHA-256, SHA-384, SHA-512 and SHA-1 that the TPM has and in
 // which one of the PCRs is in use.
 //
-// A machine that is not in the state that the policy asks for is a [*PolicyError]; too many wrong
-// PINs are a [*LockoutError]. Errors are [ErrMissingKey], if another TPM sealed it, [ErrPIN] and
-// [ErrNeedPIN]; one that is not any of these is one of the TPM.
+// If the machine is not in the state that the policy requires, the error is a [*PolicyError]; after
+// too many wrong PINs it is a [*LockoutError]; if the TPM lacks the key of the token, it is
+// [ErrMissingKey]; for a wrong or missing PIN, [ErrPIN] or [ErrNeedPIN]. Any other error is an
+// error of the TPM.
 func (t *TPM) Unseal(token *Token, with Unlock) (_ []byte, err error) {
 	defer prefix.Add(pkg, &err)
 	if err := token.check(); err != nil {

@@ -178,7 +178,7 @@ func (in *input) zboot(kernel osmith.Source, z *kernelimage.Zboot) (string, erro
 	}
 	z.Size -= int64(len(b))
 	if n, err := kernel.ReadAt(b[:], z.Offset+z.Size); n < len(b) {
-		return "", fmt.Errorf("reading the size behind the zboot payload: %w", noEOF(err))
+		return "", fmt.Errorf("reading the size after the zboot payload: %w", noEOF(err))
 	}
 	in.tail.size, in.tail.any = binary.LittleEndian.Uint32(b[:]), true
 	return z.Format, nil
@@ -194,7 +194,7 @@ func (in *input) Read(b []byte) (int, error) {
 	case in.done > in.limit:
 		in.err = &LimitError{in.limit}
 	case err == io.EOF && in.tail != nil && in.tail.any && in.tail.size != uint32(in.done):
-		in.err = fmt.Errorf("%s: %d bytes, and behind the zboot payload stand %d", in.format, in.done, in.tail.size)
+		in.err = fmt.Errorf("%s: %d bytes, but the size after the zboot payload says %d", in.format, in.done, in.tail.size)
 	case err == nil || err == io.EOF:
 		return n, err
 	case in.format == "":

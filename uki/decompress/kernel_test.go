@@ -123,7 +123,7 @@ func TestZboot(t *testing.T) {
 		kernel []byte
 		text   string
 	}{
-		"another size":  {zbootOf("zstd22", sized(vector(t, "ultra.zst"), len(want)+1)), "77000 bytes, and behind the zboot payload stand 77001"},
+		"another size":  {zbootOf("zstd22", sized(vector(t, "ultra.zst"), len(want)+1)), "77000 bytes, but the size after the zboot payload says 77001"},
 		"no size":       {short, "zstd: "},
 		"nothing":       {zbootOf("zstd22", []byte("abc")), "zboot payload of 3 bytes"},
 		"lzma":          {zbootOf("lzma", []byte("abcd")), "the payload is compressed with lzma"},
@@ -255,7 +255,7 @@ func TestXZDictionaries(t *testing.T) {
 		"4 GiB":   {func(h []byte) []byte { h[4] = 40; return h }, "dictionary of 4294967295 bytes, more than 134217728"},
 		"192 MiB": {func(h []byte) []byte { h[4] = 31; return h }, "dictionary of 201326592 bytes, more than 134217728"},
 		"no such": {func(h []byte) []byte { h[4] = 41; return h }, "properties of LZMA2"},
-		"flags":   {func(h []byte) []byte { h[1] |= 4; return h }, "block flags 0x04 are not known"},
+		"flags":   {func(h []byte) []byte { h[1] |= 4; return h }, "block flags 0x04 are unknown"},
 		"padding": {func(h []byte) []byte { h[7] = 1; return h }, "more than its fields"},
 		"sizes": {func(h []byte) []byte {
 			h[1] = 0x80

@@ -104,7 +104,7 @@ func (x *xzReader) streamHeader() error {
 		return errXZCRC
 	}
 	if x.check = b[7]; b[6] != 0 || x.check != 0 && x.check != 1 && x.check != 4 && x.check != 10 {
-		return fmt.Errorf("stream flags %#02x %#02x are not known", b[6], b[7])
+		return fmt.Errorf("stream flags %#02x %#02x are unknown", b[6], b[7])
 	}
 	x.sizes = x.sizes[:0]
 	return nil
@@ -163,7 +163,7 @@ func (x *xzReader) blockHeader(start int64, size int) error {
 	}
 	flags, fields := all[1], bytes.NewReader(all[2:size-4])
 	if flags&0x3c != 0 {
-		return fmt.Errorf("block flags %#02x are not known", flags)
+		return fmt.Errorf("block flags %#02x are unknown", flags)
 	}
 	k := &xzBlock{start: start, header: int64(size), compressed: -1, uncompressed: -1}
 	for _, field := range []struct {

@@ -63,7 +63,7 @@ const chidBIOSAll = chidBIOSVendor | chidBIOSVersion | chidBIOSMajor | chidBIOSM
 var chidNamespace = [16]byte{0x70, 0xff, 0xd8, 0x12, 0x4c, 0x7f, 0x4c, 0x7d}
 
 // CHIDs computes the computer hardware ids of a machine by type, as fwupd and systemd-analyze do:
-// an id is left zero if a field of it is not given (or a number is none). panel is that of
+// an id stays zero if one of its fields is missing, or if a number is invalid. panel is that of
 // [PanelID], "" for none. Leading spaces and zeros and trailing spaces of a value do not count.
 //
 // The stub computes the same ids from complete values, but hashes a missing SMBIOS string as an

@@ -1,8 +1,8 @@
-// Package hwid computes the hardware ids by which systemd-stub picks a device tree or firmware for
-// the machine that it runs on: the ids of a machine, made of its SMBIOS strings and display
-// ([SMBIOS.CHIDs], [PanelID]), and the table of a .hwids section, which maps ids to device trees
-// and firmware ([Encode], [Parse], [Match]). [Read] reads the descriptions of devices that systemd
-// and vendors ship as JSON.
+// Package hwid computes the hardware ids by which systemd-stub chooses a device tree or firmware
+// for the machine: the ids of a machine, made of its SMBIOS strings and display ([SMBIOS.CHIDs],
+// [PanelID]), and the table of a .hwids section, which maps ids to device trees and firmware
+// ([Encode], [Parse], [Match]). [Read] reads the descriptions of devices that systemd and vendors
+// ship as JSON.
 //
 // It follows systemd 262 (src/boot/chid.h and chid.c, ukify) and Microsoft's "Specifying Hardware
 // IDs for a Computer"

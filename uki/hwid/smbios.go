@@ -10,8 +10,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/smbios"
 )
 
-// SMBIOS holds what the firmware says about a machine, as far as hardware ids and the stub go by
-// it. An empty string is one that the firmware does not give.
+// SMBIOS holds what the firmware says about a machine, as far as hardware ids and the stub use it.
+// An empty string is one that the firmware does not set.
 type SMBIOS struct {
 	Manufacturer  string // type 1
 	Family        string
@@ -39,9 +39,8 @@ const (
 )
 
 // ParseSMBIOS reads a structure table, the content of /sys/firmware/dmi/tables/DMI. As the stub
-// does, it uses the first structure of each type, and only if it is long enough. A table that is
-// cut off or whose strings are is a [*osmith.FormatError]; one without an end-of-table structure is
-// not.
+// does, it uses the first structure of each type, and only if it is long enough. A truncated table
+// or string is a [*osmith.FormatError]; a missing end-of-table structure is not an error.
 func ParseSMBIOS(table []byte) (*SMBIOS, error) {
 	list, err := smbios.Parse(table)
 	if err != nil {

@@ -59,7 +59,7 @@ const (
 	sizeMask   = 1<<typeShift - 1
 )
 
-// MaxTable is the most bytes that a .hwids section may have; all devices that systemd 262 ships
+// MaxTable is the largest size of a .hwids section, in bytes; all devices that systemd 262 ships
 // take 30 KiB.
 const MaxTable = 16 << 20
 
@@ -163,7 +163,7 @@ func bytesAt(b []byte, offset uint32) ([]byte, error) {
 		return nil, nil
 	}
 	if int64(offset) >= int64(len(b)) {
-		return nil, fmt.Errorf("%d lies behind the section's %d bytes", offset, len(b))
+		return nil, fmt.Errorf("%d lies beyond the section's %d bytes", offset, len(b))
 	}
 	s, _, ok := bytes.Cut(b[offset:], []byte{0})
 	if !ok {

@@ -76,7 +76,7 @@ func TestTableRefuses(t *testing.T) {
 	}{
 		"type":     {func(b []byte) []byte { b[3] = 0x30; return b }, 0, "0x3000001c is neither"},
 		"size":     {func(b []byte) []byte { b[0] = 0x1d; return b }, 0, "0x1000001d is neither"},
-		"name":     {func(b []byte) []byte { b[21] = 1; return b }, 20, "lies behind the section's 67 bytes"},
+		"name":     {func(b []byte) []byte { b[21] = 1; return b }, 20, "lies beyond the section's 67 bytes"},
 		"match":    {func(b []byte) []byte { b[24] = 0; return b }, 24, "not given"},
 		"unending": {func(b []byte) []byte { return b[:len(b)-1] }, 20, "without a NUL byte"},
 	} {

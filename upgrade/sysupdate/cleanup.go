@@ -92,12 +92,12 @@ func ReadRecords(database fs.FS, component string) (records []Record, findings [
 // parseRecord reads DIRECTORY/./PATTERN.
 func parseRecord(name, text string) (*Record, error) {
 	if want := RecordName(text); name != want {
-		return nil, fmt.Errorf("the link to %q has another name than its SHA-256: want %s", text, want)
+		return nil, fmt.Errorf("the name of the link to %q differs from its SHA-256: want %s", text, want)
 	}
 	dir, pattern, ok := strings.Cut(text, "/./")
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("the link to %q does not say where the directory ends: want /./ behind it", text)
+		return nil, fmt.Errorf("the link to %q does not say where the directory ends: want /./ after it", text)
 	case !isAbsolute(dir):
 		return nil, fmt.Errorf("the link to %q: %q: want an absolute path without \".\" or \"..\"", text, dir)
 	}

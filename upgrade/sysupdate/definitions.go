@@ -345,7 +345,7 @@ func (o *DefinitionOptions) expand(value string) (string, error) {
 		case strings.IndexByte(specifierLetters, letter) >= 0:
 			return "", fmt.Errorf("%w: %%%c", ErrSpecifier, letter)
 		}
-		return "", fmt.Errorf("%q is %w: want one of the letters %s behind the percent sign, or %%%%", "%"+string(rune(letter)), errUnset, specifierLetters)
+		return "", fmt.Errorf("%q is %w: want one of the letters %s after the percent sign, or %%%%", "%"+string(rune(letter)), errUnset, specifierLetters)
 	})
 	if errors.Is(err, errUnset) {
 		return "", ignore(err)

@@ -193,7 +193,7 @@ func (e *exporter) parts() error {
 		}
 	}
 	if e.step >= maxParts {
-		return fmt.Errorf("%d parts, want at most %d: the names of their definitions tell no more apart", e.step+1, maxParts)
+		return fmt.Errorf("%d parts, want at most %d: the names of their definitions cannot distinguish more", e.step+1, maxParts)
 	}
 	tries := fmt.Sprintf("TriesLeft=%d\nTriesDone=0\n", e.o.Tries)
 	if err := e.add("uki", id+"_@v.efi", Fields{}, r.UKI, []string{id + "_@v+@l-@d.efi", id + "_@v+@l.efi", id + "_@v.efi"}, tries); err != nil {

@@ -18,17 +18,17 @@ type Mapping struct {
 	Repaired  int64 // blocks that error correction repaired, where the kernel counts them
 }
 
-// Activate makes a read-only device of the Linux device-mapper that verifies what is
-// read from it, and returns its node ("/dev/dm-0"). It uses the kernel's ioctls, no
-// tool, and needs the right to do so (CAP_SYS_ADMIN). The devices of the table must be block
-// devices; a key that the table names must be in a keyring of the process. Nothing
-// is left behind on failure. A name in use is fs.ErrExist.
+// Activate makes a read-only device of the Linux device-mapper that verifies what is read from it,
+// and returns its node ("/dev/dm-0"). It uses the kernel's ioctls, without a tool, and needs
+// CAP_SYS_ADMIN. The devices of the table must be block devices; a key that the table names must be
+// in a keyring of the process. After a failure, no device is left behind. If the name is in use,
+// the error is fs.ErrExist.
 //
-// The uuid may be empty; veritysetup knows devices by one of the form
-// "CRYPT-VERITY-00112233445566778899aabbccddeeff-NAME" with the UUID of the
-// superblock. udev, where it runs, makes the link /dev/mapper/NAME later.
+// The uuid may be empty; veritysetup recognises devices by a UUID of the form
+// "CRYPT-VERITY-00112233445566778899aabbccddeeff-NAME" with the UUID of the superblock. udev, where
+// it runs, makes the link /dev/mapper/NAME later.
 //
-// Elsewhere than on Linux the error is verity.ErrNotSupported.
+// On systems other than Linux the error is verity.ErrNotSupported.
 func Activate(name, uuid string, t Table) (device string, err error) {
 	defer prefix.Add("dm", &err)
 	if err := t.checkTable(); err != nil {
@@ -40,8 +40,8 @@ func Activate(name, uuid string, t Table) (device string, err error) {
 	return device, nil
 }
 
-// Deactivate removes a device that Activate made. One that is not there is
-// fs.ErrNotExist; one in use stays, with unix.EBUSY.
+// Deactivate removes a device that Activate made. If there is no such device, the error is
+// fs.ErrNotExist; if the device is in use, it stays, and the error is unix.EBUSY.
 func Deactivate(name string) error {
 	if err := deactivate(name); err != nil {
 		return prefix.Error("dm", fmt.Errorf("deactivate: %w", err))

@@ -14,23 +14,24 @@ import (
 	"github.com/osmith-dev/osmith/internal/prefix"
 )
 
-// A Cmdline is what a kernel command line says about verity, to systemd and to the kernel itself
-// (https://docs.kernel.org/admin-guide/device-mapper/dm-init.html). The zero value says nothing.
+// A Cmdline holds the verity parameters of a kernel command line, for systemd and for the kernel
+// itself (https://docs.kernel.org/admin-guide/device-mapper/dm-init.html). The zero value has no
+// parameters.
 type Cmdline struct {
-	// Disabled is systemd.verity=0 or rd.systemd.verity=0: systemd makes no verity device, whatever
-	// Root and Usr say.
+	// Disabled is systemd.verity=0 or rd.systemd.verity=0: systemd makes no verity device, even if
+	// Root and Usr are set.
 	Disabled bool
 
-	Root, Usr Volume        // roothash=, usrhash= and what belongs to them: systemd
+	Root, Usr Volume        // roothash=, usrhash= and their parameters, for systemd
 	Create    []EarlyDevice // dm-mod.create=: the kernel makes these before any initrd
 	WaitFor   []string      // dm-mod.waitfor=: devices that the kernel waits for first (Linux 6.2)
 }
 
 // A Volume is a verity device that systemd makes, /dev/mapper/root or /dev/mapper/usr.
 type Volume struct {
-	// RootHash is roothash= or usrhash=, 16 to 64 bytes; nil if there is none, and then no volume.
-	// Alone it is enough on a disk with Discoverable Partitions, whose PARTUUIDs are the two ends
-	// of it.
+	// RootHash is roothash= or usrhash=, 16 to 64 bytes; nil if there is none, and then there is no
+	// volume. It is sufficient on a disk with Discoverable Partitions, whose PARTUUIDs are the two
+	// ends of the root hash.
 	RootHash []byte
 
 	// systemd.verity_root_data=, _hash=: paths or PARTUUID=...; "" for the PARTUUIDs. See Devices.
@@ -38,14 +39,14 @@ type Volume struct {
 	Options    VolumeOptions
 }
 
-// ErrNotVerified says that a system does not boot from a verified file system.
+// ErrNotVerified says that the system does not boot from a verified file system.
 var ErrNotVerified = errors.New("the system is not verified")
 
 // Verified returns the volumes that a system with this command line boots from and verifies: root,
 // /usr, or both in this order, so at least one. The error is ErrNotVerified if there is none:
 // without a root hash, with verity switched off, or with an option that lets damaged blocks
-// through. Devices that the kernel makes by itself (Create) are not counted: which of them are
-// mounted is not said here.
+// through. Devices that the kernel makes by itself (Create) are not counted, because these
+// parameters do not say which of them are mounted.
 func (c *Cmdline) Verified() ([]Volume, error) {
 	if c.Disabled {
 		return nil, fmt.Errorf("dm: command line: %w: %s=0 switches verity off", ErrNotVerified, switchParameter)
@@ -67,8 +68,8 @@ func (c *Cmdline) Verified() ([]Volume, error) {
 	return volumes, nil
 }
 
-// Devices returns the paths of the data device and of the hash device as systemd takes them: what
-// is not given is the partition whose PARTUUID is the first or the last half of a 32-byte root
+// Devices returns the paths of the data device and of the hash device as systemd interprets them: a
+// missing device is the partition whose PARTUUID is the first or the last half of a 32-byte root
 // hash, and PARTUUID=, PARTLABEL=, UUID= and LABEL= are links of udev. Without a root hash both are
 // "".
 func (v Volume) Devices() (data, hash string) {
@@ -112,14 +113,14 @@ const (
 	maxVolumeHash = maxDigest
 )
 
-// ParseCmdline reads what a whole command line says about verity, as systemd's veritysetup
-// generator reads it in an initrd, and passes over all other parameters; the package documentation
-// has the rules. What the kernel itself reads, dm-mod.create= and dm-mod.waitfor=, is read by the
+// ParseCmdline reads the verity parameters of a whole command line, as systemd's veritysetup
+// generator reads them in an initrd, and ignores all other parameters; the package documentation
+// has the rules. dm-mod.create= and dm-mod.waitfor=, which the kernel itself reads, are read by the
 // kernel's rules.
 //
 // The error is an *osmith.FormatError for a line with which systemd fails to make a device that the
 // line asks for: a root hash that is not hexadecimal, a device without a root hash, options that it
-// refuses. What systemd passes over with a warning is not an error: an unknown option is in
+// refuses. An option that systemd ignores with a warning is not an error: an unknown option is in
 // VolumeOptions.Unknown.
 func ParseCmdline(line string) (*Cmdline, error) {
 	c, err := parseCmdline(line)
@@ -217,8 +218,8 @@ func checkVolumeHash(root []byte) error {
 }
 
 // Encode returns the parameters, separated by spaces and quoted where they must be; they can stand
-// anywhere in a command line before a "--". A value that the kernel and systemd would not read
-// alike, or would refuse, is an error.
+// anywhere in a command line before a "--". A value that the kernel and systemd would read
+// differently, or would refuse, is an error.
 func (c Cmdline) Encode() (string, error) {
 	text, err := c.encode()
 	if err != nil {

@@ -17,7 +17,7 @@ type EarlyDevice struct {
 	UUID      string   // up to 128 bytes; may be empty
 	Minor     *uint8   // of its number; nil lets the kernel choose
 	ReadWrite bool     // never for verity
-	Targets   []Target // at least one; one after the other, from sector 0 on
+	Targets   []Target // at least one; consecutive, from sector 0 on
 }
 
 // Limits of drivers/md/dm-init.c and of struct dm_ioctl.

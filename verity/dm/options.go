@@ -15,16 +15,14 @@ import (
 	"github.com/osmith-dev/osmith/verity"
 )
 
-// VolumeOptions are the options of systemd.verity_root_options= and its sibling,
-// which are those of /etc/veritytab
-// (https://www.freedesktop.org/software/systemd/man/latest/veritytab.html). The zero
-// value gives none.
+// VolumeOptions are the options of systemd.verity_root_options= and its sibling, which are those of
+// /etc/veritytab (https://www.freedesktop.org/software/systemd/man/latest/veritytab.html). The zero
+// value has no options.
 type VolumeOptions struct {
-	// Params are those of the image. Where there is a superblock it has them all but
-	// for HashOffset, and nothing else of Params need be given; without one, DataBlocks must be
-	// given too.
+	// Params are the parameters of the image. With a superblock, only HashOffset need be given,
+	// because the superblock has the others; without one, DataBlocks must be given too.
 	Params     verity.Params
-	DataBlocks int64 // data-blocks=; 0 for all that the superblock or the device has
+	DataBlocks int64 // data-blocks=; 0 for all data blocks of the superblock or the device
 
 	Corruption       Corruption // ignore-corruption, restart-on-corruption or panic-on-corruption
 	IgnoreZeroBlocks bool       // ignore-zero-blocks
@@ -34,20 +32,19 @@ type VolumeOptions struct {
 	FECOffset int64  // fec-offset= in bytes
 	FECRoots  int    // fec-roots=, 2 to 24; 0 for systemd's default of 2
 
-	// RootHashSignature is where the PKCS #7 signature of the root hash is: an
-	// absolute path, "base64:" and the signature, or "auto" for the verity-sig
-	// partition.
+	// RootHashSignature is the place of the PKCS #7 signature of the root hash: an absolute path,
+	// "base64:" and the signature, or "auto" for the verity-sig partition.
 	RootHashSignature string
 
 	// MeasureNvPCR is tpm2-measure-nvpcr= (systemd 260); "" for the default.
 	MeasureNvPCR string
 
-	// Other holds options that say when and not how: "_netdev", "auto", "fail", "noauto",
-	// "nofail", "x-initrd.attach".
+	// Other holds options about when the device is set up, not how: "_netdev", "auto", "fail",
+	// "noauto", "nofail", "x-initrd.attach".
 	Other []string
 
-	// Unknown holds what systemd warns of and passes over, such as a misspelt option. It is
-	// read, never written.
+	// Unknown holds options that systemd ignores with a warning, such as misspelt ones. It is read,
+	// never written.
 	Unknown []string
 }
 

@@ -16,8 +16,8 @@ import (
 )
 
 // A Table is one line of a device-mapper table for the kernel's verity target
-// (https://docs.kernel.org/admin-guide/device-mapper/verity.html), without the
-// start and length in front of it: those are 0 and Sectors. See Target for them.
+// (https://docs.kernel.org/admin-guide/device-mapper/verity.html), without the start and length in
+// front of it, which are 0 and Sectors: see Target.
 type Table struct {
 	HashType      uint32 // hash format, 1 or 0
 	DataDevice    string // path, or major:minor, or PARTUUID=... for dm-mod.create=
@@ -32,8 +32,8 @@ type Table struct {
 	Options       TableOptions
 }
 
-// TableOptions are the optional arguments of the verity target. The zero value
-// asks for none: a damaged block is an I/O error.
+// TableOptions are the optional arguments of the verity target. The zero value has none: a damaged
+// block is an I/O error.
 type TableOptions struct {
 	Corruption       Corruption // what to do about a block that does not match
 	IOError          IOError    // what to do about a block that cannot be read (Linux 6.12)
@@ -54,11 +54,12 @@ type TableOptions struct {
 type TableFEC struct {
 	Device string // use_fec_from_device: a device as in Table; "" for none
 	Start  int64  // fec_start: where the parity starts on the device, in blocks
-	Blocks int64  // fec_blocks: the data blocks, the hash blocks and what else is covered
-	Roots  int    // fec_roots: parity bytes of a codeword, 2 to 24
+	// fec_blocks: the number of covered blocks: data blocks, hash blocks and any others
+	Blocks int64
+	Roots  int // fec_roots: parity bytes of a codeword, 2 to 24
 }
 
-// Corruption is what the kernel does about a block that does not match its digest. The zero value
+// Corruption is the kernel's reaction to a block that does not match its digest. The zero value
 // fails the read.
 type Corruption int
 
@@ -74,7 +75,7 @@ var corruptionArguments = []string{"", "ignore_corruption", "restart_on_corrupti
 
 func (c Corruption) valid() bool { return c >= 0 && int(c) < len(corruptionArguments) }
 
-// IOError is what the kernel does about a block that it cannot read. The zero value fails the read.
+// IOError is the kernel's reaction to a block that it cannot read. The zero value fails the read.
 type IOError int
 
 // The reactions to an I/O error, with the argument of the kernel's table.
@@ -119,8 +120,8 @@ func (o TableOptions) arguments() []string {
 	return args
 }
 
-// NewTable returns the table for a tree that verity.Format made with these parameters over so many
-// bytes of data, with or without a superblock and at any offset. For an image with a superblock,
+// NewTable returns the table for a tree that verity.Format made with these parameters over data of
+// the given size, with or without a superblock and at any offset. For an image with a superblock,
 // [verity.Superblock.Params] has the parameters; a hash that package verity does not compute is
 // left to the kernel.
 func NewTable(p verity.Params, dataDevice, hashDevice string, dataSize int64, root []byte) (t Table, err error) {
@@ -159,7 +160,7 @@ func NewTable(p verity.Params, dataDevice, hashDevice string, dataSize int64, ro
 //
 //	1 /dev/sda2 /dev/sda3 4096 4096 300 1 sha256 855dbba5... 01020304
 //
-// It says nothing about values that the kernel would refuse: see Check.
+// It does not check for values that the kernel would refuse: see Check.
 func (t Table) String() string {
 	salt := "-"
 	if len(t.Salt) > 0 {
@@ -204,9 +205,9 @@ const (
 	maxBlockSize     = 512 << 10
 )
 
-// Check says what the kernel would refuse about a table without looking at the
-// devices. Whether the kernel has the hash, and whether its pages are as large as
-// the data blocks, only that kernel knows.
+// Check returns an error for a table that the kernel would refuse without looking at the devices.
+// Only the kernel itself knows whether it has the hash, and whether its pages are as large as the
+// data blocks.
 func (t Table) Check() error {
 	return prefix.Error("dm", t.checkTable())
 }
@@ -351,12 +352,11 @@ func checkAlgorithm(name string) error {
 	return nil
 }
 
-// ParseTable reads the parameters of a verity target: what String writes, what
-// dmsetup table prints behind the word verity, and what the kernel takes, except
-// that a number, a hash or an option has one spelling only (the kernel checks a
-// signature against the root hash as it is spelt, which must be lower-case).
-// Optional arguments may come in any order, each once. A table that parses
-// passes Check. The error is an *osmith.FormatError.
+// ParseTable reads the parameters of a verity target: the output of String, the text after the word
+// verity in the output of dmsetup table, and all that the kernel accepts, except that a number, a
+// hash or an option has only one spelling (the kernel checks a signature over the root hash as it
+// is spelt, which must be lower-case). Optional arguments may come in any order, each once. A table
+// that parses passes Check. The error is an *osmith.FormatError.
 func ParseTable(params string) (Table, error) {
 	t, err := parseTable(params)
 	return t, prefix.Error("dm", err)
@@ -451,6 +451,6 @@ func (r *tableReader) option(o *TableOptions, name string) {
 	case "root_hash_sig_key_desc":
 		o.RootHashSigKeyDesc = r.next(name)
 	default:
-		r.fail(fmt.Errorf("%q is not known", name))
+		r.fail(fmt.Errorf("%q is unknown", name))
 	}
 }

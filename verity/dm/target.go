@@ -18,7 +18,7 @@ type Target struct {
 	Start   uint64 // sectors of 512 bytes
 	Sectors uint64 // length in sectors of 512 bytes
 	Type    string // such as "verity"
-	Params  string // as the type understands them
+	Params  string // in the form of that type
 }
 
 // String returns the line.
@@ -26,9 +26,9 @@ func (t Target) String() string {
 	return strconv.FormatUint(t.Start, 10) + " " + strconv.FormatUint(t.Sectors, 10) + " " + t.Type + " " + t.Params
 }
 
-// ParseTarget reads one line as dmsetup table prints it for a device of one
-// target, or as dm-mod.create= has it. What the type makes of the parameters is
-// not looked at: see ParseTable. The error is an *osmith.FormatError.
+// ParseTarget reads one line as dmsetup table prints it for a device of one target, or as
+// dm-mod.create= has it. The parameters are not interpreted: see ParseTable. The error is an
+// *osmith.FormatError.
 func ParseTarget(line string) (Target, error) {
 	t, err := parseTarget(line)
 	return t, prefix.Error("dm", err)

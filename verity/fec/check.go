@@ -10,15 +10,13 @@ import (
 	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
-// Check tells whether the parity, which may be longer than [Size], is that of data and
-// hash area: nil, or a *ParityError that lists the rounds in which it is not. A hash
-// area of nil is an empty one.
+// Check reports whether the parity, which may be longer than [Size], matches data and hash area: it
+// returns nil, or a *ParityError that lists the rounds that differ. A nil hash area is empty.
 //
-// For the first of these rounds the error also names the damaged blocks, counted from
-// the first data block through the hash area, as the code sees it: if few enough bytes
-// of each codeword are damaged, Roots/2, it is right. None named means that the
-// parity itself is damaged, or too much else. Only the root hash tells for certain:
-// see [Repair].
+// For the first of these rounds the error also names the damaged blocks, counted from the first
+// data block through the hash area, according to the code: the list is right if at most Roots/2
+// bytes of each codeword are damaged. An empty list means that the parity itself is damaged, or too
+// many bytes are. Only the root hash gives certainty: see [Repair].
 //
 // A parity that is too short is a *verity.ShortError. Time and memory are those of Encode.
 func Check(ctx context.Context, data, hash, parity osmith.Source, p Params) (err error) {

@@ -80,10 +80,10 @@ func (d damage) sorted() damage {
 	return merged
 }
 
-// A Report says what Repair found and did. Ranges are in order of level, then block,
-// at most verity.MaxRanges for each level and kind; the numbers count all blocks.
+// A Report says what Repair found and did. Ranges are in order of level, then block, at most
+// verity.MaxRanges for each level and kind; the totals count all blocks.
 type Report struct {
-	Repaired       []verity.Range // blocks that were damaged and are not any more
+	Repaired       []verity.Range // damaged blocks that were repaired
 	RepairedBlocks int64
 
 	// Unrepaired are blocks that are damaged, or differ from their digest in a hash
@@ -91,8 +91,8 @@ type Report struct {
 	Unrepaired       []verity.Range
 	UnrepairedBlocks int64
 
-	// Unproven are blocks that cannot be verified only because a hash block above
-	// them is damaged: they have the digest that it holds for them.
+	// Unproven are blocks that cannot be verified only because a hash block above them is damaged:
+	// they match their digest in that hash block.
 	Unproven       []verity.Range
 	UnprovenBlocks int64
 }

@@ -1,4 +1,4 @@
-// Package fec makes, checks and uses the error correction of dm-verity: parity by which a kernel,
+// Package fec makes, checks and uses the error correction of dm-verity: parity with which a kernel,
 // or [Repair], restores blocks that a medium has lost. A hash tree alone only detects damaged
 // blocks.
 //
@@ -10,7 +10,7 @@
 // to each other fall into different codewords.
 //
 //	params := verity.Params{Salt: salt}
-//	hash, err := fec.HashArea(tree, params) // behind the superblock
+//	hash, err := fec.HashArea(tree, params) // after the superblock
 //	if err != nil {
 //		return err
 //	}
@@ -21,18 +21,17 @@
 //		Params: params, RootHash: root, Roots: 2,
 //	}, imageFile, io.NewOffsetWriter(treeFile, 4096))
 //
-// Data, hash area and parity may be on devices of their own, or all on one: then give
-// each as an io.SectionReader, and writers as io.OffsetWriter. The code covers what
-// lies behind the tree up to the end of the hash area, so that the hash area has to be
-// the same for Encode, Check and Repair, and for the kernel, to whose table [Blocks]
-// goes as fec_blocks.
+// Data, hash area and parity may be on devices of their own, or all on one: then give each as an
+// io.SectionReader, and writers as io.OffsetWriter. The code also covers bytes after the tree up to
+// the end of the hash area. So the hash area must be the same for Encode, Check and Repair, and for
+// the kernel, whose table has [Blocks] as fec_blocks.
 //
 // # What can be repaired
 //
-// With r roots and R rounds ([Rounds]), any r blocks of those whose numbers have the same remainder
-// modulo R, hence any r*R blocks in a row. The tree tells which blocks are damaged; where it
-// cannot, the code alone finds r/2 errors in 255 bytes. Roots cost r/(255-r) of the image: 0.8 %
-// for 2, 10.4 % for 24.
+// With r roots and R rounds ([Rounds]): any r blocks among those whose numbers have the same
+// remainder modulo R, hence any r*R consecutive blocks. The tree shows which blocks are damaged;
+// where it cannot, the code alone finds r/2 errors in 255 bytes. Roots cost r/(255-r) of the image:
+// 0.8 % for 2, 10.4 % for 24.
 //
 // Every block is verified against the root hash before it is written, so that an
 // attempt beyond what the code can do never changes a block for the worse.
@@ -40,6 +39,6 @@
 // # Limits
 //
 // Data blocks and hash blocks must have the same size. The superblock is not covered by the code
-// (nor in a veritysetup image), but verity.Superblock makes it anew. [Check] finds damage of the
+// (nor in a veritysetup image), but verity.Superblock can rebuild it. [Check] finds damage of the
 // parity; to repair it, encode again.
 package fec

@@ -24,11 +24,11 @@ func columns() int {
 	return max(min(n, maxColumns)&^4095, 4096)
 }
 
-// Encode writes the parity of data and hash area, [Size] bytes from offset 0 of the
-// writer, which for a FEC area inside a device is an io.OffsetWriter. The bytes are
-// those of veritysetup format --fec-device. A hash area of nil is an empty one.
+// Encode writes the parity of data and hash area, [Size] bytes from offset 0 of the writer, which
+// for a FEC area inside a device is an io.OffsetWriter. The bytes are those of veritysetup format
+// --fec-device. A nil hash area is empty.
 //
-// It reads every byte once, in parallel, and keeps some 30 MiB however much there is.
+// It reads every byte once, in parallel, and uses some 30 MiB of memory for data of any size.
 // Writes come from several goroutines and are in no particular order.
 func Encode(ctx context.Context, parity io.WriterAt, data, hash osmith.Source, p Params) (err error) {
 	defer prefix.Add("fec", &err)

@@ -10,20 +10,20 @@ import (
 // errNone is the error for a device that is not given at all.
 func errNone(device string) error { return fmt.Errorf("%s: not given", device) }
 
-// A ParamError says that a parameter is outside of what the code or dm-verity allows.
+// A ParamError says that a parameter is outside of the limits of the code or of dm-verity.
 type ParamError struct {
 	Param string // "roots", "block size", ...
 	Value int64
-	Want  string // what would be valid
+	Want  string // valid values
 }
 
 func (e *ParamError) Error() string {
 	return fmt.Sprintf("%s: %d: want %s", e.Param, e.Value, e.Want)
 }
 
-// Rounds is a run of rounds of the code. Round n covers the blocks n, n+R, n+2R, ...
-// of data and hash area taken together, where R is the number of rounds; its parity
-// is BlockSize times Roots bytes at n times as many bytes.
+// Rounds is a run of rounds of the code. Round n covers the blocks n, n+R, n+2R, ... of data and
+// hash area taken together, where R is the number of rounds; its parity has BlockSize times Roots
+// bytes and lies at n times that many bytes.
 type Rounds struct {
 	First, Count int64
 }
@@ -35,13 +35,12 @@ func (r Rounds) String() string {
 	return fmt.Sprintf("rounds %d-%d", r.First, r.First+r.Count-1)
 }
 
-// A ParityError is the answer of [Check] for parity that is not that of the data and
-// the hash area.
+// A ParityError is the answer of [Check] for parity that does not match the data and the hash area.
 type ParityError struct {
 	Rounds []Rounds // rounds that differ, in order, at most verity.MaxRanges runs
-	Differ int64    // rounds that differ, all of them
-	Total  int64    // rounds there are
-	Offset int64    // of the first byte that differs, in the FEC area
+	Differ int64    // number of all rounds that differ
+	Total  int64    // number of all rounds
+	Offset int64    // offset of the first byte that differs, in the FEC area
 	Blocks []int64  // blocks the code says are damaged in the first of the rounds; see Check
 }
 
@@ -62,11 +61,12 @@ func (e *ParityError) Error() string {
 	return b.String()
 }
 
-// An UnrepairedError says that damage is left. What could be repaired is repaired.
+// An UnrepairedError says that some blocks are still damaged. All other damaged blocks were
+// repaired.
 //
-// errors.Is answers to verity.ErrData and verity.ErrTree for the blocks that are
-// left, and to verity.ErrRootHash alone when the parity agrees with a tree that does
-// not have the root hash: it is the root hash of another image then.
+// errors.Is answers to verity.ErrData and verity.ErrTree for the blocks that are left, and only to
+// verity.ErrRootHash if the parity agrees with a tree that does not have the root hash: it is then
+// the root hash of a different image.
 type UnrepairedError struct {
 	Report
 	RootHash bool // the root hash does not belong to this image

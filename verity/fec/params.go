@@ -26,9 +26,9 @@ const (
 // Params are the parameters of a code. The zero value means 2 roots and blocks of
 // 4096 bytes, which are the defaults of veritysetup.
 type Params struct {
-	// Roots is the number of parity bytes for each 255-Roots bytes, 2 to 24. So many
-	// damaged blocks of one round can be repaired if verity can tell which they are,
-	// and half as many if it cannot. 0 means 2.
+	// Roots is the number of parity bytes for each 255-Roots bytes, 2 to 24. As many damaged blocks
+	// of one round can be repaired if verity can tell which they are, and half as many if it
+	// cannot. 0 means 2.
 	Roots int
 
 	// BlockSize is the size of data blocks and hash blocks, which must be the same
@@ -89,9 +89,9 @@ func (g geometry) rowSize() int64  { return g.rounds * int64(g.BlockSize) }
 func (g geometry) size() int64     { return g.rowSize() * int64(g.Roots) }
 func (g geometry) perRound() int64 { return int64(g.BlockSize) * int64(g.Roots) }
 
-// Size returns how many bytes of parity cover so many bytes of data and of hash
-// area. The data must be a positive multiple of the block size (*verity.AlignmentError); of
-// the hash area whole blocks count. Other errors are *ParamError.
+// Size returns the size of the parity for data and hash area of the given sizes, in bytes. The data
+// must be a positive multiple of the block size (*verity.AlignmentError); of the hash area only
+// whole blocks count. Other errors are *ParamError.
 func Size(dataSize, hashSize int64, p Params) (n int64, err error) {
 	defer prefix.Add("fec", &err)
 	g, err := newGeometry(dataSize, hashSize, p)
@@ -112,14 +112,14 @@ func Blocks(dataSize, hashSize int64, p Params) (n int64, err error) {
 	return g.blocks(), nil
 }
 
-// HashArea returns the part of a hash device that a code covers: from the first
-// hash block behind the superblock to the end of the device. A FEC area on the hash
-// device is not covered: give HashArea the device up to it (io.NewSectionReader). What
-// lies between the tree and the end is covered too, as veritysetup does it.
+// HashArea returns the part of a hash device that a code covers: from the first hash block behind
+// the superblock to the end of the device. A FEC area on the hash device is not covered: give
+// HashArea the device up to the FEC area (io.NewSectionReader). Bytes between the tree and the end
+// are covered too, as with veritysetup.
 //
-// Of the parameters, HashOffset, NoSuperblock and HashBlockSize matter; a superblock
-// that was read gives them by its method Params. A device that ends before the area
-// starts is a *verity.ShortError.
+// Of the parameters, HashOffset, NoSuperblock and HashBlockSize matter; a superblock that was read
+// gives them by its method Params. If the device ends before the area starts, the error is a
+// *verity.ShortError.
 func HashArea(device osmith.Source, p verity.Params) (area *io.SectionReader, err error) {
 	defer prefix.Add("fec", &err)
 	if device == nil {

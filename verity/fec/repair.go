@@ -14,57 +14,57 @@ import (
 	"github.com/osmith-dev/osmith/verity/internal/hashtree"
 )
 
-// An Image is what Repair works on. Nothing in it is changed but what the writers given
-// to Repair change.
+// An Image is the input of Repair, which changes it only through the writers given to Repair.
 type Image struct {
-	// Data is the data, all of it: of a partition that is larger, only what the
-	// superblock's DataSize says.
+	// Data is the data, all of it: if the partition is larger, only the bytes up to the
+	// superblock's DataSize.
 	Data osmith.Source
 
-	// Hash is the hash area, as HashArea returns it: the tree and whatever the code
-	// covers behind it. nil is an empty one.
+	// Hash is the hash area, as HashArea returns it: the tree and the bytes after it that the code
+	// covers. Nil is empty.
 	Hash osmith.Source
 
 	// Parity is the FEC area. It may be larger than Size.
 	Parity osmith.Source
 
-	// Params say how the tree was made. A superblock that was read gives them by its
-	// method Params; since no code covers it, they may have to come from elsewhere.
-	// UUID, HashOffset and NoSuperblock do not matter.
+	// Params say how the tree was made. A superblock that was read gives them by its method Params;
+	// since the code does not cover the superblock, they may have to come from elsewhere. UUID,
+	// HashOffset and NoSuperblock are ignored.
 	Params verity.Params
 
-	// RootHash is what everything is verified against.
+	// RootHash is the root hash by which everything is verified.
 	RootHash []byte
 
 	// Roots is the number of parity bytes of a codeword, 2 to 24; 0 means 2.
 	Roots int
 }
 
-// Repair finds damaged blocks of data and hash area by the root hash, corrects them
-// by the parity, and writes each to data or hash, at its offset in Image.Data or
-// Image.Hash, once its digest is the right one. Writers for the same devices repair in
-// place; writers for copies repair those; nil writers only find out what could be
-// done. Nothing else is written, so a repair that is interrupted can be started again.
+// Repair finds damaged blocks of data and hash area by the root hash, corrects them with the
+// parity, and writes each to data or hash, at its offset in Image.Data or Image.Hash, once its
+// digest is right. Writers for the same devices repair in place; writers for copies repair the
+// copies; with nil writers, Repair only reports what could be repaired. Nothing else is written, so
+// a repair that is interrupted can be started again.
 //
-// Up to Roots damaged blocks of a round can be corrected (see [Rounds]), more if they
-// are damaged in different places: for each place, Roots/2 of the 255 bytes of a
-// codeword may be wrong wherever they are, parity included. A damaged hash block is
-// also made anew from the data under it, if that is not damaged.
+// Up to Roots damaged blocks of a round can be corrected (see [Rounds]), more if they are damaged
+// in different places: for each place, Roots/2 of the 255 bytes of a codeword may be wrong wherever
+// they are, parity included. A damaged hash block is also rebuilt from the data under it, if that
+// data is intact.
 //
 // The report lists what was repaired; without any damage it is empty. If damage is left the error
-// is an *UnrepairedError, which holds the report; what could be repaired then is. A hash block that
-// has its digest, but bytes other than zero where no digest is, is a *verity.SpareError: Data is
-// shorter than what the tree was made of, and is not touched. A wrong root hash, a device that is
-// too short (*verity.ShortError) and parameters that do not fit (*ParamError,
-// *verity.AlignmentError, verity.ErrNotSupported) are errors too, as are those of the devices.
+// is an *UnrepairedError, which holds the report; all other damage was repaired. If a hash block
+// has the right digest, but bytes other than zero outside of its digests, the error is a
+// *verity.SpareError: Data is shorter than the data of the tree, and nothing is written. A wrong
+// root hash, a device that is too short (*verity.ShortError) and unsuitable parameters
+// (*ParamError, *verity.AlignmentError, verity.ErrNotSupported) are errors too, as are those of the
+// devices.
 //
-// Blocks behind the tree have no digest, so damage in them is not found; nor is
-// damage of the parity, which [Check] finds and [Encode] repairs.
+// Blocks after the tree have no digest, so damage in them is not found. Damage of the parity is not
+// found either: [Check] finds it and [Encode] repairs it.
 //
-// It reads the image once, once more if hash blocks were damaged, and the blocks of
-// damaged rounds again, in parallel. It keeps some 40 MiB (255 blocks if that is more), and
-// beyond that only what grows with the damage: 24 bytes for each run of damaged blocks,
-// about as many for each that was repaired, and the content of repaired hash blocks.
+// It reads the image once, a second time if hash blocks were damaged, and the blocks of damaged
+// rounds again, in parallel. It uses some 40 MiB of memory (255 blocks if that is more), plus
+// memory that grows with the damage: 24 bytes for each run of damaged blocks, about as many for
+// each that was repaired, and the content of repaired hash blocks.
 func Repair(ctx context.Context, im Image, data, hash io.WriterAt) (report *Report, err error) {
 	defer prefix.Add("fec", &err)
 	r, err := newRepairer(im, data, hash)

@@ -273,7 +273,7 @@ func (c *Certificate) parseExtension(id byte, value []byte, o Options) error {
 			switch {
 			case in.err != nil:
 			case v[0] >= 0x80 || !c.ca && o.OpenSSL11:
-				return errors.New("basicConstraints: a path length that is negative, or of a certificate that is no authority")
+				return errors.New("basicConstraints: a path length that is negative, or belongs to a certificate that is not a CA")
 			case len(v) > 3:
 				c.pathLength = 1 << 20
 			default:
@@ -371,7 +371,7 @@ func (c *Certificate) parseAuthority(value []byte) error {
 	if in.is(tagPrimitive | 2) {
 		v := in.any("authorityKeyIdentifier").body
 		if in.err == nil && (len(v) == 0 || len(minimal(v)) != len(v)) {
-			return errors.New("authorityKeyIdentifier: a serial number that is no INTEGER")
+			return errors.New("authorityKeyIdentifier: a serial number that is not an INTEGER")
 		}
 		c.authoritySerial = v
 	}

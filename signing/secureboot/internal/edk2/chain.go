@@ -130,9 +130,9 @@ func checkPath(path []*Certificate, o Options) error {
 		name := fmt.Sprintf("%s certificate %q", [...]string{"the signer's", "an issuer's"}[min(i, 1)], c.Subject())
 		switch {
 		case c.critical != "":
-			return fmt.Errorf("%s has the critical extension %s, which OpenSSL does not handle: issue it anew without", name, c.critical)
+			return fmt.Errorf("%s has the critical extension %s, which OpenSSL does not handle: issue it again without the extension", name, c.critical)
 		case c.proxy:
-			return fmt.Errorf("%s is a proxy certificate (RFC 3820), and OpenSSL takes none", name)
+			return fmt.Errorf("%s is a proxy certificate (RFC 3820), which OpenSSL refuses", name)
 		}
 		if i == 0 {
 			continue

@@ -72,7 +72,7 @@ func next(b []byte) (e element, rest []byte, err error) { return nextNested(b, 0
 
 func nextNested(b []byte, nesting int) (e element, rest []byte, err error) {
 	if len(b) < 2 {
-		return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches behind the end")
+		return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches beyond the end")
 	}
 	if b[0]&0x1f == 0x1f {
 		return e, nil, unknown("tags of several bytes")
@@ -84,19 +84,19 @@ func nextNested(b []byte, nesting int) (e element, rest []byte, err error) {
 	case n > 0x80:
 		count := n & 0x7f
 		if count > len(b)-2 {
-			return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches behind the end")
+			return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches beyond the end")
 		}
 		n = 0
 		for _, c := range b[2 : 2+count] {
 			if n > len(b) {
-				return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches behind the end")
+				return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches beyond the end")
 			}
 			n = n<<8 | int(c)
 		}
 		head += count
 	}
 	if n > len(b)-head {
-		return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches behind the end")
+		return e, nil, errors.New("an element of the message or certificate is cut off: its length reaches beyond the end")
 	}
 	return element{b[0], b[:head+n], b[head : head+n]}, b[head+n:], nil
 }
@@ -252,7 +252,7 @@ func (r *reader) any(what string) (e element) {
 // end makes bytes that are left an error.
 func (r *reader) end(what string) {
 	if r.err == nil && len(r.b) > 0 {
-		r.err = fmt.Errorf("%s: %d bytes behind it", what, len(r.b))
+		r.err = fmt.Errorf("%s: %d bytes after it", what, len(r.b))
 	}
 }
 

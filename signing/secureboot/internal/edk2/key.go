@@ -129,7 +129,7 @@ func (o Options) parseKey(der []byte) (k publicKey, err error) {
 		}
 		k.kind, k.ecdsa = keyEC, key
 	case bytes.Equal(id, oidRSAPSS):
-		k.pss, k.why = true, errors.New("a key for RSASSA-PSS alone, and a signature that is none")
+		k.pss, k.why = true, errors.New("a key only for RSASSA-PSS, but a different kind of signature")
 	case otherKeys[string(id)]:
 		k.why = unknown("keys of the algorithm %s", oidText(id))
 	default:
@@ -207,7 +207,7 @@ func (c *Certificate) signedBy(issuer *Certificate, o Options) error {
 			return issuer.key.why
 		}
 		if issuer.key.kind != a.kind {
-			return errors.New("the issuer's key is of another kind (RSA, elliptic curve) than the signature")
+			return errors.New("the kind of the issuer's key (RSA, elliptic curve) differs from that of the signature")
 		}
 		return issuer.key.verify(a.hash, sumOf(a.hash, c.RawTBS), c.signature)
 	}
@@ -218,10 +218,10 @@ func (c *Certificate) signedBy(issuer *Certificate, o Options) error {
 // section 3.1).
 func (c *Certificate) signedPSS(issuer *Certificate, o Options) error {
 	if issuer.key.pss {
-		return unknown("a key for RSASSA-PSS alone")
+		return unknown("a key only for RSASSA-PSS")
 	}
 	if issuer.key.kind != keyRSA {
-		return errors.New("the issuer's key is of another kind (RSA, elliptic curve) than the signature")
+		return errors.New("the kind of the issuer's key (RSA, elliptic curve) differs from that of the signature")
 	}
 	r := &reader{b: (&reader{b: c.signatureParameters}).take(tagSequence, "parameters").body}
 	if !r.is(tagContext0) {
@@ -238,12 +238,12 @@ func (c *Certificate) signedPSS(issuer *Certificate, o Options) error {
 	if r.is(tagContext2) {
 		v := (&reader{b: r.any("salt").body}).take(tagInteger, "salt").body
 		if len(v) != 1 || v[0] >= 0x80 {
-			return unknown("an RSASSA-PSS salt of another kind")
+			return unknown("an unusual RSASSA-PSS salt")
 		}
 		salt = int(v[0])
 	}
 	if in.err != nil || m.err != nil || r.err != nil || h == 0 || !bytes.Equal(maskID, id) {
-		return unknown("RSASSA-PSS parameters of another kind")
+		return unknown("unusual RSASSA-PSS parameters")
 	}
 	if !issuer.key.big.IsInt64() || issuer.key.big.BitLen() > 31 || issuer.key.rsa.N.BitLen() < 1024 {
 		return unknown("RSASSA-PSS with a key of %d bits and an exponent of %d", issuer.key.rsa.N.BitLen(), issuer.key.big.BitLen())

@@ -42,7 +42,7 @@ func nextList(b []byte) List {
 func (l *List) stops(left int) (bool, error) {
 	switch {
 	case l.Size < 0:
-		return false, unknown("%d bytes behind the last signature list: firmware reads the size of one behind the end of the variable", left)
+		return false, unknown("%d bytes after the last signature list: firmware reads a size beyond the end of the variable", left)
 	case l.Size > int64(left):
 		return true, nil
 	case !l.headerComplete || l.Size < ListHeaderSize:
@@ -161,14 +161,14 @@ func (t ListTypes) checkFirstCertificate(b []byte, size int64, o Options) error 
 		return nil
 	}
 	if int64(len(b)) < ownerSize+size {
-		return unknown("a list without certificates, where firmware reads one behind the end of the update")
+		return unknown("a list without certificates, where firmware reads a certificate beyond the end of the update")
 	}
 	c, err := o.ParseCertificate(b[ownerSize : ownerSize+size])
 	if err != nil {
 		return fmt.Errorf("its certificate cannot be read: %w", err)
 	}
 	if !c.key.isRSA {
-		return fmt.Errorf("the certificate %q has no RSA key, and edk2 takes no other into a variable: take a certificate with an RSA key", t.Subject(c))
+		return fmt.Errorf("the certificate %q has no RSA key, and edk2 accepts no other in a variable: use a certificate with an RSA key", t.Subject(c))
 	}
 	return nil
 }

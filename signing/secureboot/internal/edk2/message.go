@@ -244,7 +244,7 @@ func (o Options) parseSigner(b []byte) (s Signer, err error) {
 			return s, err
 		}
 		if rewritten || !canonicalLength(e) {
-			return s, unknown("signed attributes that are not in DER: OpenSSL encodes them anew")
+			return s, unknown("signed attributes that are not in DER: OpenSSL encodes them again")
 		}
 		if len(e.body) > 0 {
 			s.attributes = bytes.Clone(e.full)

@@ -56,7 +56,7 @@ func checkGeneralName(e element) error {
 	case 0xa1, 0xa2, 0xa6, 0xa7:
 		return unknown("a name in pieces")
 	}
-	return fmt.Errorf("tag 0x%02x is no name", e.tag)
+	return fmt.Errorf("tag 0x%02x is not a name", e.tag)
 }
 
 func parseNameConstraints(value []byte) (*nameConstraints, error) {
