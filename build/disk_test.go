@@ -165,7 +165,7 @@ func TestDiskOlder(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	older := []*release.Release{&one.Release}
-	refused("Older has version 2 behind version 1: want the newest first", one, build.DiskOptions{Older: []*release.Release{&two.Release}})
+	refused("Older has version 2 after version 1: want the newest first", one, build.DiskOptions{Older: []*release.Release{&two.Release}})
 	refused("Older has version 1 behind version 1", one, build.DiskOptions{Older: older})
 	refused("Older has a set that is nil", two, build.DiskOptions{Older: []*release.Release{nil}})
 	refused("1 slots: want at least 2, one for each set", two, build.DiskOptions{Older: older, Slots: 1})
