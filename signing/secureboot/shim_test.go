@@ -755,7 +755,7 @@ func TestPerhapsShim(t *testing.T) {
 		rule   secureboot.Rule
 	}{
 		"both":                          {func(w *world) {}, secureboot.RuleCertificateInDB},
-		"shim's state is unknown":     {func(w *world) { w.v.MokList, w.v.MokListX, w.v.MokDBState, w.v.MokPolicy = nil, nil, nil, nil }, secureboot.RuleCertificateInDB},
+		"shim's state is unknown":       {func(w *world) { w.v.MokList, w.v.MokListX, w.v.MokDBState, w.v.MokPolicy = nil, nil, nil, nil }, secureboot.RuleCertificateInDB},
 		"MokListX":                      {func(w *world) { w.v.MokListX = lists(t, secureboot.CertificateList(owner, h.DB.Cert)) }, secureboot.RuleShimUnknown},
 		"copy of MokListX":              {func(w *world) { w.v.MokListX, w.v.MokListXRT = nil, lists(t, secureboot.SHA256List(owner, imageSum)) }, secureboot.RuleShimUnknown},
 		"db is ignored":                 {func(w *world) { w.v.MokDBState = []byte{1} }, secureboot.RuleShimUnknown},
