@@ -148,7 +148,7 @@ func TestStates(t *testing.T) {
 	require.Len(t, states, 1)
 	require.Equal(t, []any{"boot.json", "next.json"}, states[0].(map[string]any)["names"])
 	_, text := pcr(t, 2, "states", "boot.json", "-pcrs", "10")
-	require.Contains(t, text, `state "boot.json": PCR 10 is not known`)
+	require.Contains(t, text, `state "boot.json": PCR 10 is unknown`)
 	boot["exitBoot"] = "once"
 	write(t, "two.json", map[string]any{"boots": []any{boot, next}})
 	out, _ = pcr(t, 0, "states", "two.json", "-pcrs", "5")

@@ -195,12 +195,32 @@ func (w *writer) pieces(f *node, b []byte, first int64, n int) error {
 			continue
 		}
 		count := min(int64(len(b))/blockSize, e.first+e.count-first)
-		if part := b[:count*blockSize]; !zero(part) {
-			if err := w.block(e.start+first-e.first, part); err != nil {
-				return err
-			}
+		if err := w.data(e.start+first-e.first, b[:count*blockSize]); err != nil {
+			return err
 		}
 		b, first = b[count*blockSize:], first+count
+	}
+	return nil
+}
+
+// data writes those of consecutive blocks that are not zeros, as few times as it takes.
+func (w *writer) data(at int64, b []byte) error {
+	for len(b) > 0 {
+		n := 0
+		for n < len(b) && zero(b[n:n+blockSize]) {
+			n += blockSize
+		}
+		at, b = at+int64(n/blockSize), b[n:]
+		for n = 0; n < len(b) && !zero(b[n:n+blockSize]); {
+			n += blockSize
+		}
+		if n == 0 {
+			break
+		}
+		if err := w.block(at, b[:n]); err != nil {
+			return err
+		}
+		at, b = at+int64(n/blockSize), b[n:]
 	}
 	return nil
 }

@@ -63,6 +63,7 @@ func TestMinSize(t *testing.T) {
 type counted struct {
 	writes int
 	fail   int // the write that fails, from 1
+	bytes  int64
 }
 
 var errFull = errors.New("no space left")
@@ -71,7 +72,23 @@ func (c *counted) WriteAt(b []byte, _ int64) (int, error) {
 	if c.writes++; c.writes == c.fail {
 		return 0, errFull
 	}
+	c.bytes += int64(len(b))
 	return len(b), nil
+}
+
+// Blocks of zeros are not written, wherever they are in a file.
+func TestHoles(t *testing.T) {
+	data := make([]byte, 8<<20)
+	for _, at := range []int{0, 5 << 12, 6 << 12, 1<<20 - 1, 1 << 20, 7 << 20} {
+		data[at] = 1
+	}
+	var with, without counted
+	_, err := ext4.Write(t.Context(), &without, fstest.MapFS{"f": {Data: make([]byte, 8<<20)}}, ext4.Options{})
+	require.NoError(t, err)
+	_, err = ext4.Write(t.Context(), &with, fstest.MapFS{"f": {Data: data}}, ext4.Options{})
+	require.NoError(t, err)
+	require.Equal(t, int64(6*4096), with.bytes-without.bytes)
+	require.Equal(t, 5, with.writes-without.writes)
 }
 
 // Every failed write is an error.
