@@ -166,7 +166,7 @@ func TestDiskOlder(t *testing.T) {
 	}
 	older := []*release.Release{&one.Release}
 	refused("Older has version 2 after version 1: want the newest first", one, build.DiskOptions{Older: []*release.Release{&two.Release}})
-	refused("Older has version 1 behind version 1", one, build.DiskOptions{Older: older})
+	refused("Older has version 1 after version 1", one, build.DiskOptions{Older: older})
 	refused("Older has a set that is nil", two, build.DiskOptions{Older: []*release.Release{nil}})
 	refused("1 slots: want at least 2, one for each set", two, build.DiskOptions{Older: older, Slots: 1})
 	other := one.Release
