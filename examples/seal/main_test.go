@@ -248,7 +248,7 @@ func TestSealForSets(t *testing.T) {
 	b.write(t, "sha1.json", []byte(`{"sha1": {}}`))
 	for args, want := range map[string]string{
 		"-for x": "want NAME=F", "-for x=": "want NAME=F", "-for x=" + b.path("none"): "none", "-for x=" + b.path("log"): "no coverage", "-for running=now": "want a unique name",
-		"-for x=" + b.path("sha1.json"): `state "x": PCR 4 is not known`,
+		"-for x=" + b.path("sha1.json"): `state "x": PCR 4 is unknown`,
 	} {
 		status, _, stderr := b.run(t, "", "seal", append(seal, strings.Fields(args)...)...)
 		require.Equal(t, 2, status, args)
