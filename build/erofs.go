@@ -89,6 +89,9 @@ func (o *EROFSOptions) name(w io.WriteSeeker) error {
 }
 
 func addToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *filetree.File) (err error) {
+	if err := f.Check(); err != nil {
+		return err
+	}
 	name := f.Absolute()
 	switch {
 	case f.Mode.IsDir():
@@ -99,8 +102,6 @@ func addToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *filetree.F
 		err = im.Symlink(f.Link, name)
 	case f.Mode.IsRegular():
 		err = copyToEROFS(ctx, im, fsys, f)
-	case f.Mode.Type() == fs.ModeIrregular:
-		return errors.New("not a file type that Linux has")
 	default:
 		err = im.Mknod(name, uint16(f.UnixMode()), f.Device())
 	}

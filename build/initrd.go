@@ -62,8 +62,8 @@ func (a *archive) add(fsys fs.FS, f *filetree.File) error {
 	if f.Size > math.MaxUint32 {
 		return fmt.Errorf("%d bytes: the format has at most %d a file", f.Size, uint32(math.MaxUint32))
 	}
-	if f.Mode.Type() == fs.ModeIrregular {
-		return errors.New("not a file type that Linux has")
+	if err := f.Check(); err != nil {
+		return err
 	}
 	links := uint32(1)
 	if f.Mode.IsDir() {

@@ -3,6 +3,7 @@
 package filetree
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -56,8 +57,34 @@ func (f *File) Device() uint32 { return f.Minor&0xff | f.Major<<8 | f.Minor&^0xf
 // Absolute is the name from the root on.
 func (f *File) Absolute() string { return path.Join("/", f.Name) }
 
-// Walk visits a tree: a directory, then what is in it, each directory in the order of names.
+// Limits of Linux: of a name (NAME_MAX), and of device numbers (include/linux/kdev_t.h).
+const (
+	MaxName  = 255
+	MaxMajor = 1<<12 - 1
+	MaxMinor = 1<<20 - 1
+)
+
+// Check refuses what Linux does not have. A larger device number would become that of another
+// device.
+func (f *File) Check() error {
+	if n := len(path.Base(f.Name)); n > MaxName {
+		return fmt.Errorf("a name of %d bytes: want at most %d", n, MaxName)
+	}
+	switch f.Mode.Type() {
+	case fs.ModeIrregular:
+		return errors.New("not a file type that Linux has")
+	case fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice:
+		if f.Major > MaxMajor || f.Minor > MaxMinor {
+			return fmt.Errorf("device number %d:%d: want at most %d:%d", f.Major, f.Minor, MaxMajor, MaxMinor)
+		}
+	}
+	return nil
+}
+
+// Walk visits a tree: a directory, then what is in it, each directory in the order of names. What is
+// visited below a file that is no directory any more is an error.
 func Walk(fsys fs.FS, o osmith.TreeOptions, visit func(*File) error) error {
+	replaced := map[string]bool{}
 	return fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -69,6 +96,12 @@ func Walk(fsys fs.FS, o osmith.TreeOptions, visit func(*File) error) error {
 		f, err := describe(fsys, name, info, o)
 		if err != nil {
 			return err
+		}
+		if dir := path.Dir(name); replaced[dir] && name != "." {
+			return fmt.Errorf("%s: the tree changed: %s is not a directory any more", f.Absolute(), path.Join("/", dir))
+		}
+		if d.IsDir() && !f.Mode.IsDir() {
+			replaced[name] = true
 		}
 		return visit(f)
 	})

@@ -9,7 +9,8 @@
 // its partition. Linux mounts it from 4.0 on.
 //
 // Blocks have 4096 bytes and inodes 256. Extended attributes are not carried over, hard links
-// become files of their own, and no blocks are reserved for root.
+// become files of their own, no blocks are reserved for root, and a time after the year 2446
+// becomes the last one that there is.
 //
 // Sources: Linux 6.12, Documentation/filesystems/ext4; e2fsprogs 1.47.2, mke2fs.conf(5) and
 // mke2fs(8), for sizes that a user may expect.

@@ -16,6 +16,8 @@ const (
 	flagIndex   = 0x1000
 	flagExtents = 0x80000
 
+	maxTime = 3<<32 + 1<<31 - 1 // in the year 2446
+
 	maxLinks = 65000 // a directory with as many has a count of 1 (dir_nlink)
 )
 
@@ -44,11 +46,12 @@ func (p *plan) putInode(b []byte, n *node) {
 	le.PutUint32(b[0x6c:], uint32(size>>32))
 	le.PutUint32(b[0x1c:], uint32(blocks))
 	le.PutUint16(b[0x74:], uint16(blocks>>32))
-	// Seconds since 1970 have 34 bits, of which the first 32 are signed: two more are added to
+	// Seconds since 1970 have 34 bits, of which the lower 32 are signed: the upper two are added to
 	// them.
-	epoch := uint32((n.Mtime+1<<31)>>32) & 3
+	mtime := min(n.Mtime, maxTime)
+	epoch := uint32((mtime + 1<<31) >> 32)
 	for _, at := range []struct{ seconds, extra int }{{0x08, 0x8c}, {0x0c, 0x84}, {0x10, 0x88}, {0x90, 0x94}} {
-		le.PutUint32(b[at.seconds:], uint32(n.Mtime))
+		le.PutUint32(b[at.seconds:], uint32(mtime))
 		le.PutUint32(b[at.extra:], epoch)
 	}
 	links := n.links

@@ -22,7 +22,6 @@ const (
 const (
 	lostFound       = "lost+found"
 	lostFoundBlocks = 4 // as mkfs.ext4 makes it, so that a repair has room at once
-	maxName         = 255
 	maxLink         = blockSize - 1
 	maxFileBlocks   = 1<<32 - 1
 )
@@ -106,15 +105,15 @@ func (p *plan) readTree(ctx context.Context, fsys fs.FS) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if err := f.Check(); err != nil {
+			return fmt.Errorf("%s: %w", f.Absolute(), err)
+		}
 		n := &node{File: f, links: 1}
 		if f.Mode.IsDir() {
 			n.links = 2
 			dirs[f.Name] = n
 		}
 		if f.Name != "." {
-			if err := checkName(path.Base(f.Name)); err != nil {
-				return fmt.Errorf("%s: %w", f.Absolute(), err)
-			}
 			adopt(dirs[path.Dir(f.Name)], n)
 		}
 		p.nodes = append(p.nodes, n)
@@ -167,13 +166,6 @@ func adopt(dir, n *node) {
 	}
 }
 
-func checkName(name string) error {
-	if len(name) > maxName {
-		return fmt.Errorf("a name of %d bytes: want at most %d", len(name), maxName)
-	}
-	return nil
-}
-
 // measure finds how many blocks the content of a file takes.
 func (p *plan) measure(n *node) error {
 	switch {
@@ -190,8 +182,6 @@ func (p *plan) measure(n *node) error {
 		if len(n.Link) >= inlineLink {
 			n.data = 1
 		}
-	case n.Mode.Type() == fs.ModeIrregular:
-		return errors.New("not a file type that Linux has")
 	}
 	return nil
 }

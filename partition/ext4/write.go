@@ -154,9 +154,6 @@ func pad(buf []byte, text string) int {
 
 // file copies the content of a regular file.
 func (w *writer) file(fsys fs.FS, n *node, buf []byte) (err error) {
-	if n.Size == 0 {
-		return nil
-	}
 	src, err := fsys.Open(n.Name)
 	if err != nil {
 		return err

@@ -133,6 +133,23 @@ func (b broken) Open(name string) (fs.File, error) {
 	return f, err
 }
 
+// replaced has a directory "d" that is a file when it is looked at.
+type replaced struct{ fstest.MapFS }
+
+type replacedEntry struct{ fs.DirEntry }
+
+func (replacedEntry) Info() (fs.FileInfo, error) { return fstest.MapFS{"d": {}}.Stat("d") }
+
+func (r replaced) ReadDir(name string) ([]fs.DirEntry, error) {
+	list, err := r.MapFS.ReadDir(name)
+	for i, e := range list {
+		if e.Name() == "d" {
+			list[i] = replacedEntry{e}
+		}
+	}
+	return list, err
+}
+
 // noLinks does not tell targets of symbolic links.
 type noLinks struct{ fs.FS }
 
@@ -147,6 +164,9 @@ func TestRefusals(t *testing.T) {
 		"ext4: 4095 bytes for each inode: want 0, or 4096 to 67108864":            {one, ext4.Options{BytesPerInode: 4095}},
 		"ext4: /f: the file changed: 9999 bytes, want 10000 as in its directory":  {altered{one, content(9999)}, ext4.Options{}},
 		"ext4: /f: the file changed: 10001 bytes, want 10000 as in its directory": {altered{one, content(10001)}, ext4.Options{}},
+		"ext4: /f: the file changed: 1 bytes, want 0 as in its directory":         {altered{fstest.MapFS{"f": {}}, content(1)}, ext4.Options{}},
+		"ext4: /n: device number 4096:0: want at most 4095:1048575":               {fstest.MapFS{"n": {Mode: fs.ModeDevice, Sys: &osmith.Node{Major: 4096}}}, ext4.Options{}},
+		"ext4: /d/a: the tree changed: /d is not a directory any more":            {replaced{fstest.MapFS{"d/a": {}}}, ext4.Options{}},
 		"ext4: /f: medium error": {broken{one}, ext4.Options{}},
 		"ext4: /" + strings.Repeat("n", 256) + ": a name of 256 bytes: want at most 255":                                          {fstest.MapFS{strings.Repeat("n", 256): {}}, ext4.Options{}},
 		"ext4: /l: a symbolic link of 4096 bytes: want 1 to 4095":                                                                 {fstest.MapFS{"l": {Mode: fs.ModeSymlink, Data: content(4096)}}, ext4.Options{}},
@@ -184,6 +204,9 @@ func TestTimes(t *testing.T) {
 	name, size := image(t, fstest.MapFS{"f": {ModTime: late}}, ext4.Options{TreeOptions: osmith.TreeOptions{Time: late.Add(time.Hour)}})
 	require.Positive(t, size)
 	require.Contains(t, debugfs(t, name, "stat /f"), "Sat Jan  1 00:00:00 2400")
+	late = time.Date(2500, 1, 1, 0, 0, 0, 0, time.UTC)
+	name, _ = image(t, fstest.MapFS{"f": {ModTime: late}}, ext4.Options{TreeOptions: osmith.TreeOptions{Time: late}})
+	require.Contains(t, debugfs(t, name, "stat /f"), "Thu May 10 22:38:55 2446")
 }
 
 func FuzzWrite(f *testing.F) {

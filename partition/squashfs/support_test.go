@@ -114,7 +114,7 @@ func kindsTree() fstest.MapFS {
 		"long link":    {Data: []byte(strings.Repeat("x", maxLink)), Mode: fs.ModeSymlink | 0o777, ModTime: modified},
 		"null":         special(fs.ModeDevice|fs.ModeCharDevice|0o666, 1, 3),
 		"disk":         special(fs.ModeDevice|0o660, 259, 300_000),
-		"most":         special(fs.ModeDevice|0o660, maxMajor, maxMinor),
+		"most":         special(fs.ModeDevice|0o660, filetree.MaxMajor, filetree.MaxMinor),
 		"fifo":         special(fs.ModeNamedPipe|0o600, 0, 0),
 		"socket":       special(fs.ModeSocket|0o755, 0, 0),
 		"setuid":       {Data: []byte("program"), Mode: 0o755 | fs.ModeSetuid | fs.ModeSetgid, ModTime: modified},
@@ -126,7 +126,7 @@ func kindsTree() fstest.MapFS {
 		"dir/\xc3\xa9": regular([]byte("not ASCII")),
 		"dir/ space":   regular(nil),
 	}
-	tree[strings.Repeat("n", maxName)] = regular([]byte("long name"))
+	tree[strings.Repeat("n", filetree.MaxName)] = regular([]byte("long name"))
 	tree[strings.Repeat("deep/", 60)+"file"] = regular([]byte("deep"))
 	for i := range 3000 {
 		tree[fmt.Sprintf("many/a file with a name that is not short %d", i*7919%3000)] = regular(fmt.Appendf(nil, "%d", i))

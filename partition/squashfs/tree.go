@@ -14,14 +14,8 @@ import (
 	"github.com/osmith-dev/osmith/internal/filetree"
 )
 
-// Limits of Linux: of a name (NAME_MAX), of the target of a symbolic link (PATH_MAX, which counts a
-// zero byte), and of device numbers (include/linux/kdev_t.h).
-const (
-	maxName  = 255
-	maxLink  = 4095
-	maxMajor = 1<<12 - 1
-	maxMinor = 1<<20 - 1
-)
+// maxLink is what Linux has as the target of a symbolic link (PATH_MAX, which counts a zero byte).
+const maxLink = 4095
 
 // A node is one file of the tree, and what the tables need to know of it.
 type node struct {
@@ -60,9 +54,7 @@ func readTree(ctx context.Context, fsys fs.FS, o osmith.TreeOptions) (root *node
 			root = n
 			return nil
 		}
-		if n.parent = directories[path.Dir(f.Name)]; n.parent == nil {
-			return fmt.Errorf("%s: the tree changed: %s is not a directory any more", f.Absolute(), path.Join("/", path.Dir(f.Name)))
-		}
+		n.parent = directories[path.Dir(f.Name)]
 		n.parent.children = append(n.parent.children, n)
 		return nil
 	})
@@ -114,20 +106,8 @@ func (n *node) visit(f func(*node) error) error {
 
 // check refuses what the format or Linux does not have.
 func check(f *filetree.File) error {
-	if n := len(path.Base(f.Name)); n > maxName {
-		return fmt.Errorf("a name of %d bytes: want at most %d", n, maxName)
+	if n := len(f.Link); f.Mode.Type() == fs.ModeSymlink && (n == 0 || n > maxLink) {
+		return fmt.Errorf("a symbolic link to a path of %d bytes: want 1 to %d", n, maxLink)
 	}
-	switch f.Mode.Type() {
-	case fs.ModeIrregular:
-		return errors.New("not a file type that Linux has")
-	case fs.ModeSymlink:
-		if n := len(f.Link); n == 0 || n > maxLink {
-			return fmt.Errorf("a symbolic link to a path of %d bytes: want 1 to %d", n, maxLink)
-		}
-	case fs.ModeDevice, fs.ModeDevice | fs.ModeCharDevice:
-		if f.Major > maxMajor || f.Minor > maxMinor {
-			return fmt.Errorf("device number %d:%d: want at most %d:%d", f.Major, f.Minor, maxMajor, maxMinor)
-		}
-	}
-	return nil
+	return f.Check()
 }
