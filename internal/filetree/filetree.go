@@ -81,8 +81,8 @@ func (f *File) Check() error {
 	return nil
 }
 
-// Walk visits a tree: a directory, then what is in it, each directory in the order of names. What is
-// visited below a file that is no directory any more is an error.
+// Walk visits a tree: a directory, then what is in it, each directory in the order of names. What
+// is visited below a file that is no directory any more is an error.
 func Walk(fsys fs.FS, o osmith.TreeOptions, visit func(*File) error) error {
 	replaced := map[string]bool{}
 	return fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
