@@ -1,12 +1,13 @@
 package ext4
 
 import (
+	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 )
 
 // Directories (Documentation/filesystems/ext4/directory.rst).
@@ -70,13 +71,7 @@ func (p *plan) measureDirectory(n *node) error {
 		list[i].hash, list[i].minor = hashName(list[i].name, p.UUID)
 	}
 	slices.SortFunc(list, func(a, b entry) int {
-		switch {
-		case a.hash != b.hash:
-			return order(a.hash, b.hash)
-		case a.minor != b.minor:
-			return order(a.minor, b.minor)
-		}
-		return compare(a.name, b.name)
+		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.minor, b.minor), strings.Compare(a.name, b.name))
 	})
 	n.leaves = nil
 	for len(list) > 0 {
@@ -96,20 +91,13 @@ func (p *plan) measureDirectory(n *node) error {
 	leaves := int64(len(n.leaves))
 	n.data = 1 + leaves
 	if leaves > indexRoot {
-		nodes := (leaves + indexNode - 1) / indexNode
+		nodes := ceil(leaves, indexNode)
 		if nodes > indexRoot {
 			return fmt.Errorf("%d files in one directory: want less", len(n.children))
 		}
 		n.data += nodes
 	}
 	return nil
-}
-
-func order(a, b uint32) int {
-	if a < b {
-		return -1
-	}
-	return 1
 }
 
 // putEntry writes an entry, whose record has n bytes.
@@ -209,9 +197,6 @@ func (w *writer) indexed(n *node, dots []entry) error {
 	putEntry(b[12:], &dots[1], blockSize-12)
 	b[28], b[29], b[30] = hashHalfMD4, 8, levels
 	w.index(b, n, 32, indexRoot, list)
-	if zero(b) {
-		return errors.New("the root of an index is empty")
-	}
 	return w.pieces(n, b, 0, blockSize)
 }
 

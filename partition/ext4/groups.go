@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 )
@@ -33,19 +34,13 @@ func (w *writer) groups() error {
 	if w.journal != nil {
 		inodes = append(inodes, w.journal)
 	}
-	slices.SortFunc(inodes, func(a, b *node) int { return int(int64(a.number) - int64(b.number)) })
+	slices.SortFunc(inodes, func(a, b *node) int { return cmp.Compare(a.number, b.number) })
 	table := make([]byte, w.descriptors*blockSize)
 	var freeBlocks, freeInodes int64
 	used := w.used
 	for g := range w.groupCount {
 		var s group
-		k := int64(len(inodes))
-		for i, n := range inodes {
-			if int64(n.number-1) >= (g+1)*w.inodesPerGroup {
-				k = int64(i)
-				break
-			}
-		}
+		k, _ := slices.BinarySearchFunc(inodes, (g+1)*w.inodesPerGroup+1, func(n *node, first int64) int { return cmp.Compare(int64(n.number), first) })
 		if err := w.inodes(g, inodes[:k], &s); err != nil {
 			return err
 		}
@@ -58,9 +53,9 @@ func (w *writer) groups() error {
 		freeInodes += s.freeInodes
 		w.descriptor(table[g*descriptorSize:], g, &s)
 	}
-	for _, g := range w.superblocksAt {
-		at, b := g*blocksPerGroup, make([]byte, blockSize)
-		if sb := w.superblock(g, freeBlocks, freeInodes); g == 0 {
+	for _, place := range w.superblocks {
+		at, b := place.start, make([]byte, blockSize)
+		if sb := w.superblock(at/blocksPerGroup, freeBlocks, freeInodes); at == 0 {
 			copy(b[1024:], sb) // firmware's room is in front of it
 		} else {
 			copy(b, sb)
@@ -109,7 +104,7 @@ func (w *writer) inodes(g int64, list []*node, s *group) error {
 		}
 	}
 	s.unusedInodes = w.inodesPerGroup - highest
-	table := make([]byte, (highest+inodesPerBlock-1)/inodesPerBlock*blockSize)
+	table := make([]byte, ceil(highest, inodesPerBlock)*blockSize)
 	if g == 0 {
 		for n := range int64(inodeFirst - 1) {
 			w.putReserved(table[n*inodeSize:][:inodeSize], uint32(n+1))
@@ -140,10 +135,6 @@ func (w *writer) putReserved(b []byte, number uint32) {
 func (w *writer) blocksOf(g int64, used []span, s *group) ([]span, error) {
 	start := g * blocksPerGroup
 	end := min(start+blocksPerGroup, w.blocks)
-	own := int64(0) // blocks of its superblock and descriptors
-	if hasSuperblock(g) {
-		own = 1 + w.descriptors + w.reserved
-	}
 	bitmap := make([]byte, blockSize)
 	s.freeBlocks = end - start
 	for len(used) > 0 && used[0].start < end {
@@ -155,7 +146,7 @@ func (w *writer) blocksOf(g int64, used []span, s *group) ([]span, error) {
 		}
 		used = used[1:]
 	}
-	if g > 0 && g < w.groupCount-1 && s.freeBlocks == end-start-own && g%groupsPerFlex != 0 {
+	if g > 0 && g < w.groupCount-1 && s.freeBlocks == end-start-w.superblockRoom(g) && g%groupsPerFlex != 0 {
 		s.flags |= groupBlocksUnused
 		return used, nil
 	}

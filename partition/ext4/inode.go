@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io/fs"
-
-	"github.com/osmith-dev/osmith/internal/filetree"
 )
 
 // Inodes (Documentation/filesystems/ext4/inodes.rst).
@@ -103,13 +101,4 @@ func (p *plan) putBlocks(b []byte, n *node) {
 	le.PutUint32(b[0x20:], flags)
 	depth, entries := n.root()
 	putExtents(where, depth, rootEntries, entries)
-}
-
-// journalNode is the inode of the journal, and resizeNode that of the blocks that are kept for
-// group descriptors.
-func (p *plan) journalNode() *node {
-	return &node{
-		File:   &filetree.File{Name: "(journal)", Mode: 0o600, Size: p.journalBlocks * blockSize, Mtime: p.time},
-		number: inodeJournal, links: 1, data: p.journalBlocks,
-	}
 }

@@ -1,6 +1,18 @@
 package ext4
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/osmith-dev/osmith/internal/filetree"
+)
+
+// journalNode is the inode of the journal.
+func (p *plan) journalNode() *node {
+	return &node{
+		File:   &filetree.File{Name: "(journal)", Mode: 0o600, Size: p.journalBlocks * blockSize, Mtime: p.time},
+		number: inodeJournal, links: 1, data: p.journalBlocks,
+	}
+}
 
 // journalSuperblock is the first block of an empty journal
 // (Documentation/filesystems/ext4/journal.rst, "Super Block"). The rest of the journal is zeros.

@@ -1,6 +1,8 @@
 package ext4
 
 import (
+	"cmp"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -18,18 +20,19 @@ const (
 
 // geometry is where the metadata of a file system is. Blocks are counted from its start.
 type geometry struct {
-	blocks          int64 // of the file system
-	end             int64 // behind the last block that is needed
-	groupCount      int64
-	inodesPerGroup  int64
-	descriptors     int64 // blocks with group descriptors
-	reserved        int64 // blocks kept for more of them
-	blockBitmap     []int64
-	inodeBitmap     []int64
-	inodeTable      []int64
-	journalBlocks   int64
-	superblocksAt   []int64 // the groups with a copy of the superblock
-	superblockSpans []span
+	blocks int64 // of the file system
+	end    int64 // behind the last block that is needed
+	// blocks with which a last group that was left out has room for itself; 0: none was
+	whole          int64
+	groupCount     int64
+	inodesPerGroup int64
+	descriptors    int64 // blocks with group descriptors
+	reserved       int64 // blocks kept for more of them
+	blockBitmap    []int64
+	inodeBitmap    []int64
+	inodeTable     []int64
+	journalBlocks  int64
+	superblocks    []span // each copy of the superblock, with the descriptors behind it
 }
 
 // span is some consecutive blocks.
@@ -38,17 +41,16 @@ type span struct{ start, count int64 }
 func (s span) end() int64 { return s.start + s.count }
 
 // layOut places all in a file system of at most n blocks. It is false if not even the metadata
-// fits; p.end is beyond p.blocks if the files do not.
+// fits. If p.end is beyond p.blocks, all needs that many blocks at least.
 func (p *plan) layOut(n int64) bool {
 	if !p.size(n) {
 		return false
 	}
-	p.used = slices.Clone(p.superblockSpans)
 	p.blockBitmap, p.inodeBitmap, p.inodeTable = nil, nil, nil
 	// The bitmaps and inode tables of 16 groups are together, so that files have long extents.
 	var metadata []span
 	for g := int64(0); g < p.groupCount; g += groupsPerFlex {
-		a := &allocator{taken: p.superblockSpans, next: g * blocksPerGroup}
+		a := &allocator{taken: p.superblocks, next: g * blocksPerGroup}
 		last := min(g+groupsPerFlex, p.groupCount)
 		for range last - g {
 			p.blockBitmap = append(p.blockBitmap, a.contiguous(1))
@@ -65,7 +67,7 @@ func (p *plan) layOut(n int64) bool {
 	if p.end > p.blocks {
 		return false
 	}
-	p.used = merge(p.used, metadata)
+	p.used = merge(p.superblocks, metadata)
 	a := &allocator{taken: p.used}
 	p.journal, p.resize = nil, nil
 	if p.journalBlocks > 0 {
@@ -90,50 +92,58 @@ func (p *plan) layOut(n int64) bool {
 	return true
 }
 
-// size decides what follows from the number of blocks alone. It is false if there are too few for
-// one group.
+// size decides what follows from the number of blocks alone. It is false, and p.end the least
+// number to try, if there are more files than inodes.
 func (p *plan) size(n int64) bool {
 	inodes := int64(len(p.nodes)) + inodeFirst - 2 // root and lost+found are not counted twice
-	for {
-		p.geometry = geometry{blocks: n, groupCount: (n + blocksPerGroup - 1) / blocksPerGroup}
-		if n == 0 {
-			return false
-		}
+	whole := int64(0)
+	for n > 0 {
+		p.geometry = geometry{blocks: n, whole: whole, groupCount: ceil(n, blocksPerGroup)}
 		p.inodesPerGroup = p.inodes(inodes)
-		p.descriptors = (p.groupCount + descriptorsBlock - 1) / descriptorsBlock
+		p.descriptors = ceil(p.groupCount, descriptorsBlock)
 		p.reserved = reservedDescriptors(n, p.descriptors)
 		p.journalBlocks = 0
 		if !p.NoJournal {
 			p.journalBlocks = journalBlocks(n)
 		}
 		for g := range p.groupCount {
-			if hasSuperblock(g) {
-				p.superblocksAt = append(p.superblocksAt, g)
-				p.superblockSpans = append(p.superblockSpans, span{g * blocksPerGroup, 1 + p.descriptors + p.reserved})
+			if own := p.superblockRoom(g); own > 0 {
+				p.superblocks = append(p.superblocks, span{g * blocksPerGroup, own})
 			}
 		}
+		if p.groupCount*p.inodesPerGroup < inodes {
+			p.end = p.groupCount*blocksPerGroup + 1
+			return false
+		}
 		// The last group needs room for its own metadata and some files, as mkfs.ext4 has it.
-		rest := n - (p.groupCount-1)*blocksPerGroup
-		need := 2 + p.inodesPerGroup/inodesPerBlock + 50
-		if hasSuperblock(p.groupCount - 1) {
-			need += 1 + p.descriptors + p.reserved
+		before := (p.groupCount - 1) * blocksPerGroup
+		need := p.superblockRoom(p.groupCount-1) + 2 + p.inodesPerGroup/inodesPerBlock + 50
+		if before == 0 || n-before >= need {
+			return true
 		}
-		if p.groupCount == 1 || rest >= need {
-			return p.inodesPerGroup <= 8*blockSize // bits of a bitmap
-		}
-		n -= rest
+		n, whole = before, before+need
 	}
+	return false
 }
 
-// inodes is how many inodes a group has: whole blocks of them, and whole bytes of the bitmap.
+// superblockRoom is how many blocks the superblock and the descriptors take in a group.
+func (g *geometry) superblockRoom(group int64) int64 {
+	if !hasSuperblock(group) {
+		return 0
+	}
+	return 1 + g.descriptors + g.reserved
+}
+
+// inodes is how many inodes a group has: whole blocks of them, as many as a bitmap has bits at
+// most, and in all no more than 32 bits can count.
 func (p *plan) inodes(least int64) int64 {
 	each := p.BytesPerInode
 	if each == 0 {
 		each = 16384
 	}
 	total := max(p.blocks*blockSize/each, least)
-	perGroup := (total + p.groupCount - 1) / p.groupCount
-	return (perGroup + inodesPerBlock - 1) / inodesPerBlock * inodesPerBlock
+	perGroup := ceil(ceil(total, p.groupCount), inodesPerBlock) * inodesPerBlock
+	return min(perGroup, 8*blockSize, math.MaxUint32/p.groupCount/inodesPerBlock*inodesPerBlock)
 }
 
 // reservedDescriptors is for how many more blocks of group descriptors there is room: those of a
@@ -141,8 +151,7 @@ func (p *plan) inodes(least int64) int64 {
 // "resize=").
 func reservedDescriptors(blocks, have int64) int64 {
 	largest := min(blocks*1024, 1<<32-1)
-	groups := (largest + blocksPerGroup - 1) / blocksPerGroup
-	return min((groups+descriptorsBlock-1)/descriptorsBlock-have, pointersPerBlock)
+	return min(ceil(ceil(largest, blocksPerGroup), descriptorsBlock)-have, pointersPerBlock)
 }
 
 // journalBlocks is the size of the journal in blocks that mkfs.ext4 chooses (e2fsprogs 1.47,
@@ -227,7 +236,7 @@ func (a *allocator) take(s span) {
 // merge joins two lists of spans, neither of which overlaps the other.
 func merge(a, b []span) []span {
 	all := slices.Concat(a, b)
-	slices.SortFunc(all, func(x, y span) int { return int(min(1, max(-1, x.start-y.start))) })
+	slices.SortFunc(all, func(x, y span) int { return cmp.Compare(x.start, y.start) })
 	return all
 }
 
@@ -245,5 +254,8 @@ func (p *plan) allocate(a *allocator, n *node) {
 	}
 	n.tree = extentTree(n.extents, func() int64 { return a.piece(1).start })
 }
+
+// ceil is n/d, rounded up.
+func ceil(n, d int64) int64 { return (n + d - 1) / d }
 
 func log2(n int) uint32 { return uint32(bits.TrailingZeros(uint(n))) }

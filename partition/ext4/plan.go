@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/osmith-dev/osmith/internal/filetree"
 )
@@ -85,15 +86,10 @@ func newPlan(ctx context.Context, fsys fs.FS, o Options) (*plan, error) {
 // shrinks when it grows, so going from too small a size to what that size would need, and so on,
 // ends at the smallest.
 func (p *plan) least(need int64) error {
-	for n := max(need, 1); n <= MaxSize/blockSize; {
-		if !p.layOut(n) {
-			n++ // the last block group has no room for its own metadata
-			continue
-		}
-		if p.blocks == n && p.end <= n {
+	for n := max(need, 1); n <= MaxSize/blockSize; n = max(n+1, p.end, p.whole) {
+		if p.layOut(n) && p.blocks == n && p.end <= n {
 			return nil
 		}
-		n = max(n+1, p.end)
 	}
 	return fmt.Errorf("the files need more than %d bytes, the largest size", int64(MaxSize))
 }
@@ -134,7 +130,7 @@ func (p *plan) readTree(ctx context.Context, fsys fs.FS) error {
 	default:
 		lost = &node{File: &filetree.File{Name: lostFound, Mode: fs.ModeDir | 0o700, Mtime: p.time}, links: 2}
 		adopt(root, lost)
-		slices.SortFunc(root.children, func(a, b *node) int { return compare(a.Name, b.Name) })
+		slices.SortFunc(root.children, func(a, b *node) int { return strings.Compare(a.Name, b.Name) })
 		p.nodes = append(p.nodes, lost)
 	}
 	root.parent, root.number, lost.number = root, inodeRoot, inodeFirst
@@ -146,16 +142,6 @@ func (p *plan) readTree(ctx context.Context, fsys fs.FS) error {
 		}
 	}
 	return nil
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 func adopt(dir, n *node) {
@@ -172,7 +158,7 @@ func (p *plan) measure(n *node) error {
 	case n.Mode.IsDir():
 		return p.measureDirectory(n)
 	case n.Mode.IsRegular():
-		if n.data = (n.Size + blockSize - 1) / blockSize; n.data > maxFileBlocks {
+		if n.data = ceil(n.Size, blockSize); n.data > maxFileBlocks {
 			return fmt.Errorf("%d bytes: want at most %d", n.Size, int64(maxFileBlocks)*blockSize)
 		}
 	case n.Mode&fs.ModeSymlink != 0:

@@ -18,7 +18,7 @@ func (p *plan) resizeNode(a *allocator) *node {
 	n.extents = []extent{{start: a.contiguous(1)}}
 	// The size covers all that direct, indirect and doubly indirect blocks reach.
 	n.Size = (12 + pointersPerBlock + pointersPerBlock*pointersPerBlock) * blockSize
-	n.counted = 1 + p.reserved*int64(len(p.superblocksAt))
+	n.counted = 1 + p.reserved*int64(len(p.superblocks))
 	return n
 }
 
@@ -33,8 +33,8 @@ func (w *writer) resizeBlocks() error {
 		kept := 1 + w.descriptors + i
 		le.PutUint32(top[4*((w.descriptors+i)%pointersPerBlock):], uint32(kept))
 		b := make([]byte, blockSize)
-		for k, g := range w.superblocksAt[1:] {
-			le.PutUint32(b[4*k:], uint32(g*blocksPerGroup+kept))
+		for k, place := range w.superblocks[1:] {
+			le.PutUint32(b[4*k:], uint32(place.start+kept))
 		}
 		if zero(b) {
 			continue

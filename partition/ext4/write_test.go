@@ -3,6 +3,7 @@ package ext4_test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -58,6 +59,45 @@ func TestMinSize(t *testing.T) {
 			require.Zero(t, w.writes, "nothing is written")
 		}
 	}
+}
+
+// The least size fits, and none that is a little or much less does, around the sizes at which a
+// group, a copy of the superblock or a larger journal begins.
+func TestMinSizeOfGroups(t *testing.T) {
+	for _, mib := range []int64{110, 123, 124, 125, 126, 127, 128, 129, 240, 250, 251, 252, 253, 254, 255, 256, 380, 1000, 1005, 1015} {
+		tree := sparse{fstest.MapFS{"large": {}}, mib<<20 - 4096}
+		size, err := ext4.MinSize(t.Context(), tree, ext4.Options{})
+		require.NoError(t, err)
+		var e *ext4.SizeError
+		for _, less := range []int64{4096, 8192, 1 << 20, 4 << 20, 16 << 20, 40 << 20} {
+			_, err := ext4.Write(t.Context(), &counted{}, tree, ext4.Options{Size: size - less})
+			require.ErrorAs(t, err, &e, "%d MiB: %d bytes less", mib, less)
+			require.Equal(t, size, e.Want)
+		}
+		w := &counted{fail: 1}
+		_, err = ext4.Write(t.Context(), w, tree, ext4.Options{Size: size})
+		require.ErrorIs(t, err, errFull, "it fits, and the first write fails")
+	}
+}
+
+// start keeps the beginning of what is written.
+type start struct{ b [4096]byte }
+
+func (s *start) WriteAt(b []byte, off int64) (int, error) {
+	if off < int64(len(s.b)) {
+		copy(s.b[off:], b)
+	}
+	return len(b), nil
+}
+
+// The largest file system has as many inodes as 32 bits can count, in whole blocks for each group.
+func TestLargest(t *testing.T) {
+	var s start
+	size, err := ext4.Write(t.Context(), &s, fstest.MapFS{}, ext4.Options{Size: ext4.MaxSize, BytesPerInode: 4096})
+	require.NoError(t, err)
+	require.EqualValues(t, ext4.MaxSize, size)
+	require.EqualValues(t, (1<<15-16)*(1<<17), binary.LittleEndian.Uint32(s.b[1024:]))
+	require.EqualValues(t, 1, binary.LittleEndian.Uint32(s.b[1024+0x150:]), "the upper half of the number of blocks")
 }
 
 type counted struct {
