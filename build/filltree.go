@@ -32,9 +32,6 @@ func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystem
 
 // compact makes a file system that is as large as its files need.
 func (b *diskBuilder) compact(s *partition.Spec, fill *partition.FileSystemFill, write func(to Scratch, tree *copiedTree) (size int64, err error)) error {
-	if len(fill.Subvolumes) > 0 {
-		return errSubvolumes
-	}
 	tree, err := b.tree(fill)
 	if err != nil {
 		return err
@@ -71,23 +68,17 @@ func (b *diskBuilder) squashfs(s *partition.Spec, f *partition.Fill) error {
 	})
 }
 
-// maxExt4Label is the longest label of an ext4 file system in bytes.
-const maxExt4Label = 16
-
 // ext4 makes an ext4 file system for a partition. It fills the partition, but for the data of a
 // dm-verity volume, whose root hash is needed before any partition has a size: that has the least
 // size, and no journal.
 func (b *diskBuilder) ext4(i int, s *partition.Spec, fill *partition.FileSystemFill) error {
 	o := ext4.Options{TreeOptions: b.o.Tree, UUID: partition.FileSystemID(b.partitionID(i)), Label: b.layout.Names()[i]}
-	o.Label = o.Label[:min(len(o.Label), maxExt4Label)]
+	o.Label = o.Label[:min(len(o.Label), ext4.MaxLabel)] // as mkfs.ext4 does
 	if s.Fill.Verity != nil {
 		o.NoJournal = true
 		return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
 			return ext4.Write(b.ctx, to, tree, o)
 		})
-	}
-	if len(fill.Subvolumes) > 0 {
-		return errSubvolumes
 	}
 	tree, err := b.tree(fill)
 	if err != nil {
@@ -113,11 +104,11 @@ func (b *diskBuilder) ext4(i int, s *partition.Spec, fill *partition.FileSystemF
 	return nil
 }
 
-// errSubvolumes is returned for file systems without them.
-var errSubvolumes = errors.New("subvolumes require btrfs")
-
 // tree is what a file system of the layout has in it.
 func (b *diskBuilder) tree(fill *partition.FileSystemFill) (*copiedTree, error) {
+	if len(fill.Subvolumes) > 0 {
+		return nil, errors.New("subvolumes require btrfs")
+	}
 	list, err := b.copies(fill.Files, fill.Exclude, fill.ExcludeTarget)
 	if err != nil {
 		return nil, err

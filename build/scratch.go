@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"slices"
 	"sync"
 
 	"github.com/osmith-dev/osmith"
@@ -50,8 +49,6 @@ func (b *budget) take(n int64) error {
 type pages struct {
 	budget *budget
 	of     map[int64][]byte
-	order  []int64 // the numbers of the pages, sorted as far as sorted says
-	sorted bool
 }
 
 // Size lets holes be asked for anywhere.
@@ -59,16 +56,16 @@ func (p *pages) Size() int64 { return math.MaxInt64 }
 
 // NextData finds the next page, so that what is between pages is known to be zeros.
 func (p *pages) NextData(off int64) (start, end int64, err error) {
-	if !p.sorted {
-		slices.Sort(p.order)
-		p.sorted = true
+	next := int64(math.MaxInt64)
+	for number := range p.of { // they are few: maxMemory
+		if number >= off/pageSize {
+			next = min(next, number)
+		}
 	}
-	i, _ := slices.BinarySearch(p.order, off/pageSize)
-	if i == len(p.order) {
+	if next == math.MaxInt64 {
 		return 0, 0, io.EOF
 	}
-	start = p.order[i] * pageSize
-	return max(start, off), start + pageSize, nil
+	return max(next*pageSize, off), (next + 1) * pageSize, nil
 }
 
 func (p *pages) ReadAt(b []byte, off int64) (int, error) {
@@ -95,7 +92,6 @@ func (p *pages) WriteAt(b []byte, off int64) (int, error) {
 			}
 			page = make([]byte, pageSize)
 			p.of[at/pageSize] = page
-			p.order, p.sorted = append(p.order, at/pageSize), false
 		}
 		n += copy(page[at%pageSize:], b[n:])
 	}

@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -320,7 +319,7 @@ func (p *prober) unrecognised(e extent, number int, name string) error {
 		}
 		for i := int64(0); i < int64(len(b)); i += block {
 			at := extent{off + i, min(block, int64(len(b))-i)}
-			if allZero(b[i:][:at.size]) || p.explains(at) {
+			if sparse.Zero(b[i:][:at.size]) || p.explains(at) {
 				if err := flush(at.off); err != nil {
 					return err
 				}
@@ -342,14 +341,10 @@ func (p *prober) digestOf(e extent) (sum []byte, zero bool, err error) {
 		if err := sparse.ReadFull(p.disk, b, off); err != nil {
 			return nil, false, fmt.Errorf("the content at byte %d of the disk is unknown: %w", off, err)
 		}
-		zero = zero && allZero(b)
+		zero = zero && sparse.Zero(b)
 		h.Write(b)
 	}
 	return h.Sum(nil), zero, nil
-}
-
-func allZero(b []byte) bool {
-	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }
 
 // OccupiedError says that the disk to be installed has contents that the options do not allow to

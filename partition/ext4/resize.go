@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/osmith-dev/osmith/internal/filetree"
+	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // resizeNode is the inode that owns the blocks which are kept for more group descriptors, so that
@@ -36,7 +37,7 @@ func (w *writer) resizeBlocks() error {
 		for k, place := range w.superblocks[1:] {
 			le.PutUint32(b[4*k:], uint32(place.start+kept))
 		}
-		if zero(b) {
+		if sparse.Zero(b) {
 			continue
 		}
 		if err := w.block(kept, b); err != nil {

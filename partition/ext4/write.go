@@ -9,6 +9,7 @@ import (
 
 	"github.com/osmith-dev/osmith"
 	"github.com/osmith-dev/osmith/internal/prefix"
+	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // Options are the choices of [Write] and [MinSize].
@@ -25,7 +26,7 @@ type Options struct {
 	// as it is.
 	UUID osmith.GUID
 
-	// Label is the volume label, up to 16 bytes; "": none.
+	// Label is the volume label, up to [MaxLabel] bytes; "": none.
 	Label string
 
 	// BytesPerInode is how many bytes of the file system there are for each inode, 4096 to
@@ -46,15 +47,19 @@ func (e *SizeError) Error() string {
 	return fmt.Sprintf("the files need %d bytes with the metadata, and the size is %d: make the partition larger or leave files out", e.Want, e.Size)
 }
 
-// MaxSize is the largest file system that Write makes: 16 TiB in blocks of 4096 bytes.
-const MaxSize = 1 << 44
+const (
+	// MaxSize is the largest file system that Write makes, in bytes: 16 TiB.
+	MaxSize = 1 << 44
+	// MaxLabel is the longest label of a file system, in bytes.
+	MaxLabel = 16
+)
 
 const blockSize = 4096
 
 func (o *Options) check() error {
 	switch {
-	case len(o.Label) > 16:
-		return fmt.Errorf("the label %q has %d bytes: want at most 16", o.Label, len(o.Label))
+	case len(o.Label) > MaxLabel:
+		return fmt.Errorf("the label %q has %d bytes: want at most %d", o.Label, len(o.Label), MaxLabel)
 	case o.Size < 0 || o.Size > MaxSize:
 		return fmt.Errorf("size %d: want 0 to %d bytes", o.Size, int64(MaxSize))
 	case o.BytesPerInode != 0 && (o.BytesPerInode < blockSize || o.BytesPerInode > 64<<20):
@@ -204,11 +209,11 @@ func (w *writer) pieces(f *node, b []byte, first int64, n int) error {
 func (w *writer) data(at int64, b []byte) error {
 	for len(b) > 0 {
 		n := 0
-		for n < len(b) && zero(b[n:n+blockSize]) {
+		for n < len(b) && sparse.Zero(b[n:n+blockSize]) {
 			n += blockSize
 		}
 		at, b = at+int64(n/blockSize), b[n:]
-		for n = 0; n < len(b) && !zero(b[n:n+blockSize]); {
+		for n = 0; n < len(b) && !sparse.Zero(b[n:n+blockSize]); {
 			n += blockSize
 		}
 		if n == 0 {
@@ -220,19 +225,4 @@ func (w *writer) data(at int64, b []byte) error {
 		at, b = at+int64(n/blockSize), b[n:]
 	}
 	return nil
-}
-
-func zero(b []byte) bool {
-	for len(b) >= 8 {
-		if b[0]|b[1]|b[2]|b[3]|b[4]|b[5]|b[6]|b[7] != 0 {
-			return false
-		}
-		b = b[8:]
-	}
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }

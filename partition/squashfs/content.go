@@ -1,7 +1,6 @@
 package squashfs
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,6 +9,8 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+
+	"github.com/osmith-dev/osmith/internal/sparse"
 )
 
 // A content is where the bytes of a regular file are in the image. Equal files share one.
@@ -181,7 +182,7 @@ func (c *contents) addEnd(to *content, r *reader) error {
 
 // put writes a whole block as number i of a content.
 func (c *contents) put(to *content, i int, t *block) {
-	if zero(t.in) {
+	if sparse.Zero(t.in) {
 		to.holes += int64(len(t.in))
 		c.blocks.release(t)
 		return
@@ -199,7 +200,7 @@ func (c *contents) putEnd(to *content, end []byte) error {
 	if len(end) == 0 {
 		return nil
 	}
-	if zero(end) {
+	if sparse.Zero(end) {
 		to.blocks = append(to.blocks, 0)
 		to.holes += int64(len(end))
 		return nil
@@ -241,11 +242,6 @@ func (c *contents) closeFragment() {
 func (c *contents) flush() error {
 	c.closeFragment()
 	return c.blocks.flush()
-}
-
-// zero reports whether all bytes are 0: the first is, and each is equal to the one behind it.
-func zero(b []byte) bool {
-	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[:len(b)-1], b[1:])
 }
 
 // A reader reads a file of which the size is known.

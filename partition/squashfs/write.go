@@ -86,7 +86,8 @@ func (o *Options) fill() (err error) {
 // offset 0, which is written last: before that, what is in w is no file system.
 //
 // Files are read as they are written, and an error is returned if one does not have the size that
-// its directory tells.
+// its directory tells. A symbolic link in a tree that does not tell its target is an
+// [osmith.ErrLink].
 func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, o Options) (size int64, err error) {
 	defer prefix.Add("squashfs", &err)
 	if err := o.fill(); err != nil {

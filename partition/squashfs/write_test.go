@@ -72,12 +72,6 @@ func TestDuplicates(t *testing.T) {
 // Blocks of zeros take no room.
 func TestHoles(t *testing.T) {
 	require.Len(t, write(t, fstest.MapFS{"a": regular(make([]byte, 10<<20+3))}, Options{Compression: None, BlockSize: 1 << 20}), 4096)
-	for _, b := range [][]byte{{1, 0}, {0, 1}, {0, 0, 1, 0}, {1}, {1, 1, 1}} {
-		require.False(t, zero(b), b)
-	}
-	for _, b := range [][]byte{{}, {0}, {0, 0}, make([]byte, 100)} {
-		require.True(t, zero(b), b)
-	}
 }
 
 // A directory is sorted, in whatever order the file system lists it.
