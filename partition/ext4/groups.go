@@ -22,7 +22,7 @@ type group struct {
 }
 
 // groups writes all metadata that is not of one file: bitmaps, inode tables, group descriptors and
-// superblocks.
+// superblocks, the first of these last.
 func (w *writer) groups() error {
 	if err := w.resizeBlocks(); err != nil {
 		return err
@@ -53,8 +53,17 @@ func (w *writer) groups() error {
 		freeInodes += s.freeInodes
 		w.descriptor(table[g*descriptorSize:], g, &s)
 	}
-	for _, place := range w.superblocks {
+	if w.end < w.blocks {
+		// The file is as long as the file system.
+		if err := w.block(w.blocks-1, make([]byte, blockSize)); err != nil {
+			return err
+		}
+	}
+	for _, place := range slices.Backward(w.superblocks) {
 		at, b := place.start, make([]byte, blockSize)
+		if err := w.block(at+1, table); err != nil {
+			return err
+		}
 		if sb := w.superblock(at/blocksPerGroup, freeBlocks, freeInodes); at == 0 {
 			copy(b[1024:], sb) // firmware's room is in front of it
 		} else {
@@ -63,13 +72,6 @@ func (w *writer) groups() error {
 		if err := w.block(at, b); err != nil {
 			return err
 		}
-		if err := w.block(at+1, table); err != nil {
-			return err
-		}
-	}
-	if w.end < w.blocks {
-		// the file is as long as the file system
-		return w.block(w.blocks-1, make([]byte, blockSize))
 	}
 	return nil
 }

@@ -104,15 +104,19 @@ type counted struct {
 	writes int
 	fail   int // the write that fails, from 1
 	bytes  int64
+	first  int // the write of the first block, from 1; 0: none was
 }
 
 var errFull = errors.New("no space left")
 
-func (c *counted) WriteAt(b []byte, _ int64) (int, error) {
+func (c *counted) WriteAt(b []byte, off int64) (int, error) {
 	if c.writes++; c.writes == c.fail {
 		return 0, errFull
 	}
 	c.bytes += int64(len(b))
+	if off == 0 {
+		c.first = c.writes
+	}
 	return len(b), nil
 }
 
@@ -137,6 +141,7 @@ func TestFailedWrite(t *testing.T) {
 	_, err := ext4.Write(t.Context(), &all, kinds(), ext4.Options{Size: 300 << 20})
 	require.NoError(t, err)
 	require.Greater(t, all.writes, 20)
+	require.Equal(t, all.writes, all.first, "the superblock is written last")
 	for n := range all.writes {
 		_, err := ext4.Write(t.Context(), &counted{fail: n + 1}, kinds(), ext4.Options{Size: 300 << 20})
 		require.ErrorIs(t, err, errFull, n)
