@@ -514,6 +514,9 @@ func TestTreeChanges(t *testing.T) {
 	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, tree, build.EROFSOptions{TempDir: t.TempDir()}), "/a: the file changed: 1 bytes, want 4 as in its directory")
 	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, tree, osmith.TreeOptions{}), "a: the file changed: 1 bytes, want 4 as in its directory")
 	require.ErrorContains(t, build.WriteEROFS(t.Context(), f, fstest.MapFS{}, build.EROFSOptions{TempDir: t.TempDir(), Label: strings.Repeat("x", 17)}), "want at most 16")
+	device := fstest.MapFS{"d": {Mode: fs.ModeDevice | 0o600, Sys: &osmith.Node{Major: 1, Minor: 1 << 20}}}
+	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, device, osmith.TreeOptions{}), "d: device number 1:1048576: want at most 4095:1048575")
+	require.ErrorContains(t, build.WriteEROFS(t.Context(), io.NewOffsetWriter(&file{}, 0), device, build.EROFSOptions{TempDir: t.TempDir()}), "/d: device number 1:1048576: want at most 4095:1048575")
 	require.ErrorContains(t, build.WriteInitrd(t.Context(), io.Discard, noLinks{fstest.MapFS{"l": {Mode: fs.ModeSymlink}}}, osmith.TreeOptions{}), "the file system does not support reading symbolic links")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -108,7 +108,8 @@ func TestDiskExt4(t *testing.T) {
 
 // A squashfs is compressed as its definition says, and under a hash tree.
 func TestDiskSquashfs(t *testing.T) {
-	for _, how := range []string{"", "Compression=gzip\nCompressionLevel=1\n", "Compression=zstd\n", "Compression=none\n"} {
+	const gzip, zstd = 1, 6 // numbers of the superblock
+	for how, number := range map[string]byte{"": gzip, "Compression=gzip\nCompressionLevel=1\n": gzip, "Compression=zstd\n": zstd, "Compression=none\n": gzip} {
 		o := fillOptions(t)
 		o.Layout = repart(t, map[string]string{
 			"20-usr":    "Type=usr\nFormat=squashfs\nCopyFiles=/usr:/\nMakeSymlinks=/sbin:bin\nVerity=data\nVerityMatchKey=usr\nMinimize=best\n" + how,
@@ -118,6 +119,7 @@ func TestDiskSquashfs(t *testing.T) {
 		d, err := build.Disk(t.Context(), nil, o)
 		require.NoError(t, err, how)
 		require.NoError(t, verity.Verify(t.Context(), d.Content(0), d.Content(1), d.RootHashes["usr"]))
+		require.Equal(t, number, contentOf(t, d.Content(0))[20], how)
 		name := saved(t, "usr", d.Content(0))
 		f, err := os.Open(name)
 		require.NoError(t, err)

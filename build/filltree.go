@@ -51,7 +51,8 @@ func (b *diskBuilder) compact(s *partition.Spec, fill *partition.FileSystemFill,
 // squashfs makes a squashfs file system for a partition. It has no UUID and no label.
 func (b *diskBuilder) squashfs(s *partition.Spec, f *partition.Fill) error {
 	fill := f.FileSystem
-	o := squashfs.Options{TreeOptions: b.o.Tree}
+	// What mksquashfs, and so systemd-repart, does without Compression=.
+	o := squashfs.Options{TreeOptions: b.o.Tree, Compression: squashfs.Gzip}
 	var err error
 	if fill.Compression != "" {
 		if o.Compression, err = squashfs.ParseCompression(fill.Compression); err != nil {
