@@ -1,11 +1,12 @@
 //go:build linux
 
-// Mounter has the kernel mount an image of a file system on a test machine, and prints what is in
-// it, a file a line. Of an ext4 it also writes a file, has the file system grow while it is
-// mounted, and mounts it once more.
+// Mounter has the kernel mount an image of a file system on a test machine, and lists what is in
+// it, a file a line. Of this list it prints the SHA-256 digest, and all of it if the digest is not
+// the one that is expected: the console is slow. Of an ext4 it also writes a file, has the file
+// system grow while it is mounted, and mounts it once more.
 //
-//	mounter squashfs IMAGE
-//	mounter ext4 IMAGE BYTES
+//	mounter squashfs IMAGE DIGEST
+//	mounter ext4 IMAGE DIGEST BYTES
 package main
 
 import (
@@ -26,17 +27,17 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 3 {
-		fmt.Fprintln(os.Stderr, "usage: mounter squashfs IMAGE | mounter ext4 IMAGE BYTES")
+	if len(os.Args) < 4 {
+		fmt.Fprintln(os.Stderr, "usage: mounter squashfs IMAGE DIGEST | mounter ext4 IMAGE DIGEST BYTES")
 		os.Exit(2)
 	}
-	if err := run(os.Args[1], os.Args[2], os.Args[3:]); err != nil {
+	if err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[4:]); err != nil {
 		fmt.Fprintln(os.Stderr, "mounter:", err)
 		os.Exit(1)
 	}
 }
 
-func run(kind, image string, more []string) (err error) {
+func run(kind, image, digest string, more []string) (err error) {
 	var size int64
 	if kind == "ext4" {
 		if size, err = strconv.ParseInt(more[0], 10, 64); err != nil {
@@ -51,14 +52,15 @@ func run(kind, image string, more []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, detach()) }()
+	show := func(dir string) error { return list(dir, digest) }
 	dir, err := os.MkdirTemp("/run", "mounted")
 	if err != nil {
 		return err
 	}
 	if kind != "ext4" {
-		return mounted(device, dir, kind, unix.MS_RDONLY, list)
+		return mounted(device, dir, kind, unix.MS_RDONLY, show)
 	}
-	if err := mounted(device, dir, kind, 0, func(dir string) error { return errors.Join(list(dir), grow(dir, size)) }); err != nil {
+	if err := mounted(device, dir, kind, 0, func(dir string) error { return errors.Join(show(dir), grow(dir, size)) }); err != nil {
 		return err
 	}
 	return mounted(device, dir, kind, unix.MS_RDONLY, func(dir string) error {
@@ -112,9 +114,10 @@ func mounted(device, dir, kind string, flags uintptr, do func(dir string) error)
 	return errors.Join(do(dir), unix.Unmount(dir, 0))
 }
 
-// list prints each file: path, mode, owner, size, time, and its digest, target or device.
-func list(dir string) error {
-	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+// list has of each file: path, mode, owner, size, time, and its digest, target or device.
+func list(dir, digest string) error {
+	var lines bytes.Buffer
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -140,9 +143,15 @@ func list(dir string) error {
 			size = 0
 			what = fmt.Sprintf("%d:%d", unix.Major(s.Rdev), unix.Minor(s.Rdev))
 		}
-		fmt.Printf("%q %v %d:%d %d %d %s\n", name, info.Mode(), s.Uid, s.Gid, size, info.ModTime().Unix(), what)
+		fmt.Fprintf(&lines, "%q %v %d:%d %d %d %s\n", name, info.Mode(), s.Uid, s.Gid, size, info.ModTime().Unix(), what)
 		return nil
 	})
+	got := fmt.Sprintf("%x", sha256.Sum256(lines.Bytes()))
+	if got != digest {
+		fmt.Print(lines.String())
+	}
+	fmt.Println(got)
+	return err
 }
 
 func written() []byte { return bytes.Repeat([]byte("written by the kernel\n"), 100_000) }
