@@ -211,7 +211,8 @@ func (c *checkedDisk) NextData(off int64) (start, end int64, err error) {
 	return sparse.NextData(c.Disk, off)
 }
 
-// LostWriteError says that the disk lost a write although the disk was synced: the disk may be failing.
+// LostWriteError says that the disk lost a write although the disk was synced: the disk may be
+// failing.
 type LostWriteError struct {
 	Offset, Size int64 // bytes on the disk
 }

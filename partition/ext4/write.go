@@ -82,8 +82,8 @@ func MinSize(ctx context.Context, fsys fs.FS, o Options) (size int64, err error)
 
 // Write writes a tree as an ext4 file system and returns its size in bytes, a multiple of 4096 and
 // at most Options.Size. Bytes that are zero are not written, but for the last block: w must be an
-// empty file, or have zeros everywhere. The superblock is written last: before that, what is in w is
-// no file system.
+// empty file, or have zeros everywhere. The superblock is written last: before that, what is in w
+// is no file system.
 //
 // A tree that does not fit is a [*SizeError], before anything is written. A symbolic link in a tree
 // that does not tell its target is an [osmith.ErrLink], a file whose size changes while it is read
