@@ -95,8 +95,8 @@ func TestLargest(t *testing.T) {
 	var s start
 	size, err := ext4.Write(t.Context(), &s, fstest.MapFS{}, ext4.Options{Size: ext4.MaxSize, BytesPerInode: 4096})
 	require.NoError(t, err)
-	require.EqualValues(t, ext4.MaxSize, size)
-	require.EqualValues(t, (1<<15-16)*(1<<17), binary.LittleEndian.Uint32(s.b[1024:]))
+	require.Equal(t, int64(ext4.MaxSize), size)
+	require.Equal(t, uint32((1<<15-16)*(1<<17)), binary.LittleEndian.Uint32(s.b[1024:]))
 	require.EqualValues(t, 1, binary.LittleEndian.Uint32(s.b[1024+0x150:]), "the upper half of the number of blocks")
 }
 
