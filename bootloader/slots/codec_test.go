@@ -92,18 +92,32 @@ func TestUBootEnvironmentRefuses(t *testing.T) {
 	require.NoError(t, err)
 	value, _ := env.Get("a")
 	require.Equal(t, "2", value)
-	require.Len(t, env.Variables(), 2)
+	require.Equal(t, []slots.Variable{{Name: "a", Value: "2"}}, env.Variables())
 	_, _, _, err = env.Set(slots.Variable{Name: "a", Value: "3"})
 	require.ErrorContains(t, err, "variable a is set twice")
 	_, _, _, err = env.Set(slots.Variable{Name: "c", Value: strings.Repeat("x", 40)})
 	require.ErrorIs(t, err, slots.ErrNoSpace)
-	_, _, _, err = env.Set(slots.Variable{Name: "c=", Value: "x"})
-	require.Error(t, err)
+	for _, v := range []slots.Variable{{Name: "c=", Value: "x"}, {Name: " c", Value: "x"}, {Name: `c\`, Value: "x"}, {Name: "c", Value: `x\y`}, {Name: "c", Value: "x\x00"}} {
+		_, _, _, err = env.Set(v)
+		require.ErrorContains(t, err, "want a name without blanks", "%q", v)
+	}
 	after, writes, needs, err := env.Set(slots.Variable{Name: "c", Value: "x"})
 	require.NoError(t, err)
 	require.Equal(t, slots.NeedsWhole, needs, "a torn write of one copy is U-Boot's built-in environment")
 	require.Len(t, writes, 1)
 	require.Equal(t, after.Copies()[0], writes[0].After)
+	// An empty value unsets.
+	unset, _, _, err := after.Set(slots.Variable{Name: "c"}, slots.Variable{Name: "d"})
+	require.NoError(t, err)
+	require.Equal(t, env.Copies(), unset.Copies())
+	_, writes, _, err = env.Set(slots.Variable{Name: "d"})
+	require.NoError(t, err)
+	require.Empty(t, writes)
+	// "b" alone unsets b: the variable is set in its place.
+	after, _, _, err = env.Set(slots.Variable{Name: "b", Value: "x"})
+	require.NoError(t, err)
+	value, _ = after.Get("b")
+	require.Equal(t, "x", value)
 }
 
 // One copy that is damaged is written first: the other one holds.

@@ -110,6 +110,7 @@ func FuzzUBootEnvironment(f *testing.F) {
 	f.Add(vector(f, "uboot-copy1.bin"), vector(f, "uboot-copy2.bin"), byte(1))
 	f.Add(ubootCopy(64, false, 0, "BOOT_ORDER=A B", "BOOT_A_LEFT=3", "BOOT_B_LEFT=0"), []byte{}, byte(0))
 	f.Add(ubootCopy(64, true, 255, "BOOT_ORDER=B"), ubootCopy(64, true, 0, "BOOT_ORDER=A B", "BOOT_A_LEFT=1"), byte(7))
+	f.Add(ubootCopy(34, false, 0, "BOOT_ORDER=A", "BOOT_A_LEFT=0"), []byte{}, byte(0)) // full
 	f.Fuzz(func(t *testing.T, one, two []byte, how byte) {
 		o := slots.UBootOptions{Scheme: slots.UBootScheme(how % 3)}
 		copies := [][]byte{one, two}

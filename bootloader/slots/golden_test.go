@@ -74,6 +74,36 @@ func TestGoldenUBootEnvironment(t *testing.T) {
 	require.ErrorIs(t, err, slots.ErrChecksum)
 }
 
+// What U-Boot's printenv shows of an environment in flash; testdata/README.md says how it was
+// asked.
+func TestUBootImports(t *testing.T) {
+	for _, row := range []struct {
+		items []string
+		want  []string // nil: "Cannot import environment: errno = 22", the built-in one is used
+	}{
+		{[]string{"e1=1", "e1=", "e2=1", "e2", "e4=1", "e4=2", "e5=", "e6=x=y", "e9=after"}, []string{"e4=2", "e6=x=y", "e9=after"}},
+		{[]string{"\te1=1", "  e2=1", " \te3=1", "e6==1", "e8 =1", "e9=last"}, []string{"e1=1", "e2=1", "e3=1", "e6==1", "e8 =1", "e9=last"}},
+		// printenv doubles a backslash of a value.
+		{[]string{`e3=a\nb\\c`, `e\a=1`, `e7=\`, `e8=a\`}, []string{`e3=anb\c`, `e\a=1`, `e7=\`, `e8=a\`}},
+		{[]string{"=", "e9=last"}, []string{"e9=last"}},
+		{[]string{"  ", " =", "e1=1", " e1", "e2=1", " e2=", "e9=last"}, []string{"e9=last"}},
+		{[]string{"=x", "e9=last"}, nil},
+		{[]string{" =x", "e9=last"}, nil},
+	} {
+		env, err := slots.ParseUBootEnvironment(slots.UBootOptions{}, ubootCopy(128, false, 0, row.items...))
+		if row.want == nil {
+			refused(t, err, "has no name: U-Boot would use its built-in environment")
+			continue
+		}
+		require.NoError(t, err)
+		var got []string
+		for _, v := range env.Variables() {
+			got = append(got, v.Name+"="+v.Value)
+		}
+		require.Equal(t, row.want, got)
+	}
+}
+
 // What cgpt has written.
 func TestGoldenGPTPrio(t *testing.T) {
 	b := vector(t, "cgpt-entries.bin")

@@ -107,6 +107,20 @@ func newUBootMachine(copies [][]byte) (m ubootMachine, ok bool) {
 			break
 		}
 		k, v, _ := bytes.Cut(item, []byte("="))
+		for len(k) > 0 && (k[0] == ' ' || k[0] == '\t') {
+			k = k[1:]
+		}
+		delete(m.variables, string(k))
+		if len(v) == 0 {
+			continue // unset
+		} else if len(k) == 0 {
+			return m, false // errno 22
+		}
+		for i := 0; i < len(v)-1; i++ {
+			if v[i] == '\\' {
+				v = append(v[:i:i], v[i+1:]...)
+			}
+		}
 		m.variables[string(k)] = string(v)
 	}
 	return m, true
@@ -123,7 +137,7 @@ func clone(m map[string]string) map[string]string {
 func (m ubootMachine) start() (string, machine) {
 	next := ubootMachine{clone(m.variables)}
 	for range 2 {
-		for _, slot := range strings.Split(next.variables["BOOT_ORDER"], " ") {
+		for _, slot := range strings.FieldsFunc(next.variables["BOOT_ORDER"], func(r rune) bool { return r == ' ' || r == '\n' }) {
 			left := next.variables["BOOT_"+slot+"_LEFT"]
 			if len(left) == 1 && left[0] > '0' && left[0] <= '9' {
 				next.variables["BOOT_"+slot+"_LEFT"] = string(left[0] - 1)

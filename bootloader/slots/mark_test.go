@@ -278,6 +278,28 @@ func TestRAUCNames(t *testing.T) {
 	}
 }
 
+// A script without a slot that has attempts left writes new ones. What it does if they do not fit
+// into the environment differs from script to script.
+func TestRAUCWithoutRoom(t *testing.T) {
+	for size, want := range map[int]slots.Start{
+		4 + 30: {Reason: "no slot has attempts left, and the environment has no room for new ones"},
+		4 + 46: {Outcome: slots.OutcomeSlot, Slot: "A", Reason: "no slot had attempts left, so the script gave each slot three"},
+	} {
+		env, err := slots.ParseUBootEnvironment(slots.UBootOptions{}, ubootCopy(size, false, 0, "BOOT_ORDER=A", "BOOT_A_LEFT=0"))
+		require.NoError(t, err)
+		r, err := slots.NewRAUCUBoot(env, []string{"A", "B"}, slots.RAUCOptions{Script: slots.AnswerYes})
+		require.NoError(t, err)
+		start, _ := r.Boot()
+		require.Equal(t, want, start, "%d bytes", size)
+	}
+	env, err := slots.ParseUBootEnvironment(slots.UBootOptions{}, ubootCopy(20, false, 0, "BOOT_ORDER= "))
+	require.NoError(t, err)
+	r, err := slots.NewRAUCUBoot(env, []string{"A", "B"}, slots.RAUCOptions{Script: slots.AnswerYes})
+	require.NoError(t, err)
+	start, _ := r.Boot()
+	require.Equal(t, slots.Start{Outcome: slots.OutcomeNothing, Reason: "BOOT_ORDER is empty"}, start)
+}
+
 func TestKairos(t *testing.T) {
 	k := slots.NewKairosGRUB(slots.NewGRUBEnvironment())
 	require.Equal(t, "active", slotsOf(slots.Predict(k)))

@@ -57,14 +57,14 @@ func (r *RAUCGRUB) flag(name string) Answer {
 	return AnswerUnknown
 }
 
-func (r *RAUCGRUB) order() ([]string, bool) {
+func (r *RAUCGRUB) order() (order []string, known bool, why string) {
 	text, ok := r.env.Get("ORDER")
-	return strings.Fields(text), ok
+	return splitOrder("ORDER", text, ok)
 }
 
 // Slots are documented with [Reader].
 func (r *RAUCGRUB) Slots() (all []Slot) {
-	order, known := r.order()
+	order, known, _ := r.order()
 	for _, name := range r.slots {
 		ok, try := r.flag(name+"_OK"), r.flag(name+"_TRY")
 		s := Slot{Name: name, Tries: -1, Priority: -1}
@@ -87,9 +87,9 @@ func (r *RAUCGRUB) Slots() (all []Slot) {
 
 // Boot is documented with [Reader].
 func (r *RAUCGRUB) Boot() (Start, Reader) {
-	order, known := r.order()
+	order, known, why := r.order()
 	if !known {
-		return Start{Reason: "ORDER is not set, and the script's default order is unknown"}, nil
+		return Start{Reason: why}, nil
 	}
 	var tried []Variable
 	for _, name := range order {

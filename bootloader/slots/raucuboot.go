@@ -88,10 +88,23 @@ func (r *RAUCUBoot) Properties() Properties {
 
 func leftName(slot string) string { return "BOOT_" + slot + "_LEFT" }
 
-// order is BOOT_ORDER; false if there is none, for which each script has its own default.
-func (r *RAUCUBoot) order() ([]string, bool) {
+// order is BOOT_ORDER; false if it is unknown, and why.
+func (r *RAUCUBoot) order() (order []string, known bool, why string) {
 	text, ok := r.env.Get("BOOT_ORDER")
-	return strings.Fields(text), ok
+	return splitOrder("BOOT_ORDER", text, ok)
+}
+
+// splitOrder takes a variable with the names of slots apart. If there is none each script has its
+// own default. Of what is neither a space nor printable, U-Boot separates names at line feeds, GRUB
+// at tabs too, and RAUC at none.
+func splitOrder(variable, text string, ok bool) (order []string, known bool, why string) {
+	switch {
+	case !ok:
+		return nil, false, variable + " is not set, and the script's default order is unknown"
+	case strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }):
+		return nil, false, fmt.Sprintf("%s is %q: scripts and RAUC separate its names differently", variable, text)
+	}
+	return strings.Fields(text), true, ""
 }
 
 // left is -1 for what is not a number of one digit.
@@ -104,8 +117,10 @@ func (r *RAUCUBoot) left(slot string) int {
 }
 
 // others are the slots of the order without one of them; without an order, those that were named.
-func others(r interface{ order() ([]string, bool) }, slots []string, slot string) []string {
-	order, known := r.order()
+func others(r interface {
+	order() ([]string, bool, string)
+}, slots []string, slot string) []string {
+	order, known, _ := r.order()
 	if !known {
 		order = slices.Clone(slots)
 	}
@@ -114,7 +129,7 @@ func others(r interface{ order() ([]string, bool) }, slots []string, slot string
 
 // Slots are documented with [Reader].
 func (r *RAUCUBoot) Slots() (all []Slot) {
-	order, known := r.order()
+	order, known, _ := r.order()
 	for _, name := range r.slots {
 		s := Slot{Name: name, Tries: r.left(name), Priority: -1}
 		i := slices.Index(order, name)
@@ -134,9 +149,12 @@ func (r *RAUCUBoot) Slots() (all []Slot) {
 
 // Boot is documented with [Reader].
 func (r *RAUCUBoot) Boot() (Start, Reader) {
-	order, known := r.order()
+	order, known, why := r.order()
 	if !known {
-		return Start{Reason: "BOOT_ORDER is not set, and the script's default order is unknown"}, nil
+		return Start{Reason: why}, nil
+	}
+	if len(order) == 0 {
+		return Start{Outcome: OutcomeNothing, Reason: "BOOT_ORDER is empty"}, nil
 	}
 	for again := range 2 {
 		for _, name := range order {
@@ -164,11 +182,11 @@ func (r *RAUCUBoot) Boot() (Start, Reader) {
 		}
 		after, err := r.with(all...)
 		if err != nil {
-			break
+			break // saveenv fails: one script starts a slot nevertheless, another begins again for ever
 		}
 		r = after
 	}
-	return Start{Outcome: OutcomeNothing, Reason: "BOOT_ORDER is empty"}, nil
+	return Start{Reason: "no slot has attempts left, and the environment has no room for new ones"}, nil
 }
 
 // with is the store with other variables.

@@ -46,6 +46,9 @@ const maxUBootEnvironment = 4 << 20
 // (https://docs.u-boot.org/en/latest/usage/environment.html): a CRC-32, with two copies a byte that
 // tells the newer one, then NAME=VALUE with a NUL behind each and one more at the end. What is not
 // changed in it stays as it is, the padding too.
+//
+// The variables are those of U-Boot. libubootenv (fw_printenv, RAUC) reads some items in another
+// way: it knows empty variables, takes blanks as part of a name, and keeps backslashes.
 type UBootEnvironment struct {
 	o      UBootOptions
 	copies [][]byte
@@ -70,7 +73,8 @@ func (o UBootOptions) order() binary.ByteOrder {
 
 // ParseUBootEnvironment reads one copy, or the two of a redundant environment in the order in which
 // U-Boot has them. Each is as long as the environment is: the checksum covers all of it. If no copy
-// is right the error is [ErrChecksum]: U-Boot takes its built-in environment then.
+// is right the error is [ErrChecksum]: U-Boot takes its built-in environment then, as it does for a
+// variable whose name is empty, which is an error too.
 func ParseUBootEnvironment(o UBootOptions, copies ...[]byte) (e *UBootEnvironment, err error) {
 	defer prefix.Add("slots", &err)
 	want := 2
@@ -119,10 +123,37 @@ func ubootItems(c []byte, at int) (items []string, err error) {
 		case n == 0:
 			return items, nil
 		}
-		items = append(items, string(c[at:at+n]))
+		item := string(c[at : at+n])
+		if name, value, _ := cutItem(item); name == "" && value != "" {
+			return nil, &osmith.FormatError{Offset: int64(at), Field: "variable",
+				Err: fmt.Errorf("%.60q has no name: U-Boot would use its built-in environment", item)}
+		}
+		items = append(items, item)
 		at += n + 1
 	}
 	return nil, &osmith.FormatError{Offset: int64(at), Field: "variables", Err: errors.New("the last variable is not followed by a NUL")}
+}
+
+// cutItem takes an item apart as U-Boot does when it imports an environment: blanks before a name
+// are not part of it, and an item without a value unsets the variable.
+func cutItem(item string) (name, value string, set bool) {
+	name, value, _ = strings.Cut(item, "=")
+	return strings.TrimLeft(name, " \t"), value, value != ""
+}
+
+// unescaped is a value without the backslashes that protect the character behind them.
+func unescaped(value string) string {
+	if !strings.Contains(value, `\`) {
+		return value
+	}
+	var b strings.Builder
+	for i := 0; i < len(value); i++ {
+		if value[i] == '\\' && i+1 < len(value) {
+			i++
+		}
+		b.WriteByte(value[i])
+	}
+	return b.String()
 }
 
 // Copies are the copies, the bytes that were read or those of a change.
@@ -146,20 +177,32 @@ func (e *UBootEnvironment) Damaged() (all []int) {
 	return all
 }
 
-// Variables are those of the copy that U-Boot takes, in its order. What has no = is left out, as by
-// U-Boot, and stays.
+// Variables are those of the copy that U-Boot takes, each with its last value, in the order of the
+// copy. A variable whose last item has no value is unset, and left out, as by U-Boot; its items
+// stay.
 func (e *UBootEnvironment) Variables() (all []Variable) {
+	at := map[string]int{} // index in all, plus 1
 	for _, item := range e.items {
-		if name, value, ok := strings.Cut(item, "="); ok && name != "" {
-			all = append(all, Variable{name, value})
+		name, value, set := cutItem(item)
+		i := at[name]
+		switch {
+		case !set && i > 0:
+			all[i-1].Name = "" // unset; no variable has an empty name
+			delete(at, name)
+		case !set:
+		case i > 0:
+			all[i-1].Value = unescaped(value)
+		default:
+			all = append(all, Variable{name, unescaped(value)})
+			at[name] = len(all)
 		}
 	}
-	return all
+	return slices.DeleteFunc(all, func(v Variable) bool { return v.Name == "" })
 }
 
-// Get is the value of a variable; false if there is none. Of two with one name U-Boot has the last.
+// Get is the value of a variable, which is never empty; false if U-Boot has no such variable.
 func (e *UBootEnvironment) Get(name string) (string, bool) {
-	for _, v := range slices.Backward(e.Variables()) {
+	for _, v := range e.Variables() {
 		if v.Name == name {
 			return v.Value, true
 		}
@@ -168,7 +211,8 @@ func (e *UBootEnvironment) Get(name string) (string, bool) {
 }
 
 // Set works out the writes that give variables these values, with one write of the environment for
-// all of them.
+// all of them. An empty value unsets a variable. A value with a backslash is refused: U-Boot and
+// libubootenv read it differently.
 //
 // With two copies the older one is written, so that a write that is cut off anywhere leaves the
 // other one. With [UBootActive] a second write of one byte makes the copy of before the older one;
@@ -180,24 +224,30 @@ func (e *UBootEnvironment) Set(variables ...Variable) (after *UBootEnvironment, 
 	items := slices.Clone(e.items)
 	changed := false
 	for _, v := range variables {
-		if v.Name == "" || strings.ContainsAny(v.Name, "=\x00") || strings.Contains(v.Value, "\x00") {
-			return nil, nil, NeedsWhole, fmt.Errorf("variable %q, value %q: want a name without =, and no NUL", v.Name, v.Value)
+		if v.Name == "" || strings.ContainsAny(v.Name, " \t=\x00\\") || strings.ContainsAny(v.Value, "\x00\\") {
+			return nil, nil, NeedsWhole, fmt.Errorf(`variable %q, value %q: want a name without blanks and =, and no NUL or \ in either`, v.Name, v.Value)
 		}
-		is := func(item string) bool { return strings.HasPrefix(item, v.Name+"=") }
+		is := func(item string) bool {
+			name, _, _ := cutItem(item)
+			return name == v.Name
+		}
 		i := slices.IndexFunc(items, is)
 		item := v.Name + "=" + v.Value
 		switch {
+		case i < 0 && v.Value == "":
+			continue
 		case i < 0:
 			items = append(items, item)
 		case slices.ContainsFunc(items[i+1:], is):
 			return nil, nil, NeedsWhole, fmt.Errorf("variable %s is set twice in the environment: unset it with fw_setenv first", v.Name)
 		case items[i] == item:
 			continue
-		}
-		changed = true
-		if i >= 0 {
+		case v.Value == "":
+			items = slices.Delete(items, i, i+1)
+		default:
 			items[i] = item
 		}
+		changed = true
 	}
 	if !changed {
 		return e, nil, NeedsNothing, nil
