@@ -74,7 +74,7 @@ func ParseGRUBEnvironment(block []byte) (e *GRUBEnvironment, err error) {
 		case end == len(text):
 			return bad(at, "line", errors.New("not terminated: GRUB does not read it"))
 		case found && name != "":
-			l.Variable = Variable{name, unescapeGRUB(value)}
+			l.Variable = Variable{name, unescaped(value)}
 		}
 		e.lines = append(e.lines, l)
 		at = end + 1
@@ -93,7 +93,9 @@ func lineEnd(text string, at int) int {
 	return min(at, len(text))
 }
 
-func unescapeGRUB(value string) string {
+// unescaped is a value without the backslashes that protect the character behind them. GRUB and
+// U-Boot keep one that is the last character.
+func unescaped(value string) string {
 	var b strings.Builder
 	for i := 0; i < len(value); i++ {
 		if value[i] == '\\' && i+1 < len(value) {

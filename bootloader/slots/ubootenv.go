@@ -141,21 +141,6 @@ func cutItem(item string) (name, value string, set bool) {
 	return strings.TrimLeft(name, " \t"), value, value != ""
 }
 
-// unescaped is a value without the backslashes that protect the character behind them.
-func unescaped(value string) string {
-	if !strings.Contains(value, `\`) {
-		return value
-	}
-	var b strings.Builder
-	for i := 0; i < len(value); i++ {
-		if value[i] == '\\' && i+1 < len(value) {
-			i++
-		}
-		b.WriteByte(value[i])
-	}
-	return b.String()
-}
-
 // Copies are the copies, the bytes that were read or those of a change.
 func (e *UBootEnvironment) Copies() (all [][]byte) {
 	for _, c := range e.copies {
