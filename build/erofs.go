@@ -40,7 +40,7 @@ const (
 // WriteEROFS writes a tree of files as an EROFS file system, which is read-only and which Linux
 // mounts from 5.4 on: uncompressed, in blocks of 4096 bytes. The same files give the same bytes.
 // The image is written once and in any order; w must be empty, and what it has afterwards is the
-// image. Extended attributes are not carried over, and hard links become files of their own.
+// image. Access control lists are an [osmith.ErrXattr], and hard links become files of their own.
 func WriteEROFS(ctx context.Context, w io.WriteSeeker, fsys fs.FS, o EROFSOptions) (err error) {
 	defer prefix.Add("build", &err)
 	if o.TempDir == "" {
@@ -116,6 +116,9 @@ func addToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *filetree.F
 	if err := im.Chown(name, int(f.UID), int(f.GID)); err != nil {
 		return err
 	}
+	if err := xattrsToEROFS(im, f); err != nil {
+		return err
+	}
 	at := time.Unix(f.Mtime, 0)
 	return im.Chtimes(name, at, at)
 }
@@ -135,4 +138,31 @@ func copyToEROFS(ctx context.Context, im *erofs.Writer, fsys fs.FS, f *filetree.
 		err = fmt.Errorf("the file changed: %d bytes, want %d as in its directory", n, f.Size)
 	}
 	return errors.Join(err, to.Close())
+}
+
+// Limits of extended attributes in an inode (fs/erofs/erofs_fs.h: struct erofs_xattr_entry and
+// i_xattr_icount).
+const (
+	maxErofsXattr  = 1<<16 - 1
+	maxErofsXattrs = (1<<16 - 2) * 4
+)
+
+func xattrsToEROFS(im *erofs.Writer, f *filetree.File) error {
+	total := 0
+	for _, name := range f.XattrNames() {
+		value := f.Xattrs[name]
+		total += 4 + len(name) + len(value) + 3
+		switch {
+		case name == filetree.ACLAccess || name == filetree.ACLDefault:
+			return fmt.Errorf("%w: %s: this package writes no access control lists into EROFS: remove it from the tree", osmith.ErrXattr, name)
+		case len(value) > maxErofsXattr:
+			return fmt.Errorf("%w: %s with %d bytes: want at most %d", osmith.ErrXattr, name, len(value), maxErofsXattr)
+		case total > maxErofsXattrs:
+			return fmt.Errorf("%w: those up to %s have %d bytes: want at most %d for a file", osmith.ErrXattr, name, total, maxErofsXattrs)
+		}
+		if err := im.Setxattr(f.Absolute(), name, string(value)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }

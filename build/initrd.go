@@ -19,7 +19,8 @@ import (
 // (Documentation/driver-api/early-userspace/buffer-format.rst), in the order of names and with
 // numbers of its own for inodes, so that the same files give the same bytes. It is not compressed:
 // put a compressor behind w that the kernel knows, such as one for zstd or gzip. Files are read as
-// they are written. Hard links become files of their own.
+// they are written. Hard links become files of their own; the format has no extended attributes, so
+// one in the tree is an [osmith.ErrXattr].
 //
 // An initrd may consist of several archives, one after the other
 // ([github.com/osmith-dev/osmith/uki.Image].Initrd), of which later ones win.
@@ -64,6 +65,9 @@ func (a *archive) add(fsys fs.FS, f *filetree.File) error {
 	}
 	if err := f.Check(); err != nil {
 		return err
+	}
+	if len(f.Xattrs) > 0 {
+		return fmt.Errorf("%w: %s: the format has no extended attributes: remove it from the tree", osmith.ErrXattr, f.XattrNames()[0])
 	}
 	links := uint32(1)
 	if f.Mode.IsDir() {

@@ -7,8 +7,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/build"
 	"github.com/osmith-dev/osmith/e2e/report"
 	"github.com/osmith-dev/osmith/internal/testtools"
 	"github.com/osmith-dev/osmith/partition/ext4"
@@ -45,6 +48,12 @@ func mountedTree() fstest.MapFS {
 	for i := range 1500 {
 		m[fmt.Sprintf("many/%d-ÿ", i*i)] = &fstest.MapFile{Mode: 0o644, Data: []byte(strconv.Itoa(i))}
 	}
+	// That to open raw sockets, as setcap(8) writes it.
+	capability := []byte("\x01\x00\x00\x02\x00\x20" + strings.Repeat("\x00", 14))
+	m["bin/su"].Sys = &osmith.Node{Xattrs: map[string][]byte{"security.capability": capability, "user.a": []byte("b")}}
+	m["one"].Sys = &osmith.Node{Xattrs: map[string][]byte{"user.large": bytes.Repeat([]byte("v"), 3000), "trusted.empty": nil}}
+	m["link"].Sys = &osmith.Node{Xattrs: map[string][]byte{"trusted.link": []byte("l")}}
+	m["tmp"].Sys = &osmith.Node{Xattrs: map[string][]byte{"user.a": []byte("b")}}
 	for _, f := range m {
 		f.ModTime = modifiedAt
 	}
@@ -77,6 +86,9 @@ func listing(t *testing.T) (text, digest string) {
 			at = max(0, f.ModTime.Unix())
 		}
 		fmt.Fprintf(&lines, "%q %v %d:%d %d %d %s\n", name, f.Mode, node.UID, node.GID, size, at, what)
+		for _, x := range slices.Sorted(maps.Keys(node.Xattrs)) {
+			fmt.Fprintf(&lines, "  %s %x\n", x, node.Xattrs[x])
+		}
 		return nil
 	}))
 	return lines.String(), fmt.Sprintf("%x", sha256.Sum256([]byte(lines.String())))
@@ -103,6 +115,11 @@ func fileSystems(t *testing.T, root testtools.Root) (files []osmith.ESPFile, ste
 	})
 	steps = append(steps, guestStep{Name: "mount ext4", Args: []string{"mounter", "ext4", "/run/programs/ext4.img", digest, strconv.Itoa(300 << 20)}, Static: true})
 
+	image("erofs.img", func(f *os.File) error {
+		return build.WriteEROFS(t.Context(), f, mountedTree(), build.EROFSOptions{TreeOptions: o, TempDir: t.TempDir()})
+	})
+	steps = append(steps, guestStep{Name: "mount erofs", Args: []string{"mounter", "erofs", "/run/programs/erofs.img", digest}, Static: true})
+
 	for _, c := range []squashfs.Compression{squashfs.Zstd, squashfs.Gzip, squashfs.None} {
 		name := fmt.Sprintf("squashfs-%v.img", c)
 		image(name, func(f *os.File) error {
@@ -118,7 +135,7 @@ func fileSystems(t *testing.T, root testtools.Root) (files []osmith.ESPFile, ste
 	files = append(files, osmith.ESPFile{Path: "mounter", Content: bytes.NewReader(program)})
 	tree, err := readModuleTree(root.Part(t, "modules"))
 	require.NoError(t, err)
-	modules, err := tree.closure([]string{"loop", "ext4", "squashfs"})
+	modules, err := tree.closure([]string{"loop", "ext4", "squashfs", "erofs"})
 	require.NoError(t, err)
 	for i, m := range modules {
 		b, err := tree.load(m)

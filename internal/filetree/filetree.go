@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +64,39 @@ const (
 	MaxName  = 255
 	MaxMajor = 1<<12 - 1
 	MaxMinor = 1<<20 - 1
+
+	maxXattrName  = 255     // XATTR_NAME_MAX
+	maxXattrValue = 1 << 16 // XATTR_SIZE_MAX
 )
+
+// The name spaces of extended attributes that a file system stores (xattr(7)).
+var xattrSpaces = []string{"user.", "trusted.", "security."}
+
+// The attributes that have access control lists (acl(5)); each is a name space of its own.
+const (
+	ACLAccess  = "system.posix_acl_access"
+	ACLDefault = "system.posix_acl_default"
+)
+
+// XattrNames are the names of the extended attributes, sorted.
+func (f *File) XattrNames() []string { return slices.Sorted(maps.Keys(f.Xattrs)) }
+
+func (f *File) checkXattrs() error {
+	for _, name := range f.XattrNames() {
+		inSpace := slices.ContainsFunc(xattrSpaces, func(s string) bool { return len(name) > len(s) && strings.HasPrefix(name, s) })
+		switch {
+		case !inSpace && name != ACLAccess && name != ACLDefault, strings.ContainsRune(name, 0):
+			return fmt.Errorf("%w: %q: want user., trusted. or security. and a name, or an access control list", osmith.ErrXattr, name)
+		case strings.HasPrefix(name, "user.") && !f.Mode.IsRegular() && !f.Mode.IsDir():
+			return fmt.Errorf("%w: %q: Linux has it for regular files and directories only", osmith.ErrXattr, name)
+		case len(name) > maxXattrName:
+			return fmt.Errorf("%w: a name of %d bytes: want at most %d", osmith.ErrXattr, len(name), maxXattrName)
+		case len(f.Xattrs[name]) > maxXattrValue:
+			return fmt.Errorf("%w: %s with %d bytes: want at most %d", osmith.ErrXattr, name, len(f.Xattrs[name]), maxXattrValue)
+		}
+	}
+	return nil
+}
 
 // Check refuses what Linux does not have. A larger device number would become that of another
 // device.
@@ -78,7 +112,7 @@ func (f *File) Check() error {
 			return fmt.Errorf("device number %d:%d: want at most %d:%d", f.Major, f.Minor, MaxMajor, MaxMinor)
 		}
 	}
-	return nil
+	return f.checkXattrs()
 }
 
 // Walk visits a tree: a directory, then what is in it, each directory in the order of names. What
@@ -121,6 +155,19 @@ func describe(fsys fs.FS, name string, info fs.FileInfo, o osmith.TreeOptions) (
 	} else if o.KeepOwners {
 		f.Node = nodeOf(info)
 	}
+	more, err := Xattrs(fsys, name, o.KeepXattrs)
+	if err != nil {
+		return nil, fmt.Errorf("%s: extended attributes: %w", f.Absolute(), err)
+	}
+	if len(more) > 0 {
+		more = maps.Clone(more)
+		for k, v := range f.Xattrs {
+			if _, ok := more[k]; !ok {
+				more[k] = v
+			}
+		}
+		f.Xattrs = more
+	}
 	if f.Mode&fs.ModeSymlink == 0 {
 		return f, nil
 	}
@@ -128,10 +175,26 @@ func describe(fsys fs.FS, name string, info fs.FileInfo, o osmith.TreeOptions) (
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", name, osmith.ErrLink)
 	}
-	var err error
 	f.Link, err = links.ReadLink(name)
 	f.Size = int64(len(f.Link))
 	return f, err
+}
+
+// An Attributed tree tells extended attributes of its files besides those of their nodes.
+type Attributed interface {
+	Xattrs(name string, keep bool) (map[string][]byte, error)
+}
+
+// Xattrs are the extended attributes of a file besides those of its node, if keep those of a disk
+// too. A symbolic link is not followed.
+func Xattrs(fsys fs.FS, name string, keep bool) (map[string][]byte, error) {
+	if a, ok := fsys.(Attributed); ok {
+		return a.Xattrs(name, keep)
+	}
+	if !keep {
+		return nil, nil
+	}
+	return xattrsOf(fsys, name)
 }
 
 // Clamp is a time in seconds since 1970, no later than the options say.

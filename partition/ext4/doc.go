@@ -8,9 +8,9 @@
 // groups, a journal, and room for group descriptors, so that the mounted file system can grow with
 // its partition. Linux mounts it from 4.0 on.
 //
-// Blocks have 4096 bytes and inodes 256. Extended attributes are not carried over, hard links
-// become files of their own, no blocks are reserved for root, and a time after the year 2446
-// becomes the last one that there is.
+// Blocks have 4096 bytes and inodes 256. Extended attributes and access control lists are stored,
+// up to a block of them for a file. Hard links become files of their own, no blocks are reserved
+// for root, and a time after the year 2446 becomes the last one that there is.
 //
 // Sources: Linux 6.12, Documentation/filesystems/ext4; e2fsprogs 1.47.2, mke2fs.conf(5) and
 // mke2fs(8), for sizes that a user may expect.

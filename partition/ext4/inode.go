@@ -58,6 +58,14 @@ func (p *plan) putInode(b []byte, n *node) {
 	}
 	le.PutUint16(b[0x1a:], uint16(links))
 	le.PutUint16(b[0x80:], extraSize)
+	switch {
+	case n.xattrsApart:
+		le.PutUint32(b[0x68:], uint32(n.xattrsAt))
+		le.PutUint16(b[0x76:], uint16(n.xattrsAt>>32))
+	case len(n.xattrs) > 0:
+		le.PutUint32(b[xattrsInode:], xattrMagic)
+		n.putXattrs(b[xattrsInode+4:inodeSize], 0, false)
+	}
 	p.putBlocks(b, n)
 	sum := checksum(p.inodeSeed(n.number), b[:inodeSize])
 	le.PutUint16(b[0x7c:], uint16(sum))
@@ -66,7 +74,11 @@ func (p *plan) putInode(b []byte, n *node) {
 
 // sizes are the size in bytes, and the blocks of 512 bytes that a file has.
 func (p *plan) sizes(n *node) (size, blocks int64) {
-	blocks = (n.data + int64(len(n.tree)) + n.counted) * (blockSize / 512)
+	blocks = n.data + int64(len(n.tree)) + n.counted
+	if n.xattrsApart {
+		blocks++
+	}
+	blocks *= blockSize / 512
 	if n.Mode.IsDir() {
 		return n.data * blockSize, blocks
 	}

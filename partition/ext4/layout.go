@@ -240,7 +240,8 @@ func merge(a, b []span) []span {
 	return all
 }
 
-// allocate gives a file its blocks: those of its content, then those of its extent tree.
+// allocate gives a file its blocks: those of its content, those of its extent tree, and that of its
+// attributes.
 func (p *plan) allocate(a *allocator, n *node) {
 	n.extents, n.tree = nil, nil
 	for first := int64(0); first < n.data; {
@@ -253,6 +254,9 @@ func (p *plan) allocate(a *allocator, n *node) {
 		first += s.count
 	}
 	n.tree = extentTree(n.extents, func() int64 { return a.piece(1).start })
+	if n.xattrsApart {
+		n.xattrsAt = a.piece(1).start
+	}
 }
 
 // ceil is n/d, rounded up.

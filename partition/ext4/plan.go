@@ -40,6 +40,10 @@ type node struct {
 	extents []extent
 	tree    []treeBlock // blocks of the extent tree, but for its root
 	counted int64       // blocks that the inode counts besides; of the resize inode alone
+
+	xattrs      []xattr
+	xattrsApart bool  // they are in a block of their own,
+	xattrsAt    int64 // which is this one
 }
 
 // plan is all about a file system before a block of it is written.
@@ -68,7 +72,9 @@ func newPlan(ctx context.Context, fsys fs.FS, o Options) (*plan, error) {
 		if err := p.measure(n); err != nil {
 			return nil, fmt.Errorf("%s: %w", n.Absolute(), err)
 		}
-		need += n.data
+		if need += n.data; n.xattrsApart {
+			need++
+		}
 	}
 	if o.Size == 0 {
 		return p, p.least(need)
@@ -152,8 +158,11 @@ func adopt(dir, n *node) {
 	}
 }
 
-// measure finds how many blocks the content of a file takes.
+// measure finds how many blocks the content and the attributes of a file take.
 func (p *plan) measure(n *node) error {
+	if err := n.readXattrs(); err != nil {
+		return err
+	}
 	switch {
 	case n.Mode.IsDir():
 		return p.measureDirectory(n)

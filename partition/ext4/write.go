@@ -139,6 +139,9 @@ func (w *writer) contents(fsys fs.FS) error {
 		if err == nil {
 			err = w.extentBlocks(n)
 		}
+		if err == nil && n.xattrsApart {
+			err = w.block(n.xattrsAt, w.xattrBlock(n))
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", n.Absolute(), err)
 		}

@@ -61,7 +61,11 @@ func (im *image) writeInodes(d *node) error {
 
 func (im *image) writeInode(n *node) error {
 	n.place = im.inodes.place()
-	b, err := n.inode(&im.owners, im.count+1)
+	xattrs, err := im.xattrs.of(&n.File)
+	var b []byte
+	if err == nil {
+		b, err = n.inode(&im.owners, im.count+1, xattrs)
+	}
 	if err == nil {
 		err = im.inodes.add(b)
 	}

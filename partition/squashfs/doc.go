@@ -17,8 +17,9 @@
 // zeros take no room, and files with equal contents are stored once. An image can be exported by
 // NFS, and large directories have an index, by which Linux finds a name without reading all others.
 //
-// Extended attributes are not carried over, hard links become files of their own, and times are
-// whole seconds from 1970 to 2106: a later one becomes the last of them.
+// Extended attributes are stored, equal sets once; the format has no access control lists. Hard
+// links become files of their own, and times are whole seconds from 1970 to 2106: a later one
+// becomes the last of them.
 //
 // # Memory
 //

@@ -21,10 +21,10 @@ const (
 	extended = 7
 )
 
-// noFragment and noAttributes say that an inode has none.
+// noFragment and noXattrs say that an inode has none.
 const (
-	noFragment   = math.MaxUint32
-	noAttributes = math.MaxUint32
+	noFragment = math.MaxUint32
+	noXattrs   = math.MaxUint32
 )
 
 // maxIDs is how many different users and groups the count in the superblock can tell.
@@ -69,8 +69,9 @@ func (n *node) basicType() uint16 {
 }
 
 // inode returns the inode of a node: of a directory, once its listing is written; of a file, once
-// its content is. rootParent is the number that the root has for its parent.
-func (n *node) inode(o *owners, rootParent uint32) ([]byte, error) {
+// its content is. rootParent is the number that the root has for its parent, xattrs that of the
+// set of attributes.
+func (n *node) inode(o *owners, rootParent, xattrs uint32) ([]byte, error) {
 	uid, err := o.of(n.UID)
 	if err != nil {
 		return nil, err
@@ -89,18 +90,24 @@ func (n *node) inode(o *owners, rootParent uint32) ([]byte, error) {
 	const links = 1
 	switch n.basicType() {
 	case inodeDirectory:
-		return n.appendDirectory(b, rootParent), nil
+		return n.appendDirectory(b, rootParent, xattrs), nil
 	case inodeFile:
-		return n.appendFile(b), nil
+		return n.appendFile(b, xattrs), nil
 	case inodeSymlink:
 		b = le.AppendUint32(b, links)
 		b = le.AppendUint32(b, uint32(len(n.Link)))
-		return append(b, n.Link...), nil
+		b = append(b, n.Link...)
 	case inodeBlockDevice, inodeCharDevice:
 		b = le.AppendUint32(b, links)
-		return le.AppendUint32(b, n.Device()), nil
+		b = le.AppendUint32(b, n.Device())
+	default:
+		b = le.AppendUint32(b, links)
 	}
-	return le.AppendUint32(b, links), nil
+	if xattrs != noXattrs {
+		extend(b)
+		b = le.AppendUint32(b, xattrs)
+	}
+	return b, nil
 }
 
 // extend makes an inode, of which there is the header, an extended one.
@@ -109,7 +116,7 @@ func extend(b []byte) {
 }
 
 // appendDirectory completes the inode of a directory ("Directory Inodes").
-func (n *node) appendDirectory(b []byte, rootParent uint32) []byte {
+func (n *node) appendDirectory(b []byte, rootParent, xattrs uint32) []byte {
 	le := binary.LittleEndian
 	links, parent := uint32(2), rootParent
 	for _, c := range n.children {
@@ -122,7 +129,7 @@ func (n *node) appendDirectory(b []byte, rootParent uint32) []byte {
 	}
 	l := &n.listing
 	size := l.size + dots
-	if size <= math.MaxUint16 && len(l.index) == 0 {
+	if size <= math.MaxUint16 && len(l.index) == 0 && xattrs == noXattrs {
 		b = le.AppendUint32(b, l.place.block)
 		b = le.AppendUint32(b, links)
 		b = le.AppendUint16(b, uint16(size))
@@ -136,7 +143,7 @@ func (n *node) appendDirectory(b []byte, rootParent uint32) []byte {
 	b = le.AppendUint32(b, parent)
 	b = le.AppendUint16(b, uint16(len(l.index)))
 	b = le.AppendUint16(b, l.place.offset)
-	b = le.AppendUint32(b, noAttributes)
+	b = le.AppendUint32(b, xattrs)
 	for _, e := range l.index {
 		b = le.AppendUint32(b, e.offset)
 		b = le.AppendUint32(b, e.block)
@@ -147,11 +154,11 @@ func (n *node) appendDirectory(b []byte, rootParent uint32) []byte {
 }
 
 // appendFile completes the inode of a regular file ("File Inodes"). Only an extended one has 64
-// bits for size and position, and tells how many bytes are holes.
-func (n *node) appendFile(b []byte) []byte {
+// bits for size and position, and tells how many bytes are holes and which attributes there are.
+func (n *node) appendFile(b []byte, xattrs uint32) []byte {
 	le := binary.LittleEndian
 	c := n.content
-	if n.Size <= math.MaxUint32 && c.start <= math.MaxUint32 && c.holes == 0 {
+	if n.Size <= math.MaxUint32 && c.start <= math.MaxUint32 && c.holes == 0 && xattrs == noXattrs {
 		b = le.AppendUint32(b, uint32(c.start))
 		b = le.AppendUint32(b, c.fragment)
 		b = le.AppendUint32(b, c.offset)
@@ -164,7 +171,7 @@ func (n *node) appendFile(b []byte) []byte {
 		b = le.AppendUint32(b, 1) // links
 		b = le.AppendUint32(b, c.fragment)
 		b = le.AppendUint32(b, c.offset)
-		b = le.AppendUint32(b, noAttributes)
+		b = le.AppendUint32(b, xattrs)
 	}
 	for _, size := range c.blocks {
 		b = le.AppendUint32(b, size)

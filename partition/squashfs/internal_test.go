@@ -108,7 +108,7 @@ func TestBlocksAreReused(t *testing.T) {
 // What has more than 32 bits is in an extended inode.
 func TestExtendedInodes(t *testing.T) {
 	inode := func(n *node) []byte {
-		b, err := n.inode(&owners{index: map[uint32]uint16{}}, 1)
+		b, err := n.inode(&owners{index: map[uint32]uint16{}}, 1, noXattrs)
 		require.NoError(t, err)
 		return b
 	}
@@ -201,10 +201,10 @@ func TestLimits(t *testing.T) {
 	require.EqualError(t, err, "more than 65535 different users and groups: want fewer")
 	n := &node{File: filetree.File{Name: "a"}}
 	n.UID = 1
-	_, err = n.inode(&o, 1)
+	_, err = n.inode(&o, 1, noXattrs)
 	require.Error(t, err)
 	n.UID, n.GID = 3, 1
-	_, err = n.inode(&o, 1)
+	_, err = n.inode(&o, 1, noXattrs)
 	require.Error(t, err)
 }
 

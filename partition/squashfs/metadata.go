@@ -80,25 +80,32 @@ func checkTable(size int64) error {
 	return nil
 }
 
-// writeLookup writes a table of records of equal size, and behind it the positions of its blocks in
-// the image. It returns the position of the latter, by which the superblock refers to the table
-// ("Storing Lookup Tables").
-func (im *image) writeLookup(records []byte) (int64, error) {
+// lookup makes a table of records of equal size, to be written next, and the positions of its
+// blocks in the image ("Storing Lookup Tables").
+func (im *image) lookup(records []byte) (blocks, index []byte, err error) {
 	m := metadata{encoder: im.encoder}
 	if err := m.add(records); err != nil {
-		return 0, err
+		return nil, nil, err
 	}
 	if err := m.close(); err != nil {
-		return 0, err
+		return nil, nil, err
 	}
-	start := im.out.at
-	var index []byte
 	for _, at := range m.starts {
-		index = binary.LittleEndian.AppendUint64(index, uint64(start+at))
+		index = binary.LittleEndian.AppendUint64(index, uint64(im.out.at+at))
 	}
-	if err := im.out.write(m.stored); err != nil {
+	return m.stored, index, nil
+}
+
+// writeLookup writes such a table and the positions of its blocks behind it, by which the
+// superblock refers to the table.
+func (im *image) writeLookup(records []byte) (position int64, err error) {
+	blocks, index, err := im.lookup(records)
+	if err != nil {
 		return 0, err
 	}
-	position := im.out.at
+	if err := im.out.write(blocks); err != nil {
+		return 0, err
+	}
+	position = im.out.at
 	return position, im.out.write(index)
 }

@@ -54,7 +54,8 @@ const (
 	flagEndsInFragments = 0x0020 // those of large files, too
 	flagDuplicates      = 0x0040 // are stored once
 	flagExports         = 0x0080
-	flagNoAttributes    = 0x0200
+	flagXattrsStored    = 0x0100
+	flagNoXattrs        = 0x0200
 	flagOptions         = 0x0400
 	flagIDsStored       = 0x0800
 )
@@ -97,7 +98,7 @@ func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, o Options) (size int6
 	if err != nil {
 		return 0, err
 	}
-	im := &image{ctx: ctx, options: o, count: count, exports: make([]byte, int64(count)*8), owners: owners{index: map[uint32]uint16{}}}
+	im := &image{ctx: ctx, options: o, count: count, exports: make([]byte, int64(count)*8), owners: owners{index: map[uint32]uint16{}}, xattrs: xattrs{index: map[string]uint32{}}}
 	encoders := make([]encoder, o.Workers)
 	for i := range encoders {
 		if encoders[i], err = o.Compression.newEncoder(o.Level, o.BlockSize); err != nil {
@@ -106,7 +107,7 @@ func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, o Options) (size int6
 	}
 	// The workers have ended before there are tables.
 	im.encoder = encoders[0]
-	im.inodes.encoder, im.directories.encoder = im.encoder, im.encoder
+	im.inodes.encoder, im.directories.encoder, im.xattrs.pairs.encoder = im.encoder, im.encoder, im.encoder
 	im.out = &output{bufio.NewWriterSize(io.NewOffsetWriter(w, superblockSize), 1<<20), superblockSize}
 	fragments, err := im.writeContents(fsys, root, encoders)
 	if err != nil {
@@ -143,6 +144,7 @@ type image struct {
 	directories metadata
 	exports     []byte // the place of each inode, by its number
 	owners      owners
+	xattrs      xattrs
 }
 
 // output writes the image from front to back.
@@ -197,10 +199,20 @@ func (im *image) writeTables(root *node, fragments []byte) (superblock []byte, e
 	if err != nil {
 		return nil, err
 	}
+	xattrTable, err := im.writeXattrs()
+	if err != nil {
+		return nil, err
+	}
 	o := &im.options
-	flags := uint16(flagEndsInFragments | flagDuplicates | flagExports | flagNoAttributes)
+	flags := uint16(flagEndsInFragments | flagDuplicates | flagExports)
+	if xattrTable < 0 {
+		flags |= flagNoXattrs
+	}
 	if o.Compression == None {
 		flags |= flagInodesStored | flagDataStored | flagFragmentsStored | flagIDsStored
+		if xattrTable >= 0 {
+			flags |= flagXattrsStored
+		}
 	}
 	if o.Compression.compressorOptions(o.Level) != nil {
 		flags |= flagOptions
@@ -219,8 +231,8 @@ func (im *image) writeTables(root *node, fragments []byte) (superblock []byte, e
 	b = le.AppendUint16(b, 0)
 	b = le.AppendUint64(b, root.place.reference())
 	b = le.AppendUint64(b, uint64(im.out.at))
-	for _, at := range []int64{idTable, -1, inodeTable, directoryTable, fragmentTable, exportTable} {
-		b = le.AppendUint64(b, uint64(at)) // -1, all bits set: no table of extended attributes
+	for _, at := range []int64{idTable, xattrTable, inodeTable, directoryTable, fragmentTable, exportTable} {
+		b = le.AppendUint64(b, uint64(at)) // -1, all bits set: no such table
 	}
 	return b, nil
 }

@@ -5,7 +5,7 @@
 // the one that is expected: the console is slow. Of an ext4 it also writes a file, has the file
 // system grow while it is mounted, and mounts it once more.
 //
-//	mounter squashfs IMAGE DIGEST
+//	mounter squashfs|erofs IMAGE DIGEST
 //	mounter ext4 IMAGE DIGEST BYTES
 package main
 
@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,7 +29,7 @@ import (
 
 func main() {
 	if len(os.Args) < 4 {
-		fmt.Fprintln(os.Stderr, "usage: mounter squashfs IMAGE DIGEST | mounter ext4 IMAGE DIGEST BYTES")
+		fmt.Fprintln(os.Stderr, "usage: mounter squashfs|erofs IMAGE DIGEST | mounter ext4 IMAGE DIGEST BYTES")
 		os.Exit(2)
 	}
 	if err := run(os.Args[1], os.Args[2], os.Args[3], os.Args[4:]); err != nil {
@@ -114,7 +115,8 @@ func mounted(device, dir, kind string, flags uintptr, do func(dir string) error)
 	return errors.Join(do(dir), unix.Unmount(dir, 0))
 }
 
-// list has of each file: path, mode, owner, size, time, and its digest, target or device.
+// list has of each file: path, mode, owner, size, time, and its digest, target or device; then its
+// extended attributes but for labels, which the kernel may make up.
 func list(dir, digest string) error {
 	var lines bytes.Buffer
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -144,7 +146,7 @@ func list(dir, digest string) error {
 			what = fmt.Sprintf("%d:%d", unix.Major(s.Rdev), unix.Minor(s.Rdev))
 		}
 		fmt.Fprintf(&lines, "%q %v %d:%d %d %d %s\n", name, info.Mode(), s.Uid, s.Gid, size, info.ModTime().Unix(), what)
-		return nil
+		return listXattrs(&lines, path)
 	})
 	got := fmt.Sprintf("%x", sha256.Sum256(lines.Bytes()))
 	if got != digest {
@@ -152,6 +154,30 @@ func list(dir, digest string) error {
 	}
 	fmt.Println(got)
 	return err
+}
+
+func listXattrs(lines *bytes.Buffer, path string) error {
+	b := make([]byte, 1<<16)
+	n, err := unix.Llistxattr(path, b)
+	if errors.Is(err, unix.ENOTSUP) || err == nil && n == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	names := strings.Split(strings.TrimSuffix(string(b[:n]), "\x00"), "\x00")
+	slices.Sort(names)
+	for _, name := range names {
+		if name == "security.selinux" {
+			continue
+		}
+		n, err := unix.Lgetxattr(path, name, b)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		fmt.Fprintf(lines, "  %s %x\n", name, b[:n])
+	}
+	return nil
 }
 
 func written() []byte { return bytes.Repeat([]byte("written by the kernel\n"), 100_000) }
