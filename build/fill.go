@@ -219,7 +219,7 @@ func (b *diskBuilder) fillFileSystem(i int, s *partition.Spec, f *partition.Fill
 	case fill.Format == "erofs":
 		return b.erofs(i, s, fill)
 	case fill.Format == "squashfs":
-		return b.squashfs(s, f)
+		return b.squashfs(i, s, f)
 	case fill.Format == "ext4":
 		return b.ext4(i, s, fill)
 	case fill.Format == "swap":

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/osmith-dev/osmith"
+	"github.com/osmith-dev/osmith/internal/filetree"
 	"github.com/osmith-dev/osmith/partition"
 	"github.com/osmith-dev/osmith/partition/ext4"
 	"github.com/osmith-dev/osmith/partition/squashfs"
@@ -23,7 +25,7 @@ func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystem
 	if name := b.layout.Names()[i]; len(name) <= maxErofsLabel {
 		o.Label = name
 	}
-	return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
+	return b.compact(i, s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
 		w := &extent{w: to}
 		err := WriteEROFS(b.ctx, io.NewOffsetWriter(w, 0), tree, o)
 		return roundUp(w.n, blockSize), err
@@ -31,8 +33,8 @@ func (b *diskBuilder) erofs(i int, s *partition.Spec, fill *partition.FileSystem
 }
 
 // compact makes a file system that is as large as its files need.
-func (b *diskBuilder) compact(s *partition.Spec, fill *partition.FileSystemFill, write func(to Scratch, tree *copiedTree) (size int64, err error)) error {
-	tree, err := b.tree(fill)
+func (b *diskBuilder) compact(i int, s *partition.Spec, fill *partition.FileSystemFill, write func(to Scratch, tree *copiedTree) (size int64, err error)) error {
+	tree, err := b.tree(i, fill)
 	if err != nil {
 		return err
 	}
@@ -49,7 +51,7 @@ func (b *diskBuilder) compact(s *partition.Spec, fill *partition.FileSystemFill,
 }
 
 // squashfs makes a squashfs file system for a partition. It has no UUID and no label.
-func (b *diskBuilder) squashfs(s *partition.Spec, f *partition.Fill) error {
+func (b *diskBuilder) squashfs(i int, s *partition.Spec, f *partition.Fill) error {
 	fill := f.FileSystem
 	// What mksquashfs, and so systemd-repart, does without Compression=.
 	o := squashfs.Options{TreeOptions: b.o.Tree, Compression: squashfs.Gzip}
@@ -64,7 +66,7 @@ func (b *diskBuilder) squashfs(s *partition.Spec, f *partition.Fill) error {
 			return fmt.Errorf("CompressionLevel %q: want a number", fill.CompressionLevel)
 		}
 	}
-	return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
+	return b.compact(i, s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
 		return squashfs.Write(b.ctx, to, tree, o)
 	})
 }
@@ -77,11 +79,11 @@ func (b *diskBuilder) ext4(i int, s *partition.Spec, fill *partition.FileSystemF
 	o.Label = o.Label[:min(len(o.Label), ext4.MaxLabel)] // as mkfs.ext4 does
 	if s.Fill.Verity != nil {
 		o.NoJournal = true
-		return b.compact(s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
+		return b.compact(i, s, fill, func(to Scratch, tree *copiedTree) (int64, error) {
 			return ext4.Write(b.ctx, to, tree, o)
 		})
 	}
-	tree, err := b.tree(fill)
+	tree, err := b.tree(i, fill)
 	if err != nil {
 		return err
 	}
@@ -106,7 +108,7 @@ func (b *diskBuilder) ext4(i int, s *partition.Spec, fill *partition.FileSystemF
 }
 
 // tree is what a file system of the layout has in it.
-func (b *diskBuilder) tree(fill *partition.FileSystemFill) (*copiedTree, error) {
+func (b *diskBuilder) tree(i int, fill *partition.FileSystemFill) (*copiedTree, error) {
 	if len(fill.Subvolumes) > 0 {
 		return nil, errors.New("subvolumes require btrfs")
 	}
@@ -114,7 +116,7 @@ func (b *diskBuilder) tree(fill *partition.FileSystemFill) (*copiedTree, error) 
 	if err != nil {
 		return nil, err
 	}
-	t := &copiedTree{host: b.o.Host, of: map[string]copiedNode{".": {mode: fs.ModeDir | 0o755}}}
+	t := &copiedTree{host: b.o.Host, root: b.validation(i, fill), of: map[string]copiedNode{".": {mode: fs.ModeDir | 0o755}}}
 	for _, c := range list {
 		n := copiedNode{source: c.source, info: c.info, mode: fs.ModeDir | 0o755}
 		if c.info != nil {
@@ -134,6 +136,7 @@ func (b *diskBuilder) tree(fill *partition.FileSystemFill) (*copiedTree, error) 
 // copiedTree is a tree of files that come from several places of the host.
 type copiedTree struct {
 	host fs.FS
+	root map[string][]byte // extended attributes of the root, besides those of the host
 	of   map[string]copiedNode
 }
 
@@ -200,6 +203,21 @@ func (t *copiedTree) ReadDir(dir string) (list []fs.DirEntry, err error) {
 	}
 	slices.SortFunc(list, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return list, nil
+}
+
+// Xattrs are those of the file on the host, and those of the root.
+func (t *copiedTree) Xattrs(name string, keep bool) (all map[string][]byte, err error) {
+	n, err := t.find("getxattr", name)
+	if err == nil && n.source != "" {
+		all, err = filetree.Xattrs(t.host, n.source, keep)
+	}
+	if name == "." && t.root != nil {
+		merged := map[string][]byte{}
+		maps.Copy(merged, all)
+		maps.Copy(merged, t.root) // the copied root of another file system may have some of its own
+		all = merged
+	}
+	return all, err
 }
 
 type copiedInfo struct {

@@ -61,8 +61,12 @@ type FileSystemFill struct {
 	Compression      string      `json:"compression,omitempty"`
 	CompressionLevel string      `json:"compressionLevel,omitempty"`
 	// ValidateFS asks for the extended attributes that systemd-validatefs reads, or for none; nil:
-	// the default of the program that makes the file system.
+	// the default of the program that makes the file system, which is none in package build, and
+	// all in systemd-repart.
 	ValidateFS *bool `json:"validateFS,omitempty"`
+	// MountPoints are the places for ValidateFS where the file system may be mounted; none: those of
+	// the partition's type.
+	MountPoints []string `json:"mountPoints,omitempty"`
 }
 
 // Copy puts a file, or a directory with all that is in it, into a file system.

@@ -402,6 +402,10 @@ func (d *definition) fill() error {
 	case t.DefaultSubvolume != "" && !slices.ContainsFunc(t.Subvolumes, func(v Subvolume) bool { return v.Path == t.DefaultSubvolume }):
 		return d.fail("DefaultSubvolume", errors.New("want one of Subvolumes="))
 	}
+	for _, m := range d.rest.MountPoints {
+		place, _, _ := strings.Cut(m, ":") // options of fstab(5) behind it
+		t.MountPoints = append(t.MountPoints, place)
+	}
 	t.Format = d.format
 	if t.Format == "empty" {
 		t.Format = ""
