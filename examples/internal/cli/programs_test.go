@@ -166,8 +166,8 @@ func TestCancelled(t *testing.T) {
 	examples, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	build(t, examples, dir, "./verity", "./uki")
-	for line, size := range map[string]int64{ // of holes, which is more than is read in a second
-		"verity format -data @/large -tree @/out -progress json":         16 << 30,
+	for line, size := range map[string]int64{ // of holes; the job takes seconds
+		"verity format -data @/large -tree @/out -progress json":         256 << 30,
 		"uki addon -stub @/stub -initrd @/large -o @/out -progress json": 3 << 30,
 	} {
 		for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
