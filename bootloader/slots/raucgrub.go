@@ -57,14 +57,15 @@ func (r *RAUCGRUB) flag(name string) Answer {
 	return AnswerUnknown
 }
 
-func (r *RAUCGRUB) order() (order []string, known bool, why string) {
+func (r *RAUCGRUB) order() (order []string, unknown string) {
 	text, ok := r.env.Get("ORDER")
 	return splitOrder("ORDER", text, ok)
 }
 
 // Slots are documented with [Reader].
 func (r *RAUCGRUB) Slots() (all []Slot) {
-	order, known, _ := r.order()
+	order, unknown := r.order()
+	known := unknown == ""
 	for _, name := range r.slots {
 		ok, try := r.flag(name+"_OK"), r.flag(name+"_TRY")
 		s := Slot{Name: name, Tries: -1, Priority: -1}
@@ -87,9 +88,9 @@ func (r *RAUCGRUB) Slots() (all []Slot) {
 
 // Boot is documented with [Reader].
 func (r *RAUCGRUB) Boot() (Start, Reader) {
-	order, known, why := r.order()
-	if !known {
-		return Start{Reason: why}, nil
+	order, unknown := r.order()
+	if unknown != "" {
+		return Start{Reason: unknown}, nil
 	}
 	var tried []Variable
 	for _, name := range order {

@@ -88,8 +88,8 @@ func (r *RAUCUBoot) Properties() Properties {
 
 func leftName(slot string) string { return "BOOT_" + slot + "_LEFT" }
 
-// order is BOOT_ORDER; false if it is unknown, and why.
-func (r *RAUCUBoot) order() (order []string, known bool, why string) {
+// order is BOOT_ORDER, or why it is unknown.
+func (r *RAUCUBoot) order() (order []string, unknown string) {
 	text, ok := r.env.Get("BOOT_ORDER")
 	return splitOrder("BOOT_ORDER", text, ok)
 }
@@ -97,14 +97,14 @@ func (r *RAUCUBoot) order() (order []string, known bool, why string) {
 // splitOrder takes a variable with the names of slots apart. If there is none each script has its
 // own default. Of what is neither a space nor printable, U-Boot separates names at line feeds, GRUB
 // at tabs too, and RAUC at none.
-func splitOrder(variable, text string, ok bool) (order []string, known bool, why string) {
+func splitOrder(variable, text string, ok bool) (order []string, unknown string) {
 	switch {
 	case !ok:
-		return nil, false, variable + " is not set, and the script's default order is unknown"
+		return nil, variable + " is not set, and the script's default order is unknown"
 	case strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }):
-		return nil, false, fmt.Sprintf("%s is %q: scripts and RAUC separate its names differently", variable, text)
+		return nil, fmt.Sprintf("%s is %q: scripts and RAUC separate its names differently", variable, text)
 	}
-	return strings.Fields(text), true, ""
+	return strings.Fields(text), ""
 }
 
 // left is -1 for what is not a number of one digit.
@@ -117,11 +117,9 @@ func (r *RAUCUBoot) left(slot string) int {
 }
 
 // others are the slots of the order without one of them; without an order, those that were named.
-func others(r interface {
-	order() ([]string, bool, string)
-}, slots []string, slot string) []string {
-	order, known, _ := r.order()
-	if !known {
+func others(r interface{ order() ([]string, string) }, slots []string, slot string) []string {
+	order, unknown := r.order()
+	if unknown != "" {
 		order = slices.Clone(slots)
 	}
 	return slices.DeleteFunc(order, func(s string) bool { return s == slot })
@@ -129,7 +127,8 @@ func others(r interface {
 
 // Slots are documented with [Reader].
 func (r *RAUCUBoot) Slots() (all []Slot) {
-	order, known, _ := r.order()
+	order, unknown := r.order()
+	known := unknown == ""
 	for _, name := range r.slots {
 		s := Slot{Name: name, Tries: r.left(name), Priority: -1}
 		i := slices.Index(order, name)
@@ -149,9 +148,9 @@ func (r *RAUCUBoot) Slots() (all []Slot) {
 
 // Boot is documented with [Reader].
 func (r *RAUCUBoot) Boot() (Start, Reader) {
-	order, known, why := r.order()
-	if !known {
-		return Start{Reason: why}, nil
+	order, unknown := r.order()
+	if unknown != "" {
+		return Start{Reason: unknown}, nil
 	}
 	if len(order) == 0 {
 		return Start{Outcome: OutcomeNothing, Reason: "BOOT_ORDER is empty"}, nil

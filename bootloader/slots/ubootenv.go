@@ -124,7 +124,7 @@ func ubootItems(c []byte, at int) (items []string, err error) {
 			return items, nil
 		}
 		item := string(c[at : at+n])
-		if name, value, _ := cutItem(item); name == "" && value != "" {
+		if name, value := cutItem(item); name == "" && value != "" {
 			return nil, &osmith.FormatError{Offset: int64(at), Field: "variable",
 				Err: fmt.Errorf("%.60q has no name: U-Boot would use its built-in environment", item)}
 		}
@@ -136,9 +136,9 @@ func ubootItems(c []byte, at int) (items []string, err error) {
 
 // cutItem takes an item apart as U-Boot does when it imports an environment: blanks before a name
 // are not part of it, and an item without a value unsets the variable.
-func cutItem(item string) (name, value string, set bool) {
+func cutItem(item string) (name, value string) {
 	name, value, _ = strings.Cut(item, "=")
-	return strings.TrimLeft(name, " \t"), value, value != ""
+	return strings.TrimLeft(name, " \t"), value
 }
 
 // Copies are the copies, the bytes that were read or those of a change.
@@ -168,13 +168,13 @@ func (e *UBootEnvironment) Damaged() (all []int) {
 func (e *UBootEnvironment) Variables() (all []Variable) {
 	at := map[string]int{} // index in all, plus 1
 	for _, item := range e.items {
-		name, value, set := cutItem(item)
+		name, value := cutItem(item)
 		i := at[name]
 		switch {
-		case !set && i > 0:
+		case value == "" && i > 0:
 			all[i-1].Name = "" // unset; no variable has an empty name
 			delete(at, name)
-		case !set:
+		case value == "":
 		case i > 0:
 			all[i-1].Value = unescaped(value)
 		default:
@@ -213,7 +213,7 @@ func (e *UBootEnvironment) Set(variables ...Variable) (after *UBootEnvironment, 
 			return nil, nil, NeedsWhole, fmt.Errorf(`variable %q, value %q: want a name without blanks and =, and no NUL or \ in either`, v.Name, v.Value)
 		}
 		is := func(item string) bool {
-			name, _, _ := cutItem(item)
+			name, _ := cutItem(item)
 			return name == v.Name
 		}
 		i := slices.IndexFunc(items, is)
