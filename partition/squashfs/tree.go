@@ -109,5 +109,8 @@ func check(f *filetree.File) error {
 	if n := len(f.Link); f.Mode.Type() == fs.ModeSymlink && (n == 0 || n > maxLink) {
 		return fmt.Errorf("a symbolic link to a path of %d bytes: want 1 to %d", n, maxLink)
 	}
-	return f.Check()
+	if err := f.Check(); err != nil {
+		return err
+	}
+	return checkXattrs(f)
 }

@@ -88,7 +88,7 @@ func (o *Options) fill() (err error) {
 //
 // Files are read as they are written, and an error is returned if one does not have the size that
 // its directory tells. A symbolic link in a tree that does not tell its target is an
-// [osmith.ErrLink].
+// [osmith.ErrLink], an access control list an [osmith.ErrXattr], before anything is written.
 func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, o Options) (size int64, err error) {
 	defer prefix.Add("squashfs", &err)
 	if err := o.fill(); err != nil {

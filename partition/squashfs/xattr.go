@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/osmith-dev/osmith"
@@ -31,10 +32,7 @@ func (x *xattrs) of(f *filetree.File) (uint32, error) {
 	if len(f.Xattrs) == 0 {
 		return noXattrs, nil
 	}
-	set, size, err := xattrSet(f)
-	if err != nil {
-		return 0, err
-	}
+	set := xattrSet(f)
 	if i, ok := x.index[string(set)]; ok {
 		return i, nil
 	}
@@ -43,36 +41,49 @@ func (x *xattrs) of(f *filetree.File) (uint32, error) {
 	le := binary.LittleEndian
 	x.ids = le.AppendUint64(x.ids, x.pairs.place().reference())
 	x.ids = le.AppendUint32(x.ids, uint32(len(f.Xattrs)))
-	x.ids = le.AppendUint32(x.ids, size)
+	x.ids = le.AppendUint32(x.ids, uint32(xattrSize(f)))
 	return i, x.pairs.add(set)
 }
 
-// xattrSet is the stored form of the attributes of a file. The size counts each whole name with a
-// zero byte, and the value, as in mksquashfs.
-func xattrSet(f *filetree.File) (set []byte, size uint32, err error) {
-	le := binary.LittleEndian
-	total := 0
+// checkXattrs refuses what the format does not have.
+func checkXattrs(f *filetree.File) error {
 	for _, name := range f.XattrNames() {
-		value := f.Xattrs[name]
-		space := 0
-		for space < len(xattrSpaces) && !strings.HasPrefix(name, xattrSpaces[space]) {
-			space++
+		if xattrSpace(name) < 0 {
+			return fmt.Errorf("%w: %s: squashfs has no access control lists: remove it from the tree", osmith.ErrXattr, name)
 		}
-		if space == len(xattrSpaces) {
-			return nil, 0, fmt.Errorf("%w: %s: squashfs has no access control lists: remove it from the tree", osmith.ErrXattr, name)
-		}
-		short := name[len(xattrSpaces[space]):]
+	}
+	if size := xattrSize(f); size > math.MaxInt32 {
+		return fmt.Errorf("%w: all of a file have %d bytes: want at most %d", osmith.ErrXattr, size, math.MaxInt32)
+	}
+	return nil
+}
+
+// xattrSpace is the index of the name space of an attribute, -1 if there is none.
+func xattrSpace(name string) int {
+	return slices.IndexFunc(xattrSpaces, func(space string) bool { return strings.HasPrefix(name, space) })
+}
+
+// xattrSize counts each whole name with a zero byte, and the value, as mksquashfs does.
+func xattrSize(f *filetree.File) (size int64) {
+	for name, value := range f.Xattrs {
+		size += int64(len(name) + 1 + len(value))
+	}
+	return size
+}
+
+// xattrSet is the stored form of the attributes of a file.
+func xattrSet(f *filetree.File) (set []byte) {
+	le := binary.LittleEndian
+	for _, name := range f.XattrNames() {
+		space, value := xattrSpace(name), f.Xattrs[name]
+		short := strings.TrimPrefix(name, xattrSpaces[space])
 		set = le.AppendUint16(set, uint16(space))
 		set = le.AppendUint16(set, uint16(len(short)))
 		set = append(set, short...)
 		set = le.AppendUint32(set, uint32(len(value)))
 		set = append(set, value...)
-		total += len(name) + 1 + len(value)
 	}
-	if total > math.MaxInt32 {
-		return nil, 0, fmt.Errorf("%w: all of a file have %d bytes: want at most %d", osmith.ErrXattr, total, math.MaxInt32)
-	}
-	return set, uint32(total), nil
+	return set
 }
 
 // writeXattrs writes the attributes, their lookup table, and behind them the record that the

@@ -100,8 +100,10 @@ func TestXattrsRefused(t *testing.T) {
 	} {
 		f := regular(nil)
 		f.Sys = &osmith.Node{Xattrs: map[string][]byte{name: nil}}
-		_, err := Write(t.Context(), &memory{}, fstest.MapFS{"f": f}, Options{})
+		var m memory
+		_, err := Write(t.Context(), &m, fstest.MapFS{"contents": regular(noise(1, 3<<20)), "f": f}, Options{})
 		require.EqualError(t, err, want)
+		require.Empty(t, m.b, "nothing is written")
 		require.ErrorIs(t, err, osmith.ErrXattr)
 	}
 }
