@@ -269,6 +269,19 @@ func (d *definition) paths(value string, add func(p string) error) error {
 	return nil
 }
 
+// mountPoint is the path of PATH[:OPTIONS].
+func (d *definition) mountPoint(value string) (string, error) {
+	if strings.ContainsAny(value, `"'\`) {
+		return "", fmt.Errorf("quotes and escapes: %w", ErrRepartKey)
+	}
+	place, _, _ := strings.Cut(value, ":")
+	place, err := d.o.expand(place)
+	if err != nil {
+		return "", err
+	}
+	return cleanTarget(place)
+}
+
 // copy reads SOURCE[:TARGET[:OPTIONS]].
 func (d *definition) copy(value string) error {
 	if strings.ContainsAny(value, `"'\`) {
@@ -402,15 +415,20 @@ func (d *definition) fill() error {
 	case t.DefaultSubvolume != "" && !slices.ContainsFunc(t.Subvolumes, func(v Subvolume) bool { return v.Path == t.DefaultSubvolume }):
 		return d.fail("DefaultSubvolume", errors.New("want one of Subvolumes="))
 	}
-	for _, m := range d.rest.MountPoints {
-		place, _, _ := strings.Cut(m, ":") // options of fstab(5) behind it
-		t.MountPoints = append(t.MountPoints, place)
+	validate := t.ValidateFS != nil && *t.ValidateFS
+	if validate {
+		for _, m := range d.rest.MountPoints {
+			place, err := d.mountPoint(m)
+			if err != nil {
+				return d.fail("MountPoint", err)
+			}
+			t.MountPoints = append(t.MountPoints, place)
+		}
 	}
 	t.Format = d.format
 	if t.Format == "empty" {
 		t.Format = ""
 	}
-	validate := t.ValidateFS != nil && *t.ValidateFS
 	if d.format == "" && d.copyBlocks == "" && role != VerityHash && role != VeritySignature &&
 		(wanted || validate || d.encrypt.Key != "" || s.Type == Swap) {
 		switch s.Type {
