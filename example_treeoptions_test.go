@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log"
 	"os"
+	"strings"
 	"testing/fstest"
 	"time"
 
@@ -13,10 +14,12 @@ import (
 	"github.com/osmith-dev/osmith/partition/squashfs"
 )
 
-// A tree that is made in memory says who owns its files by a Node. No file gets a later time than
-// that of the build.
+// A tree that is made in memory says by a Node who owns its files, and which extended attributes
+// they have. No file gets a later time than that of the build.
 func ExampleTreeOptions() {
+	capability := []byte("\x01\x00\x00\x02\x00\x20" + strings.Repeat("\x00", 14)) // cap_net_raw+ep
 	files := fstest.MapFS{
+		"bin/ping":    {Mode: 0o755, Data: []byte("program"), Sys: &osmith.Node{Xattrs: map[string][]byte{"security.capability": capability}}},
 		"dev/console": {Mode: fs.ModeDevice | fs.ModeCharDevice | 0o600, Sys: &osmith.Node{Major: 5, Minor: 1}},
 		"srv/data":    {Mode: 0o640, Data: []byte("data\n"), ModTime: time.Now(), Sys: &osmith.Node{UID: 1000, GID: 1000}},
 	}

@@ -160,13 +160,10 @@ func describe(fsys fs.FS, name string, info fs.FileInfo, o osmith.TreeOptions) (
 		return nil, fmt.Errorf("%s: extended attributes: %w", f.Absolute(), err)
 	}
 	if len(more) > 0 {
-		more = maps.Clone(more)
-		for k, v := range f.Xattrs {
-			if _, ok := more[k]; !ok {
-				more[k] = v
-			}
-		}
-		f.Xattrs = more
+		all := map[string][]byte{}
+		maps.Copy(all, f.Xattrs)
+		maps.Copy(all, more)
+		f.Xattrs = all
 	}
 	if f.Mode&fs.ModeSymlink == 0 {
 		return f, nil

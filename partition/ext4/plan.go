@@ -72,7 +72,8 @@ func newPlan(ctx context.Context, fsys fs.FS, o Options) (*plan, error) {
 		if err := p.measure(n); err != nil {
 			return nil, fmt.Errorf("%s: %w", n.Absolute(), err)
 		}
-		if need += n.data; n.xattrsApart {
+		need += n.data
+		if n.xattrsApart {
 			need++
 		}
 	}

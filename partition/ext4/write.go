@@ -86,8 +86,8 @@ func MinSize(ctx context.Context, fsys fs.FS, o Options) (size int64, err error)
 // is no file system.
 //
 // A tree that does not fit is a [*SizeError], before anything is written. A symbolic link in a tree
-// that does not tell its target is an [osmith.ErrLink], a file whose size changes while it is read
-// an error.
+// that does not tell its target is an [osmith.ErrLink], an extended attribute for which there is no
+// room an [osmith.ErrXattr], a file whose size changes while it is read an error.
 func Write(ctx context.Context, w io.WriterAt, fsys fs.FS, o Options) (size int64, err error) {
 	defer prefix.Add("ext4", &err)
 	p, err := newPlan(ctx, fsys, o)

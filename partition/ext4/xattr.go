@@ -1,6 +1,7 @@
 package ext4
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -56,13 +57,7 @@ func (n *node) readXattrs() error {
 		n.xattrs = append(n.xattrs, x)
 	}
 	slices.SortFunc(n.xattrs, func(a, b xattr) int {
-		if a.space != b.space {
-			return int(a.space) - int(b.space)
-		}
-		if len(a.name) != len(b.name) {
-			return len(a.name) - len(b.name)
-		}
-		return strings.Compare(a.name, b.name)
+		return cmp.Or(cmp.Compare(a.space, b.space), cmp.Compare(len(a.name), len(b.name)), strings.Compare(a.name, b.name))
 	})
 	size := n.xattrSize()
 	if size > xattrsBlockRoom {
